@@ -1,0 +1,147 @@
+import type { Observable } from 'rxjs';
+import type { Clock } from '../clock.js';
+import type { DeviceInfo } from './uapi/device-info.js';
+import type { IrqInfo } from './uapi/irq-info.js';
+import type { Area, RegionInfo } from './uapi/region-info.js';
+import type { State } from './uapi/migration-state.js';
+
+export type { Area, DeviceInfo, IrqInfo, RegionInfo, State };
+
+/**
+ * One call: one subscription is one call to the device; exactly one value, then complete, or one `VfioError`.
+ *
+ * A call is not a value: a second subscriber is a second ioctl. Unsubscribing detaches and does not interrupt the kernel;
+ * what a detached call brings home late (a data_fd) is disposed of by the port.
+ */
+export type Call<T> = Observable<T>;
+
+/**
+ * The one seam between this library and a device. `test/port` is the suite that every port passes;
+ * the rules it tests are numbered here.
+ *
+ * - **PORT-1** Nothing happens before subscribe; each subscription is one call.
+ * - **PORT-2** A call marked *now* answers inside `subscribe()` where `traits.remapInOneTurn` is true.
+ * - **PORT-3** `regionInfo` is never cached: it is the layout of this instant.
+ * - **PORT-4** `map` takes only a part of an area that the latest layout offers; a mapping shows the device's memory until it is unmapped.
+ * - **PORT-5** When `unmap` completes, the device sees that part no longer mapped; a stale view neither faults nor reaches the device.
+ * - **PORT-6** An irq is armed only between the subscription of `next()` and its value; what the driver adds meanwhile stays in the eventfd, and counts add.
+ * - **PORT-7** `setState` may be outstanding for seconds; meanwhile every *now* call, trapped access and ack goes on.
+ * - **PORT-8** `closeIrq` (and so close) frees a `setState` that waits for this irq's ack: it fails with VFIO_E_CANCELED.
+ * - **PORT-9** After `close()` every call fails with VFIO_E_CLOSED; closing twice is fine; `released` completes when no fd, mapping or registration is left, also when a call was outstanding.
+ * - **PORT-10** What the device answers is checked: a hostile answer is VFIO_E_PROTOCOL, never a crash.
+ */
+export interface DevicePort extends AsyncDisposable {
+  /** How messages name the device: a BDF, an mdev uuid, a software device's name. */
+  readonly name: string;
+  readonly clock: Clock;
+  readonly traits: PortTraits;
+  /** *Now.* VFIO_DEVICE_GET_INFO. */
+  info(): Call<DeviceInfo>;
+  /** *Now.* VFIO_DEVICE_GET_REGION_INFO. Fails with VFIO_E_NO_REGION where the device has none at this index. */
+  regionInfo(index: number): Call<RegionInfo>;
+  /** *Now.* VFIO_DEVICE_GET_IRQ_INFO. Fails with VFIO_E_NO_IRQ where the device has none at this index. */
+  irqInfo(index: number): Call<IrqInfo>;
+  /** *Now.* VFIO_DEVICE_SET_IRQS with fresh eventfds: DATA_EVENTFD | ACTION_TRIGGER, and with `ackFd` a second one by ACTION_UNMASK. */
+  irq(line: IrqLine, options?: { readonly ackFd?: boolean }): Call<IrqHandle>;
+  /** *Now.* Maps a page-aligned part of a region. */
+  map(region: number, area: Area): Call<Mapping>;
+  /** *Now.* Takes a page-aligned part of the mapping (all of it without `area`) away from the user. */
+  unmap(mapping: Mapping, area?: Area): Call<void>;
+  /** Trapped access (pread, pwrite) on the device's access lane: may block, never behind `setState`. */
+  access(request: AccessRequest): Call<Uint8Array>;
+  /** Trapped access at once, on the loop. Only where `traits.syncAccess`; the caller sees to it that no state write is outstanding. */
+  accessNow(request: AccessRequest): Uint8Array;
+  /** *Now.* VFIO_DEVICE_FEATURE_MIGRATION; undefined where the device cannot migrate. */
+  migration(): Call<MigrationTraits | undefined>;
+  /** On the state lane: drivers may hold their state mutex. */
+  getState(): Call<State>;
+  /** VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE on the state lane: blocks for as long as the vendor driver waits for an ack. */
+  setState(to: State): Call<StateReply>;
+  /** VFIO_DEVICE_RESET, on the state lane: back to RUNNING. */
+  reset(): Call<void>;
+  /** Begins the teardown: refuses new calls, disables the irqs, then releases the rest; see `released`. Idempotent. */
+  close(): void;
+  /** What teardown did, in order, replayed to late subscribers; completes when nothing is held. Never fails. */
+  readonly released: Observable<ReleaseReport>;
+}
+
+export interface PortTraits {
+  /** Every *now* call answers inside subscribe(). */
+  readonly remapInOneTurn: boolean;
+  /** Trapped access without a round trip (`accessNow`). */
+  readonly syncAccess: boolean;
+  /** The granularity of map and unmap, bytes. */
+  readonly pageSize: number;
+}
+
+/** One interrupt: index as in VFIO_DEVICE_GET_IRQ_INFO, vector from 0 (default). */
+export interface IrqLine {
+  readonly index: number;
+  readonly vector?: number;
+}
+
+/** One delivery. `count` is what the eventfd held, raw: n signals before one read are one delivery of n. */
+export interface IrqSignal {
+  readonly line: IrqLine;
+  readonly count: bigint;
+  readonly atNs: bigint;
+}
+
+/** A registered irq. Owned by whoever called `irq()`. */
+export interface IrqHandle {
+  readonly line: IrqLine;
+  /** Arms, waits, reads once, completes. Unsubscribing disarms. One at a time. */
+  next(): Call<IrqSignal>;
+  /** *Now.* Writes `count` to the ack eventfd (to the trigger eventfd where there is none). 1 <= count < 2^64 - 1. */
+  ack(count: bigint): Call<void>;
+  /** *Now.* Disables the irq (DATA_NONE, count 0) and closes its eventfds. Idempotent. */
+  close(): Call<void>;
+}
+
+/** A mapped part of a region. Only `Region` and holders touch `memory`; everybody else uses accessors. */
+export interface Mapping {
+  readonly region: number;
+  readonly area: Area;
+  /** Byte 0 is `area.offset`. After unmap a stale view shows zeros or poison, and what it writes goes nowhere. */
+  readonly memory: ArrayBufferLike;
+  /** Where `memory` begins in this process, for a view made in another thread; undefined where `memory` itself can be shared. */
+  readonly address?: bigint;
+}
+
+/** Exactly one of `write` and `readBytes`; 1, 2, 4 or 8 bytes naturally aligned, or a bulk of bytes. */
+export interface AccessRequest {
+  readonly region: number;
+  readonly offset: number;
+  readonly write?: Uint8Array;
+  readonly readBytes?: number;
+}
+
+/** The states that the device can reach; from the flags of VFIO_DEVICE_FEATURE_MIGRATION. */
+export interface MigrationTraits {
+  readonly flags: number;
+}
+
+export interface StateReply {
+  readonly state: State;
+  /** The data_fd, where the path to this state made a new one. The receiver owns it. */
+  readonly data?: DataChannel;
+}
+
+/** A data_fd: device state is pulled and pushed by calls (law 8), at most one in flight. */
+export interface DataChannel {
+  readonly direction: 'save' | 'resume';
+  read(maxBytes: number): Call<Chunk>;
+  write(bytes: Uint8Array): Call<void>;
+  /** Idempotent. */
+  close(): Call<void>;
+}
+
+/** `quiet`: no more for now (PRE_COPY); `end`: no more in this state of the device. */
+export type Chunk =
+  { readonly kind: 'bytes'; readonly bytes: Uint8Array } | { readonly kind: 'quiet' } | { readonly kind: 'end' };
+
+/** One step of a teardown: `irq 5 disabled`, `device fd closed`. */
+export interface ReleaseReport {
+  readonly what: string;
+  readonly error?: unknown;
+}

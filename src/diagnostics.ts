@@ -1,0 +1,35 @@
+import { channel, type Channel } from 'node:diagnostics_channel';
+
+/**
+ * Instrumentation is a channel, not a dependency (law 10): whoever wants logs, metrics or a picture subscribes to these.
+ * A publisher first asks `hasSubscribers`, so that nobody pays for what nobody reads.
+ */
+
+/** The lanes of a device's marble diagram; see `vfio-rx/testing`. */
+export type Lane = 'driver' | 'signal' | 'query' | 'unmap' | 'map' | 'ack' | 'state';
+
+/** One thing that happened at a device's port, in the words of its lane. */
+export interface PortEvent {
+  readonly device: string;
+  readonly atNs: bigint;
+  readonly lane: Lane;
+  /** What stands in the diagram: `revoke0`, `q0`, `u0`, `m0`, `1`, `pre-copy`. */
+  readonly label: string;
+  /** A call in flight opens with 'begin' and ends with 'end' (lane `state`); all else is a point. */
+  readonly phase?: 'begin' | 'end';
+  /** Where it concerns a region: its index and the area, bytes. */
+  readonly region?: number;
+  readonly area?: { readonly offset: number; readonly size: number };
+  readonly error?: unknown;
+}
+
+/** Something that broke a rule without ending the work: a size change (R9), an undeclared bit, an area that could not be mapped. */
+export interface Warning {
+  readonly device: string;
+  readonly atNs: bigint;
+  readonly what: string;
+  readonly error?: unknown;
+}
+
+export const portChannel: Channel<PortEvent> = channel('vfio-rx:port') as Channel<PortEvent>;
+export const warningChannel: Channel<Warning> = channel('vfio-rx:warning') as Channel<Warning>;

@@ -1,0 +1,17 @@
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The repository's root; the guest sees it under the same path. */
+export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
+
+/** Everything the lane downloads or builds; ignored by git, safe to delete. */
+export const CACHE = join(ROOT, '.cache', 'kernel');
+
+/** A link to the folder of the last run: console.log, dmesg.txt, qemu.log, results. */
+export const LAST_RUN = join(CACHE, 'last');
+
+/** Scripts that run inside the guest. */
+export const GUEST = join(ROOT, 'test', 'lanes', 'kernel', 'guest');
+
+/** The sample vendor driver. */
+export const DRIVER = join(ROOT, 'drivers', 'linux');

@@ -1,9 +1,10 @@
-import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { must, run } from '../children.mjs';
 import { LaneUnavailable } from '../outcome.mjs';
 import { CACHE } from './paths.mjs';
+import { unpackVmlinux } from './vmlinux.mjs';
 
 /**
  * The kernel and what is needed around it, from Debian's archive. Only QEMU is installed; all else is unpacked into
@@ -150,12 +151,26 @@ async function unpack(release, files) {
   const partial = `${tree}.partial-${process.pid}`;
   rmSync(partial, { recursive: true, force: true });
   for (const file of files) await must('dpkg-deb', ['-x', file, partial]);
+  const boot = join(partial, 'boot');
+  await unpackVmlinux(join(boot, `vmlinuz-${release}`), join(boot, `vmlinux-${release}`));
+  relocateHeaders(join(partial, 'usr', 'src', `linux-headers-${release}`));
   renameSync(partial, tree);
   rmSync(join(CACHE, `packages-${release}`), { recursive: true, force: true });
   for (const name of readdirSync(CACHE)) {
     if (name.includes('.partial-')) rmSync(join(CACHE, name), { recursive: true, force: true });
   }
   return tree;
+}
+
+/**
+ * The headers' Makefile names its common part by the path it would have once installed.
+ *
+ * @param {string} headers
+ */
+function relocateHeaders(headers) {
+  const makefile = join(headers, 'Makefile');
+  const here = '$(dir $(lastword $(MAKEFILE_LIST)))';
+  writeFileSync(makefile, readFileSync(makefile, 'utf8').replace('include /usr/src/', `include ${here}../`));
 }
 
 async function requireApt() {

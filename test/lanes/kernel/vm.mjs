@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { start } from '../children.mjs';
 import { initramfs } from './initramfs.mjs';
 import { CACHE, GUEST, LAST_RUN } from './paths.mjs';
+import { bootImage } from './vmlinux.mjs';
 
 /**
  * One boot of the virtual machine: a shell script goes in; its output, its exit code and the kernel's state come out.
@@ -111,7 +112,7 @@ function qemuArguments(job, image, consoleLog) {
     ...['-M', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', '2G'],
     ...['-device', 'intel-iommu'],
     ...['-nodefaults', '-display', 'none', '-no-reboot'],
-    ...['-kernel', join(job.kernel.tree, 'boot', `vmlinuz-${job.kernel.release}`), '-initrd', image],
+    ...['-kernel', bootImage(join(job.kernel.tree, 'boot'), job.kernel.release), '-initrd', image],
     ...['-append', commandLine],
     ...['-chardev', `file,id=console,path=${option(consoleLog)}`, '-serial', 'chardev:console'],
     ...['-device', 'virtio-serial-pci'],

@@ -32,7 +32,7 @@ for name in out err; do
   done
 done
 
-# The job's own shell and PATH are the host's.
+# The job sets a PATH to the host's programs.
 sh $LANE/job.sh < /dev/null > /run/out 2> /run/err
 echo $? > $LANE/exit-code
 

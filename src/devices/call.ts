@@ -1,4 +1,5 @@
-import { Observable } from 'rxjs';
+import { catchError, EMPTY, Observable, type MonoTypeOperatorFunction } from 'rxjs';
+import { VfioError, type VfioErrorCode } from '../errors.js';
 import type { Call } from './port.js';
 
 /** A *now* call: `body` runs inside each subscribe(), its result is the one value, what it throws is the error. */
@@ -13,5 +14,13 @@ export function nowCall<T>(body: () => T): Call<T> {
     }
     subscriber.next(value);
     subscriber.complete();
+  });
+}
+
+/** Turns the error that means "not there" into an empty stream; every other error stays one. */
+export function absentIsEmpty<T>(code: VfioErrorCode): MonoTypeOperatorFunction<T> {
+  return catchError((error: unknown) => {
+    if (VfioError.is(error) && error.code === code) return EMPTY;
+    throw error;
   });
 }

@@ -1,0 +1,173 @@
+import { concat, concatMap, defaultIfEmpty, defer, from, ignoreElements, lastValueFrom, tap, type Observable } from 'rxjs';
+import { Cell } from '../cell.js';
+import type { Clock } from '../clock.js';
+import { VfioError } from '../errors.js';
+import { absentIsEmpty, nowCall } from './call.js';
+import type { Call, DeviceInfo, DevicePort, IrqInfo, MigrationTraits, RegionInfo, ReleaseReport, State, StateReply } from './port.js';
+import { Region, type Layouts, type NotMapped } from './regions.js';
+import type { RemapSession } from './remap-session.js';
+import { StateWriter, type StateView } from './state-writer.js';
+import { normalizeAreas, subtractAreas } from './protocol/areas.js';
+import { sameLayout } from './protocol/layout-diff.js';
+
+/** What `openDevice` learnt before the device was handed out. */
+export interface OpenedDevice {
+  readonly info: DeviceInfo;
+  readonly regions: readonly RegionInfo[];
+  readonly migration: MigrationTraits | undefined;
+  readonly state: State;
+}
+
+/**
+ * One device over any port. It owns the port: closing it disables the irqs, frees a blocked write of device_state, unmaps
+ * and closes; using it after that fails with VFIO_E_CLOSED.
+ *
+ * Made by `openDevice` or `withDevice`; streams and operators take it as their first argument.
+ */
+export class VfioDevice implements AsyncDisposable {
+  readonly info: DeviceInfo;
+  /** undefined: the device cannot migrate. */
+  readonly migration: MigrationTraits | undefined;
+  readonly port: DevicePort;
+  readonly #layouts: Cell<Layouts>;
+  readonly #regions: ReadonlyMap<number, Region>;
+  readonly #writer: StateWriter;
+  #session: RemapSession | undefined;
+  #closed = false;
+
+  constructor(port: DevicePort, opened: OpenedDevice) {
+    this.port = port;
+    this.info = opened.info;
+    this.migration = opened.migration;
+    this.#layouts = new Cell<Layouts>(new Map(opened.regions.map((info) => [info.index, info])));
+    this.#writer = new StateWriter(port, opened.state);
+    this.#regions = new Map(opened.regions.map((info) => [info.index, new Region(port, this.#layouts, info, () => this.#writer.outstanding)]));
+  }
+
+  get name(): string {
+    return this.port.name;
+  }
+
+  get clock(): Clock {
+    return this.port.clock;
+  }
+
+  /** The layouts of all regions, now and after every batch that changed one. */
+  get layouts(): Observable<Layouts> {
+    return this.#layouts.values;
+  }
+
+  /** device_state, now and at every change. */
+  get state(): Observable<StateView> {
+    return this.#writer.cell.values;
+  }
+
+  get currentState(): StateView {
+    return this.#writer.cell.current;
+  }
+
+  /** The regions that the device has, by index. */
+  get regions(): ReadonlyMap<number, Region> {
+    return this.#regions;
+  }
+
+  /** Fails with VFIO_E_NO_REGION. */
+  region(index: number): Region {
+    const region = this.#regions.get(index);
+    if (region !== undefined) return region;
+    throw new VfioError('VFIO_E_NO_REGION', `the device has the regions ${[...this.#regions.keys()].join(', ')}`, { operation: `region ${index}`, device: this.name });
+  }
+
+  /** Maps what the layout of one region offers and is not mapped yet; the remap pipeline does this by itself for all of them. */
+  mapRegion(index: number): Call<readonly NotMapped[]> {
+    return defer(() => {
+      const region = this.region(index);
+      return this.port.regionInfo(index).pipe(
+        concatMap((info) => {
+          const offered = info.mmappable ? normalizeAreas(info.areas) : [];
+          return region.attach(subtractAreas(offered, region.mapped.areas)).pipe(tap(() => this.settle([info])));
+        }),
+      );
+    });
+  }
+
+  /** Every irq that the device has. An index that is not there is left out (VFIO_E_NO_IRQ); any other error fails the call. */
+  irqs(): Call<readonly IrqInfo[]> {
+    return defer(() => {
+      const found: IrqInfo[] = [];
+      const scan = from(Array.from({ length: this.info.irqs }, (_, index) => index)).pipe(
+        concatMap((index) => this.port.irqInfo(index).pipe(absentIsEmpty('VFIO_E_NO_IRQ'))),
+        tap((info) => found.push(info)),
+        ignoreElements(),
+      );
+      return concat(scan, nowCall(() => found));
+    });
+  }
+
+  // ── for streams and operators ──────────────────────────────────────────────────────────────────────────────────────
+
+  /** The remap pipeline that serves this device, if one does. */
+  get remapSession(): RemapSession | undefined {
+    return this.#session;
+  }
+
+  /** One pipeline per device: a second one fails with VFIO_E_BUSY. Returns how to give the place back. */
+  claimRemap(session: RemapSession): () => void {
+    this.checkOpen('remap');
+    if (this.#session !== undefined) {
+      throw new VfioError('VFIO_E_BUSY', 'a remap pipeline serves this device already: share() its stream instead of subscribing twice', { operation: 'remap', device: this.name });
+    }
+    this.#session = session;
+    return () => {
+      if (this.#session === session) this.#session = undefined;
+    };
+  }
+
+  /** Writes device_state; prefer `transition`, which knows the arcs, the deadline and the remap pipeline. */
+  writeState(to: State): Call<StateReply> {
+    return this.#writer.write(to);
+  }
+
+  /** The last step of a batch: accessors use the new mappings, and the layouts are told once, together. */
+  settle(infos: Iterable<RegionInfo>): void {
+    const layouts = new Map(this.#layouts.current);
+    let changed = false;
+    for (const info of infos) {
+      this.region(info.index).settle(info);
+      changed ||= !sameLayout(layouts.get(info.index), info);
+      layouts.set(info.index, info);
+    }
+    if (changed) this.#layouts.set(layouts);
+  }
+
+  checkOpen(operation: string): void {
+    if (this.#closed) throw new VfioError('VFIO_E_CLOSED', 'the device is closed: open it again', { operation, device: this.name });
+  }
+
+  // ── closing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** What the teardown did, in order; completes when nothing is held any more. */
+  get released(): Observable<ReleaseReport> {
+    return this.port.released;
+  }
+
+  /**
+   * Refuses new calls, traps every accessor, ends the remap pipeline, then releases in reverse order. Idempotent.
+   * The one Promise of this class, outside every remap path; settles when nothing is held.
+   */
+  close(): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      for (const region of this.#regions.values()) region.trap();
+      this.#session?.deviceClosed();
+      this.port.close();
+      this.#layouts.complete();
+      this.#writer.cell.complete();
+    }
+    return lastValueFrom(this.port.released.pipe(ignoreElements(), defaultIfEmpty(undefined)));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

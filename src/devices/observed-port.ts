@@ -1,0 +1,64 @@
+import { map, Observable, tap } from 'rxjs';
+import { portChannel, type Lane, type PortEvent } from '../diagnostics.js';
+import type { AccessRequest, Area, Call, DevicePort, IrqHandle, IrqLine, Mapping, State, StateReply } from './port.js';
+
+/**
+ * The same port, whose calls are told on `portChannel` once they have succeeded (device_state: when it begins and ends).
+ * One wrapper instruments every port alike, so that a diagram of a kernel device and of a software device read the same.
+ */
+export function observedPort(port: DevicePort): DevicePort {
+  const publish = (lane: Lane, label: string, more?: Partial<PortEvent>): void => {
+    if (portChannel.hasSubscribers) portChannel.publish({ device: port.name, atNs: port.clock.nowNs(), lane, label, ...more });
+  };
+
+  const observedIrq = (handle: IrqHandle): IrqHandle => ({
+    line: handle.line,
+    next: () => handle.next(),
+    ack: (count: bigint) => handle.ack(count).pipe(tap(() => publish('ack', `${count}`))),
+    close: () => handle.close(),
+  });
+
+  const observedState = (to: State): Call<StateReply> =>
+    new Observable<StateReply>((subscriber) => {
+      publish('state', to, { phase: 'begin' });
+      let ended = false;
+      const end = (label: string, error?: unknown): void => {
+        if (ended) return;
+        ended = true;
+        publish('state', label, { phase: 'end', ...(error === undefined ? {} : { error }) });
+      };
+      return port.setState(to).subscribe({
+        next: (reply) => {
+          end(reply.state);
+          subscriber.next(reply);
+        },
+        error: (error: unknown) => {
+          end('error', error);
+          subscriber.error(error);
+        },
+        complete: () => subscriber.complete(),
+      });
+    });
+
+  return {
+    name: port.name,
+    clock: port.clock,
+    traits: port.traits,
+    released: port.released,
+    info: () => port.info(),
+    regionInfo: (index: number) => port.regionInfo(index).pipe(tap(() => publish('query', `q${index}`, { region: index }))),
+    irqInfo: (index: number) => port.irqInfo(index),
+    irq: (line: IrqLine, options?: { readonly ackFd?: boolean }) => port.irq(line, options).pipe(map(observedIrq)),
+    map: (region: number, area: Area) => port.map(region, area).pipe(tap(() => publish('map', `m${region}`, { region, area }))),
+    unmap: (mapping: Mapping, area: Area = mapping.area) =>
+      port.unmap(mapping, area).pipe(tap(() => publish('unmap', `u${mapping.region}`, { region: mapping.region, area }))),
+    access: (request: AccessRequest) => port.access(request),
+    accessNow: (request: AccessRequest) => port.accessNow(request),
+    migration: () => port.migration(),
+    getState: () => port.getState(),
+    setState: observedState,
+    reset: () => port.reset(),
+    close: () => port.close(),
+    [Symbol.asyncDispose]: () => port[Symbol.asyncDispose](),
+  };
+}

@@ -1,0 +1,131 @@
+import { concatMap, defer, filter, forkJoin, from, map, Observable, of, tap, toArray } from 'rxjs';
+import { realClock, type Clock } from '../clock.js';
+import { VfioError } from '../errors.js';
+import { absentIsEmpty } from './call.js';
+import { VfioDevice } from './device.js';
+import { openKernelPort } from './kernel/open-kernel-port.js';
+import { observedPort } from './observed-port.js';
+import type { Call, DevicePort, RegionInfo, State } from './port.js';
+
+/** Whatever can open a port itself: a software device, a recorded trace, a port of your own. */
+export interface PortSource {
+  open(clock: Clock): Call<DevicePort>;
+}
+
+/**
+ * Where a device is: an mdev uuid, a PCI address (`0000:03:00.0`), a group and its device (`group:7/0000:03:00.0`, or
+ * `group:7` where it has one device), or a `PortSource`.
+ */
+export type DeviceAddress = string | PortSource;
+
+export interface OpenOptions {
+  /** Default: real time. A virtual clock works on software devices only (else VFIO_E_CLOCK). */
+  readonly clock?: Clock;
+}
+
+/** More regions than any device has: a larger answer is hostile. */
+const mostRegions = 1024;
+const mostIrqs = 1024;
+
+/**
+ * Opens a device and passes it to the caller, who closes it (`await using`, `close()`); unsubscribing before the device has
+ * come releases what was opened. Mind `firstValueFrom(openDevice(...))`: it is right, ownership is yours.
+ *
+ * Nothing is mapped yet: `remapRegions` maps in its first batch, `device.mapRegion()` maps one region.
+ *
+ * **Fails** with VFIO_E_ADDRESS, VFIO_E_UNAVAILABLE, VFIO_E_PERMISSION, VFIO_E_GROUP_NOT_VIABLE, VFIO_E_NO_DEVICE, VFIO_E_BUSY,
+ * VFIO_E_LIMIT, VFIO_E_PROTOCOL.
+ */
+export function openDevice(address: DeviceAddress, options: OpenOptions = {}): Call<VfioDevice> {
+  return new Observable<VfioDevice>((subscriber) => {
+    const clock = options.clock ?? realClock;
+    let port: DevicePort | undefined;
+    let handedOver = false;
+    const opening = openPort(address, clock)
+      .pipe(
+        tap((opened) => (port = opened)),
+        concatMap((opened) => survey(observedPort(opened))),
+      )
+      .subscribe({
+        next: (device) => {
+          handedOver = true;
+          subscriber.next(device);
+        },
+        error: (error: unknown) => {
+          port?.close();
+          subscriber.error(error);
+        },
+        complete: () => subscriber.complete(),
+      });
+    return () => {
+      opening.unsubscribe();
+      if (!handedOver) port?.close();
+    };
+  });
+}
+
+/**
+ * Opens a device for the time that `body` lives: when it completes, fails or is unsubscribed the device is closed, and
+ * completion or error is passed on only when nothing is held any more.
+ *
+ * @example
+ * withDevice('0000:03:00.0', (device) => remapIrq(device).pipe(remapRegions(device)))
+ */
+export function withDevice<T>(address: DeviceAddress, body: (device: VfioDevice) => Observable<T>, options?: OpenOptions): Observable<T> {
+  return openDevice(address, options).pipe(
+    concatMap(
+      (device) =>
+        new Observable<T>((subscriber) => {
+          const closed = (then: () => void): void => {
+            void device.close();
+            device.released.subscribe({ complete: then });
+          };
+          const running = defer(() => body(device)).subscribe({
+            next: (value) => subscriber.next(value),
+            error: (error: unknown) => closed(() => subscriber.error(error)),
+            complete: () => closed(() => subscriber.complete()),
+          });
+          return () => {
+            running.unsubscribe();
+            void device.close();
+          };
+        }),
+    ),
+  );
+}
+
+function openPort(address: DeviceAddress, clock: Clock): Call<DevicePort> {
+  if (typeof address !== 'string') return address.open(clock);
+  if (!clock.virtual) return openKernelPort(address, clock);
+  return defer(() => {
+    throw new VfioError('VFIO_E_CLOCK', 'a real device does not follow virtual time: open a software device, or leave the clock out', { operation: 'open', device: address });
+  });
+}
+
+/** Asks the port what there is, once. */
+function survey(port: DevicePort): Observable<VfioDevice> {
+  return port.info().pipe(
+    concatMap((info) => {
+      if (info.regions > mostRegions || info.irqs > mostIrqs) {
+        throw new VfioError('VFIO_E_PROTOCOL', `the device claims ${info.regions} regions and ${info.irqs} irqs: more than ${mostRegions} is not believed`, {
+          operation: 'VFIO_DEVICE_GET_INFO',
+          device: port.name,
+        });
+      }
+      return forkJoin({ info: of(info), regions: queryAll(port, info.regions), migration: port.migration() });
+    }),
+    concatMap(({ info, regions, migration }) => {
+      const state: Call<State> = migration === undefined ? of('running') : port.getState();
+      return state.pipe(map((current) => new VfioDevice(port, { info, regions, migration, state: current })));
+    }),
+  );
+}
+
+/** The regions that exist: an index without one is left out, as is one of size 0. */
+function queryAll(port: DevicePort, count: number): Observable<readonly RegionInfo[]> {
+  return from(Array.from({ length: count }, (_, index) => index)).pipe(
+    concatMap((index) => port.regionInfo(index).pipe(absentIsEmpty('VFIO_E_NO_REGION'))),
+    filter((info) => info.size > 0),
+    toArray(),
+  );
+}

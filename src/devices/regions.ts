@@ -1,0 +1,268 @@
+import { catchError, concat, concatMap, defer, distinctUntilChanged, EMPTY, filter, from, ignoreElements, map, of, tap, type Observable } from 'rxjs';
+import type { Cell } from '../cell.js';
+import { warningChannel } from '../diagnostics.js';
+import { VfioError } from '../errors.js';
+import { nowCall } from './call.js';
+import { FastPath } from './fast-path.js';
+import { Holders, type Hold, type Holder, type MappedPiece } from './holders.js';
+import type { AccessRequest, Area, Call, DevicePort, Mapping, RegionInfo } from './port.js';
+import { intersectAreas, normalizeAreas, subtractAreas } from './protocol/areas.js';
+import type { MappedLayout } from './protocol/layout-diff.js';
+
+/** The layouts of all regions of a device, as the last finished batch left them. */
+export type Layouts = ReadonlyMap<number, RegionInfo>;
+
+/** An area that stays trapped because mmap failed; it does not hold up the ack. */
+export interface NotMapped {
+  readonly index: number;
+  readonly area: Area;
+  readonly error: unknown;
+}
+
+interface LiveMapping {
+  readonly mapping: Mapping;
+  /** The parts of it that are still mapped. */
+  parts: readonly Area[];
+}
+
+/**
+ * One region of a device; survives every remap.
+ *
+ * The synchronous methods use a mapping where there is one, else a trapped access, where the port can make one without a
+ * round trip and no write of device_state is outstanding. Else they throw VFIO_E_WOULD_BLOCK, and `request()` is the way.
+ * There is no raw view: a stale one would be a SIGSEGV, or memory that is no longer the device's.
+ *
+ * Offsets are bytes from the start of the region; 16, 32 and 64 bits must be naturally aligned (else VFIO_E_RANGE); values
+ * are little-endian, as the bus has them. One access is one load or store of that width, in program order.
+ */
+export class Region {
+  readonly index: number;
+  readonly #port: DevicePort;
+  readonly #layouts: Cell<Layouts>;
+  readonly #mayBlock: () => boolean;
+  readonly #holders: Holders;
+  readonly #fast = new FastPath();
+  readonly #mapped: LiveMapping[] = [];
+  readonly #openedSize: number;
+  #rights: { readonly readable: boolean; readonly writable: boolean };
+
+  constructor(port: DevicePort, layouts: Cell<Layouts>, info: RegionInfo, mayBlock: () => boolean) {
+    this.index = info.index;
+    this.#port = port;
+    this.#layouts = layouts;
+    this.#mayBlock = mayBlock;
+    this.#holders = new Holders(port.clock, port.name);
+    this.#openedSize = info.size;
+    this.#rights = info;
+  }
+
+  /** This region's layout, now and whenever a batch changed it. */
+  get layout(): Observable<RegionInfo> {
+    return this.#layouts.values.pipe(
+      map((layouts) => layouts.get(this.index)),
+      filter((info) => info !== undefined),
+      distinctUntilChanged(),
+    );
+  }
+
+  /** Bytes. */
+  get size(): number {
+    return this.#layouts.current.get(this.index)?.size ?? this.#openedSize;
+  }
+
+  /** What is mapped now: what a layout is compared with. */
+  get mapped(): MappedLayout {
+    const areas = normalizeAreas(this.#mapped.flatMap((live) => live.parts));
+    return { areas, ...this.#rights, size: this.#openedSize };
+  }
+
+  read8(offset: number): number {
+    return this.#fast.read8(offset) ?? this.#trappedRead(offset, 1).getUint8(0);
+  }
+
+  read16(offset: number): number {
+    return this.#fast.read16(offset) ?? this.#trappedRead(offset, 2).getUint16(0, true);
+  }
+
+  read32(offset: number): number {
+    return this.#fast.read32(offset) ?? this.#trappedRead(offset, 4).getUint32(0, true);
+  }
+
+  read64(offset: number): bigint {
+    return this.#fast.read64(offset) ?? this.#trappedRead(offset, 8).getBigUint64(0, true);
+  }
+
+  write8(offset: number, value: number): void {
+    if (!this.#fast.write8(offset, value)) this.#trappedWrite(offset, 1, (view) => view.setUint8(0, value));
+  }
+
+  write16(offset: number, value: number): void {
+    if (!this.#fast.write16(offset, value)) this.#trappedWrite(offset, 2, (view) => view.setUint16(0, value, true));
+  }
+
+  write32(offset: number, value: number): void {
+    if (!this.#fast.write32(offset, value)) this.#trappedWrite(offset, 4, (view) => view.setUint32(0, value, true));
+  }
+
+  write64(offset: number, value: bigint): void {
+    if (!this.#fast.write64(offset, value)) this.#trappedWrite(offset, 8, (view) => view.setBigUint64(0, value, true));
+  }
+
+  /** A trapped access as a call: never blocks the loop, possible at any time, also while device_state is being written. */
+  request(access: Omit<AccessRequest, 'region'>): Call<Uint8Array> {
+    return defer(() => {
+      const length = access.write?.byteLength ?? access.readBytes ?? 0;
+      this.#check(access.offset, length, access.write === undefined ? 'read' : 'write', 1);
+      return this.#port.access({ ...access, region: this.index });
+    });
+  }
+
+  /**
+   * Registers somebody who uses mapped areas outside these accessors. It is handed what is mapped now, within `budgetMs`.
+   */
+  hold(areas: readonly Area[], holder: Holder, budgetMs = 100): Call<Hold> {
+    return defer(() => {
+      const remove = this.#holders.add(holder, areas);
+      const hold: Hold = { release: () => nowCall(remove) };
+      return concat(this.#holders.regain(this.pieces(), budgetMs), of(hold)).pipe(
+        catchError((error: unknown) => {
+          remove();
+          throw error;
+        }),
+      );
+    });
+  }
+
+  // ── for operators ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Takes areas away: accessors trap, holders let go, then munmap. In this order, so that nobody is ever in mid-access.
+   * Fails with VFIO_E_HOLDER, or with what munmap said; accessors then stay trapped.
+   */
+  revoke(areas: readonly Area[], budgetMs: number): Call<void> {
+    return defer(() => {
+      this.#fast.remove(areas);
+      return concat(
+        this.#holders.release(areas, budgetMs),
+        from([...this.#mapped]).pipe(
+          concatMap((live) => this.#unmapPart(live, intersectAreas(live.parts, areas))),
+          ignoreElements(),
+        ),
+        of(undefined),
+      );
+    });
+  }
+
+  /** Maps areas that the latest layout offers, without letting the accessors use them before `settle`. Never fails. */
+  attach(areas: readonly Area[]): Call<readonly NotMapped[]> {
+    return defer(() => {
+      const failed: NotMapped[] = [];
+      const each = from(areas).pipe(
+        concatMap((area) =>
+          this.#port.map(this.index, area).pipe(
+            tap((mapping) => this.#mapped.push({ mapping, parts: [mapping.area] })),
+            catchError((error: unknown) => {
+              failed.push({ index: this.index, area, error });
+              this.#warn(`an area could not be mapped and stays trapped: region ${this.index} at 0x${area.offset.toString(16)}, ${area.size} bytes`, error);
+              return EMPTY;
+            }),
+          ),
+        ),
+        ignoreElements(),
+      );
+      return concat(each, of(failed));
+    });
+  }
+
+  /** The accessors' last step of a batch: they use what is both mapped and offered. */
+  settle(info: RegionInfo): void {
+    this.#rights = { readable: info.readable, writable: info.writable };
+    const offered = info.mmappable ? info.areas : [];
+    this.#fast.replace(
+      this.pieces().filter((piece) => subtractAreas([piece.area], offered).length === 0),
+      info,
+    );
+  }
+
+  /** Hands what is mapped to holders who lack it. A holder that fails is reported; its area stays mapped. Never fails. */
+  offer(budgetMs: number): Call<void> {
+    return concat(
+      defer(() => this.#holders.regain(this.pieces(), budgetMs)).pipe(
+        catchError((error: unknown) => {
+          this.#warn('a holder did not take an area that came back', error);
+          return EMPTY;
+        }),
+      ),
+      of(undefined),
+    );
+  }
+
+  /** The live pieces of all mappings. */
+  pieces(): readonly MappedPiece[] {
+    return this.#mapped.flatMap(({ mapping, parts }) =>
+      parts.map((area) => {
+        const byteOffset = area.offset - mapping.area.offset;
+        return {
+          region: this.index,
+          area,
+          memory: mapping.memory,
+          byteOffset,
+          ...(mapping.address === undefined ? {} : { address: mapping.address + BigInt(byteOffset) }),
+        };
+      }),
+    );
+  }
+
+  /** Every accessor traps from now on: part of closing, and of whatever makes a mapped region fault. */
+  trap(): void {
+    this.#fast.clear();
+  }
+
+  #unmapPart(live: LiveMapping, areas: readonly Area[]): Observable<void> {
+    return from(areas).pipe(
+      concatMap((area) =>
+        this.#port.unmap(live.mapping, area).pipe(
+          tap(() => {
+            live.parts = subtractAreas(live.parts, [area]);
+            if (live.parts.length === 0) this.#mapped.splice(this.#mapped.indexOf(live), 1);
+          }),
+        ),
+      ),
+    );
+  }
+
+  #trappedRead(offset: number, width: number): DataView {
+    this.#check(offset, width, 'read', width);
+    this.#checkSync('read');
+    const bytes = this.#port.accessNow({ region: this.index, offset, readBytes: width });
+    return new DataView(bytes.buffer, bytes.byteOffset, width);
+  }
+
+  #trappedWrite(offset: number, width: number, fill: (view: DataView) => void): void {
+    this.#check(offset, width, 'write', width);
+    this.#checkSync('write');
+    const write = new Uint8Array(width);
+    fill(new DataView(write.buffer));
+    this.#port.accessNow({ region: this.index, offset, write });
+  }
+
+  #checkSync(operation: string): void {
+    if (this.#port.traits.syncAccess && !this.#mayBlock()) return;
+    throw new VfioError('VFIO_E_WOULD_BLOCK', 'the area is trapped, and a write of device_state is outstanding or the port needs a round trip: use request()', {
+      operation: `${operation} region ${this.index}`,
+      device: this.#port.name,
+    });
+  }
+
+  #check(offset: number, length: number, operation: 'read' | 'write', alignment: number): void {
+    const rights = operation === 'read' ? this.#rights.readable : this.#rights.writable;
+    const inside = Number.isSafeInteger(offset) && offset >= 0 && length > 0 && offset + length <= this.size;
+    if (rights && inside && offset % alignment === 0) return;
+    const why = !rights ? `the region is not ${operation === 'read' ? 'readable' : 'writable'}` : inside ? `offset must be a multiple of ${alignment}` : `the region has ${this.size} bytes`;
+    throw new VfioError('VFIO_E_RANGE', `${length} bytes at offset ${offset}: ${why}`, { operation: `${operation} region ${this.index}`, device: this.#port.name });
+  }
+
+  #warn(what: string, error: unknown): void {
+    if (warningChannel.hasSubscribers) warningChannel.publish({ device: this.#port.name, atNs: this.#port.clock.nowNs(), what, error });
+  }
+}

@@ -1,0 +1,68 @@
+import type { Call, RegionInfo } from './port.js';
+import type { RegionDiff } from './protocol/layout-diff.js';
+import type { NotMapped } from './regions.js';
+
+/**
+ * What travels through the remap pipeline. Each step adds what it found to the value and keeps nothing to itself, so that
+ * an operator of your own may stand between any two:
+ *
+ * `RemapSignal -> RegionBatch -> RequeriedBatch -> RemapPlan -> AppliedRemap -> Remap`
+ */
+
+/** The registration that a batch belongs to. */
+export interface RemapChannel {
+  readonly profile: 'region-remap' | 'static';
+  readonly page: number;
+  /** The regions that may be signalled; in profile `static` every region of the device. */
+  readonly declared: ReadonlySet<number>;
+  /** The driver's bound on one wait, ms; undefined where it never waits. */
+  readonly ackTimeoutMs: number | undefined;
+  /** *Now.* Sends the sum of counts that was read back to the driver. Nothing is written for 0. */
+  ack(sum: bigint): Call<void>;
+  /** Ends the batch: the irq is armed again. `acknowledge` calls this; whoever replaces it must, too. */
+  end(batch: number): void;
+}
+
+/** Why there is a batch. */
+export type BatchReason = 'signal' | 'saturated' | 'registered' | 'after-transition';
+
+/** From `remapIrq`: something may have changed. */
+export interface RemapSignal {
+  readonly channel: RemapChannel;
+  /** Counts up from 0 within one registration. */
+  readonly batch: number;
+  readonly because: BatchReason;
+  /** What was read from the eventfd and not yet acked; 0 where the batch has no signal. */
+  readonly sumRead: bigint;
+  /** When it was read, ns on the device's clock. */
+  readonly atNs: bigint;
+}
+
+/** From `decodeRegionBitmap`: sound, so it may name regions that did not change and misses none that did. */
+export interface RegionBatch extends RemapSignal {
+  readonly candidates: ReadonlySet<number>;
+}
+
+/** From `requeryRegions`: the layouts of this instant. */
+export interface RequeriedBatch extends RegionBatch {
+  readonly current: ReadonlyMap<number, RegionInfo>;
+}
+
+/** From `diffRegions`: one diff for each candidate, also where nothing changed. */
+export interface RemapPlan extends RequeriedBatch {
+  readonly diffs: readonly RegionDiff[];
+}
+
+/** From `applyRemap`: the mappings follow the layouts, but for what is listed. */
+export interface AppliedRemap extends RemapPlan {
+  readonly notMapped: readonly NotMapped[];
+}
+
+/** From `acknowledge`: the batch has ended. */
+export interface Remap extends AppliedRemap {
+  readonly acked: boolean;
+  /** From the read of the eventfd to the ack, or to the end where nothing was acked, ns. */
+  readonly servedNs: bigint;
+  /** What was left of the driver's ack timeout, ns; negative where it had passed. undefined where nothing was waited for. */
+  readonly headroomNs: bigint | undefined;
+}

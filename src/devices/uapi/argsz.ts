@@ -1,0 +1,47 @@
+import { VfioError } from '../../errors.js';
+import { protocolError, viewOf } from './bytes.js';
+
+/** The default bound of an answer, bytes. A sparse capability of 64 KiB names about 4,000 areas. */
+export const maxAnswerBytes = 65_536;
+
+/** Room for the usual capabilities, so that one ioctl is enough where a remap waits for the answer. */
+export const initialAnswerBytes = 256;
+
+/** A layout that grows between two asks costs one more each time; a device that never settles is not followed for ever. */
+const maxAttempts = 8;
+
+/**
+ * The argsz handshake of VFIO's INFO ioctls as a driver without any ioctl in it.
+ *
+ * `call` gets a zeroed buffer whose first u32 says its length, fills in what it asks for, and does the ioctl on it. An
+ * answer that did not fit comes back with `argsz` set to what it needs (and cap_offset 0): the call is made again with
+ * that much, up to `maxBytes`. What `call` throws goes through. Source: the comment on argsz in <linux/vfio.h>.
+ *
+ * Throws VFIO_E_PROTOCOL when the answer would pass `maxBytes`, or still grows after a few attempts.
+ *
+ * @returns the answer; its own argsz is no more than its length
+ */
+export function withArgsz(
+  initialBytes: number,
+  maxBytes: number,
+  operation: string,
+  call: (buffer: Uint8Array) => void,
+  device?: string,
+): Uint8Array {
+  const origin = { operation, device };
+  if (!(initialBytes >= 4 && initialBytes <= maxBytes)) {
+    throw new VfioError('VFIO_E_RANGE', `cannot begin with ${initialBytes} bytes: it takes 4 to ${maxBytes}`, origin);
+  }
+  let bytes = initialBytes;
+  for (let attempt = 0; attempt < maxAttempts; attempt += 1) {
+    const buffer = new Uint8Array(bytes);
+    const view = viewOf(buffer);
+    view.setUint32(0, bytes, true);
+    call(buffer);
+    const needed = view.getUint32(0, true);
+    if (needed <= bytes) return buffer;
+    if (needed > maxBytes) throw protocolError(origin, 0, `argsz asks for ${needed} bytes, the bound is ${maxBytes}`);
+    bytes = needed;
+  }
+  throw protocolError(origin, 0, `argsz grew ${maxAttempts} times in a row and now asks for ${bytes} bytes`);
+}

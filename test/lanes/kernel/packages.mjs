@@ -105,7 +105,7 @@ async function newestInArchive() {
   const names = async (/** @type {string} */ prefix) => {
     const pattern = `^${prefix}-${SERIES.replaceAll('.', '\\.')}-[0-9]+-amd64$`;
     const { stdout } = await run('apt-cache', ['search', '--names-only', pattern]);
-    return stdout.split('\n').map((line) => line.split(' ')[0].slice(prefix.length + 1));
+    return stdout.split('\n').map((line) => (line.split(' ')[0] ?? '').slice(prefix.length + 1));
   };
   const headers = new Set(await names('linux-headers'));
   return newest((await names('linux-image')).filter((release) => isRelease(release) && headers.has(release)));

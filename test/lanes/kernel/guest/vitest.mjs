@@ -76,27 +76,40 @@ const freshState = () => ({
 });
 
 /**
+ * What the plugins above add to chai's assertions, beside the matchers.
+ *
+ * @typedef {import('@vitest/expect').Assertion & {
+ *   withTest: (test: import('@vitest/runner').Test) => import('@vitest/expect').Assertion,
+ *   withContext: (context: { soft: boolean }) => import('@vitest/expect').Assertion,
+ * }} FullAssertion
+ *
+ * @typedef {(self: object, matchers: import('@vitest/expect').MatchersObject) => void} Extend
+ */
+
+/**
  * @param {import('@vitest/runner').Test} [boundTest] the test whose context hands this `expect` out
  * @returns {import('@vitest/expect').ExpectStatic}
  */
 export function createExpect(boundTest) {
   const asFunction = (/** @type {unknown} */ value, /** @type {string | undefined} */ message) => {
     setState({ assertionCalls: getState(self).assertionCalls + 1 }, self);
-    const assertion = chai.expect(value, message);
+    const assertion = /** @type {FullAssertion} */ (chai.expect(value, message));
     const current = boundTest ?? getCurrentTest();
     return current === undefined ? assertion : assertion.withTest(current);
   };
   /** @type {import('@vitest/expect').ExpectStatic} */
   const self = Object.assign(asFunction, chai.expect, Reflect.get(globalThis, ASYMMETRIC_MATCHERS_OBJECT));
+  /** @type {Extend} */
+  const extend = Reflect.get(chai.expect, 'extend');
   setState(freshState(), self);
   Object.assign(self, {
     getState: () => getState(self),
     setState: (/** @type {Partial<import('@vitest/expect').MatcherState>} */ state) => setState(state, self),
     assert: chai.assert,
-    extend: (/** @type {import('@vitest/expect').MatchersObject} */ matchers) => chai.expect.extend(self, matchers),
+    extend: (/** @type {import('@vitest/expect').MatchersObject} */ matchers) => extend(self, matchers),
     addEqualityTesters: addCustomEqualityTesters,
     soft: (/** @type {unknown} */ value, /** @type {string | undefined} */ message) =>
-      self(value, message).withContext({ soft: true }),
+      /** @type {FullAssertion} */ (self(value, message)).withContext({ soft: true }),
     poll: () => {
       throw new Error('expect.poll is not offered in the guest: wait for the event itself');
     },

@@ -1,0 +1,90 @@
+import { parseArgs } from 'node:util';
+
+import { stopOnSignals } from './children.mjs';
+import { runKernelTests } from './kernel/lane.mjs';
+import { LaneUnavailable, emptyOutcome, exitCode, summaryLine } from './outcome.mjs';
+import { printOutcome } from './print.mjs';
+import { runUnitTests } from './unit/lane.mjs';
+
+/**
+ * `npm test`: all lanes, one after the other, and one sum as the last line.
+ *
+ * @typedef {{ files: readonly string[], testName: string | undefined }} Selection
+ */
+
+/** @type {ReadonlyMap<string, (selection: Selection) => Promise<import('./outcome.mjs').Outcome>>} */
+const LANES = new Map([
+  ['unit', (selection) => runUnitTests(selection)],
+  ['kernel', (selection) => runKernelTests({ ...selection, deadlineS: 900 })],
+]);
+
+const HELP = `Runs the tests, lane by lane (see test/lanes/README.md).
+
+  npm test                              all lanes: ${[...LANES.keys()].join(', ')}
+  npm test -- --lane unit               one lane (may be given several times)
+  npm test -- --lane unit [test files]  some files of it
+  npm test -- -t <pattern>              only tests whose full name matches
+
+A lane that cannot run on this machine is skipped, with its reason; with VFIO_RX_LANES=all it counts as failed.
+`;
+
+/**
+ * @param {string} name
+ * @param {(selection: Selection) => Promise<import('./outcome.mjs').Outcome>} run
+ * @param {Selection} selection
+ * @returns {Promise<import('./outcome.mjs').Outcome>}
+ */
+async function runLane(name, run, selection) {
+  process.stdout.write(`\n=== lane ${name}\n`);
+  const began = performance.now();
+  const outcome = await run(selection).catch((error) => outcomeOfError(error));
+  printOutcome(name, outcome);
+  process.stdout.write(`=== lane ${name}: ${summaryLine([outcome])} in ${Math.round((performance.now() - began) / 1000)} s\n`);
+  return outcome;
+}
+
+/**
+ * @param {unknown} error
+ * @returns {import('./outcome.mjs').Outcome}
+ */
+function outcomeOfError(error) {
+  const whole = 'the whole lane';
+  if (error instanceof LaneUnavailable && process.env['VFIO_RX_LANES'] !== 'all') {
+    return { ...emptyOutcome(), skips: [{ test: whole, reason: error.message }] };
+  }
+  const message = error instanceof LaneUnavailable
+    ? `VFIO_RX_LANES=all demands every lane, but this one cannot run here: ${error.message}`
+    : String(error instanceof Error ? error.stack : error);
+  return { ...emptyOutcome(), failures: [{ test: whole, message }] };
+}
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      lane: { type: 'string', multiple: true },
+      'test-name': { type: 'string', short: 't' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const names = values.lane ?? [...LANES.keys()];
+  const unknown = names.filter((name) => !LANES.has(name));
+  if (unknown.length > 0) {
+    process.stderr.write(`there is no lane "${unknown.join('", "')}"; there are: ${[...LANES.keys()].join(', ')}\n`);
+    return 2;
+  }
+  const outcomes = [];
+  for (const [name, run] of LANES) {
+    if (!names.includes(name)) continue;
+    outcomes.push(await runLane(name, run, { files: positionals, testName: values['test-name'] }));
+  }
+  process.stdout.write(`\n${summaryLine(outcomes)}\n`);
+  return exitCode(outcomes);
+}
+
+stopOnSignals();
+process.exitCode = await main();

@@ -17,6 +17,11 @@ export function nowCall<T>(body: () => T): Call<T> {
   });
 }
 
+/** Makes a call whose outcome changes nothing any more: a release on the way out. */
+export function disregard(call: Call<unknown> | undefined): void {
+  call?.subscribe({ error: () => undefined });
+}
+
 /** Turns the error that means "not there" into an empty stream; every other error stays one. */
 export function absentIsEmpty<T>(code: VfioErrorCode): MonoTypeOperatorFunction<T> {
   return catchError((error: unknown) => {

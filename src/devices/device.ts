@@ -1,4 +1,4 @@
-import { concat, concatMap, defaultIfEmpty, defer, from, ignoreElements, lastValueFrom, tap, type Observable } from 'rxjs';
+import { concat, concatMap, defer, from, ignoreElements, lastValueFrom, tap, type Observable } from 'rxjs';
 import { Cell } from '../cell.js';
 import type { Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
@@ -164,7 +164,7 @@ export class VfioDevice implements AsyncDisposable {
       this.#layouts.complete();
       this.#writer.cell.complete();
     }
-    return lastValueFrom(this.port.released.pipe(ignoreElements(), defaultIfEmpty(undefined)));
+    return lastValueFrom(this.port.released.pipe(ignoreElements()), { defaultValue: undefined });
   }
 
   [Symbol.asyncDispose](): Promise<void> {

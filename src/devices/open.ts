@@ -1,4 +1,4 @@
-import { concatMap, defer, filter, forkJoin, from, map, Observable, of, tap, toArray } from 'rxjs';
+import { catchError, concat, concatMap, defer, filter, finalize, forkJoin, from, ignoreElements, map, Observable, of, tap, throwError, toArray } from 'rxjs';
 import { realClock, type Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { absentIsEmpty } from './call.js';
@@ -73,24 +73,14 @@ export function openDevice(address: DeviceAddress, options: OpenOptions = {}): C
  */
 export function withDevice<T>(address: DeviceAddress, body: (device: VfioDevice) => Observable<T>, options?: OpenOptions): Observable<T> {
   return openDevice(address, options).pipe(
-    concatMap(
-      (device) =>
-        new Observable<T>((subscriber) => {
-          const closed = (then: () => void): void => {
-            void device.close();
-            device.released.subscribe({ complete: then });
-          };
-          const running = defer(() => body(device)).subscribe({
-            next: (value) => subscriber.next(value),
-            error: (error: unknown) => closed(() => subscriber.error(error)),
-            complete: () => closed(() => subscriber.complete()),
-          });
-          return () => {
-            running.unsubscribe();
-            void device.close();
-          };
-        }),
-    ),
+    concatMap((device) => {
+      const closed = defer(() => {
+        void device.close();
+        return device.released.pipe(ignoreElements());
+      });
+      const failed = (error: unknown) => concat(closed, throwError(() => error));
+      return concat(defer(() => body(device)).pipe(catchError(failed)), closed).pipe(finalize(() => void device.close()));
+    }),
   );
 }
 

@@ -1,6 +1,7 @@
 import { AsyncSubject, catchError, defer, finalize, mergeMap, of, tap, type Observable } from 'rxjs';
 import { Cell } from '../cell.js';
 import { VfioError } from '../errors.js';
+import { disregard } from './call.js';
 import type { Call, DevicePort, State, StateReply } from './port.js';
 
 /** device_state as it is known: `going` while a write is outstanding. */
@@ -60,7 +61,7 @@ export class StateWriter {
       .subscribe({
         next: (reply) => {
           if (wanted) result.next(reply);
-          else reply.data?.close().subscribe({ error: () => undefined });
+          else disregard(reply.data?.close());
         },
         error: (error: unknown) => result.error(error),
         complete: () => result.complete(),

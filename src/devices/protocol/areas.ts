@@ -49,3 +49,8 @@ export function subtractAreas(a: readonly Area[], b: readonly Area[]): readonly 
   }
   return rest;
 }
+
+/** True where no byte of `inner` lies outside `outer`. */
+export function coversAreas(outer: readonly Area[], inner: readonly Area[]): boolean {
+  return subtractAreas(inner, outer).length === 0;
+}

@@ -58,6 +58,6 @@ export function sameLayout(a: RegionInfo | undefined, b: RegionInfo): boolean {
     a.flags === b.flags &&
     a.size === b.size &&
     a.areas.length === b.areas.length &&
-    a.areas.every((area, i) => area.offset === b.areas[i]?.offset && area.size === b.areas[i]?.size)
+    a.areas.every((area, i) => area.offset === b.areas[i]?.offset && area.size === b.areas[i].size)
   );
 }

@@ -1,0 +1,13 @@
+/** `vfio-rx/devices`: opening devices, and the seam for ports of your own. */
+export { openDevice, withDevice, type DeviceAddress, type OpenOptions, type PortSource } from './open.js';
+export { VfioDevice } from './device.js';
+export { Region, type Layouts, type NotMapped } from './regions.js';
+export type { Hold, Holder, MappedPiece } from './holders.js';
+export type { StateView } from './state-writer.js';
+export type {
+  AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, IrqSignal, Mapping,
+  MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply,
+} from './port.js';
+export { VfioError, errorCodes, type VfioErrorCode } from '../errors.js';
+export { realClock, type Clock, type StallWatch } from '../clock.js';
+export { portChannel, warningChannel, type Lane, type PortEvent, type Warning } from '../diagnostics.js';

@@ -1,0 +1,45 @@
+import { concat, concatMap, defer, EMPTY, map, type OperatorFunction } from 'rxjs';
+import type { VfioDevice } from '../devices/device.js';
+import type { AppliedRemap, Remap } from '../devices/remap-batch.js';
+
+const nsPerMs = 1_000_000n;
+
+/**
+ * Tells the vendor driver that its demand is served, and ends the batch.
+ *
+ * ```
+ * apply        --a------b----     a: 2 was read; b: a full batch, nothing was read
+ * ack eventfd  --2-----------
+ * acknowledge  --r------r----
+ * irq armed    --=====--=====
+ * ```
+ *
+ * The ack is the sum of what was read: the driver sees from the number which of its signals are covered, so that a late
+ * or coalesced ack never releases the wrong wait.
+ *
+ * - **Emits** one `Remap` for each batch, with the time that serving took and what was left of the driver's timeout.
+ * - **Drops** nothing.
+ * - **Completes** with its source.
+ * - **Fails** with its source, or with what the write of the ack says.
+ * - **Releases** the batch: after the emission `remapIrq` arms the irq again.
+ *
+ * @example
+ * applied$.pipe(acknowledge(device)).subscribe(({ servedNs, headroomNs }) => console.log(servedNs, headroomNs));
+ * @see remapIrq, remapRegions
+ */
+export function acknowledge(device: VfioDevice): OperatorFunction<AppliedRemap, Remap> {
+  return concatMap((applied: AppliedRemap) => {
+    const { channel, batch, sumRead, atNs } = applied;
+    const remap = (): Remap => {
+      const servedNs = device.clock.nowNs() - atNs;
+      const acked = sumRead > 0n;
+      const timeoutNs = channel.ackTimeoutMs === undefined || !acked ? undefined : BigInt(channel.ackTimeoutMs) * nsPerMs;
+      return { ...applied, acked, servedNs, headroomNs: timeoutNs === undefined ? undefined : timeoutNs - servedNs };
+    };
+    const end = defer(() => {
+      channel.end(batch);
+      return EMPTY;
+    });
+    return concat(channel.ack(sumRead).pipe(map(remap)), end);
+  });
+}

@@ -1,0 +1,66 @@
+import { concat, concatMap, defer, from, ignoreElements, map, tap, toArray, type Observable, type OperatorFunction } from 'rxjs';
+import type { VfioDevice } from '../devices/device.js';
+import type { RegionDiff } from '../devices/protocol/layout-diff.js';
+import type { AppliedRemap, RemapPlan } from '../devices/remap-batch.js';
+import type { NotMapped } from '../devices/regions.js';
+
+export interface ApplyOptions {
+  /** How long a holder may take to let go of a revoked area, ms. Default: half of the driver's ack timeout, or 100. */
+  readonly holderBudgetMs?: number;
+}
+
+const defaultBudgetMs = 100;
+
+/**
+ * Makes the mappings follow the layouts.
+ *
+ * ```
+ * diff     --d-----------e--------
+ * holders  ---(ask)-(let go)------     asked only for what is revoked
+ * unmap    ---------u-------------
+ * map      --------------m--------
+ * apply    ---------a----b--------
+ * ```
+ *
+ * In this order for all regions: accessors trap, holders let go, revoked areas are unmapped; then added areas are mapped,
+ * accessors use them, holders get them.
+ *
+ * - **Emits** one `AppliedRemap` when all is done; an area that could not be mapped stays trapped and stands in `notMapped`.
+ * - **Drops** nothing: one batch after the other.
+ * - **Completes** with its source.
+ * - **Fails** with VFIO_E_HOLDER when a holder does not let go within its budget, and with what unmapping says. Nothing is acked then.
+ * - **Releases** nothing: mappings live until they are revoked or the device is closed.
+ *
+ * @example
+ * plan$.pipe(applyRemap(device, { holderBudgetMs: 20 })).subscribe(({ notMapped }) => console.log(notMapped));
+ * @see acknowledge, remapRegions
+ */
+export function applyRemap(device: VfioDevice, options: ApplyOptions = {}): OperatorFunction<RemapPlan, AppliedRemap> {
+  return concatMap((plan: RemapPlan) => {
+    const { ackTimeoutMs } = plan.channel;
+    const budgetMs = options.holderBudgetMs ?? (ackTimeoutMs === undefined ? defaultBudgetMs : ackTimeoutMs / 2);
+    return concat(revokeAll(device, plan.diffs, budgetMs), addAll(device, plan, budgetMs)).pipe(
+      map((notMapped): AppliedRemap => ({ ...plan, notMapped })),
+    );
+  });
+}
+
+/** Everything goes before anything comes: an area may move from one region to another. */
+function revokeAll(device: VfioDevice, diffs: readonly RegionDiff[], budgetMs: number): Observable<never> {
+  return from(diffs.filter((diff) => diff.revoked.length > 0)).pipe(
+    concatMap((diff) => device.region(diff.index).revoke(diff.revoked, budgetMs)),
+    ignoreElements(),
+  );
+}
+
+function addAll(device: VfioDevice, plan: RemapPlan, budgetMs: number): Observable<readonly NotMapped[]> {
+  const regions = plan.diffs.map((diff) => device.region(diff.index));
+  const offers = defer(() => from(regions).pipe(concatMap((region) => region.offer(budgetMs)), ignoreElements()));
+  return from(plan.diffs).pipe(
+    concatMap((diff) => device.region(diff.index).attach(diff.added)),
+    toArray(),
+    map((lists) => lists.flat()),
+    tap(() => device.settle(plan.current.values())),
+    concatMap((notMapped) => concat(offers, from([notMapped]))),
+  );
+}

@@ -1,0 +1,34 @@
+import { pipe, type OperatorFunction } from 'rxjs';
+import type { VfioDevice } from '../devices/device.js';
+import type { Remap, RemapSignal } from '../devices/remap-batch.js';
+import { acknowledge } from './acknowledge.js';
+import { applyRemap, type ApplyOptions } from './apply-remap.js';
+import { decodeRegionBitmap } from './decode-region-bitmap.js';
+import { diffRegions } from './diff-regions.js';
+import { requeryRegions, type RequeryOptions } from './requery-regions.js';
+
+export interface RemapOptions extends RequeryOptions, ApplyOptions {}
+
+/**
+ * The whole answer to a remap demand: decode, re-query, diff, apply, ack, in a row.
+ *
+ * ```
+ * signal   --1----------1-------
+ * query    --(01)-------(01)----
+ * unmap    --u------------------
+ * map      -------------m-------
+ * ack      --1----------1-------
+ * remap    --r----------r-------
+ * ```
+ *
+ * - **Emits** one `Remap` for each batch. **Drops** nothing. **Completes** with its source.
+ * - **Fails** as its steps do; the batch is then not acked, and `remapIrq` disables the irq.
+ * - **Releases** what its steps do.
+ *
+ * @example
+ * remapIrq(device).pipe(remapRegions(device)).subscribe();
+ * @see decodeRegionBitmap, requeryRegions, diffRegions, applyRemap, acknowledge
+ */
+export function remapRegions(device: VfioDevice, options: RemapOptions = {}): OperatorFunction<RemapSignal, Remap> {
+  return pipe(decodeRegionBitmap(), requeryRegions(device, options), diffRegions(device), applyRemap(device, options), acknowledge(device));
+}

@@ -1,0 +1,44 @@
+import { concatMap, from, map, mergeMap, retry, timer, toArray, type OperatorFunction } from 'rxjs';
+import type { VfioDevice } from '../devices/device.js';
+import type { RegionInfo } from '../devices/port.js';
+import type { RegionBatch, RequeriedBatch } from '../devices/remap-batch.js';
+
+export interface RequeryOptions {
+  /** How often a failed query is asked again before the batch fails. Default 2. */
+  readonly retries?: number;
+  /** The pause before each, ms. Default 1. */
+  readonly pauseMs?: number;
+}
+
+/**
+ * Asks the device for the layout of every candidate, anew each time.
+ *
+ * ```
+ * decode   --a-----------a-------
+ * query    --(01)--------(01)----
+ * requery  --r-----------r-------     r: both layouts of that instant
+ * ```
+ *
+ * - **Emits** one `RequeriedBatch` when all candidates have answered.
+ * - **Drops** nothing: one batch after the other.
+ * - **Completes** with its source.
+ * - **Fails** with the error of a query that stays failed (region and errno in it): a failed query is never taken for "unchanged".
+ *   Nothing is acked then, and `remapIrq` disables the irq, which frees the driver.
+ * - **Releases** nothing.
+ *
+ * @example
+ * remapIrq(device).pipe(decodeRegionBitmap(), requeryRegions(device)).subscribe(({ current }) => console.log(current.get(0)?.areas));
+ * @see diffRegions, remapRegions
+ */
+export function requeryRegions(device: VfioDevice, options: RequeryOptions = {}): OperatorFunction<RegionBatch, RequeriedBatch> {
+  const { retries = 2, pauseMs = 1 } = options;
+  const query = (index: number) =>
+    device.port.regionInfo(index).pipe(retry({ count: retries, delay: () => timer(pauseMs, device.clock.scheduler) }));
+  return concatMap((batch: RegionBatch) =>
+    from(batch.candidates).pipe(
+      mergeMap(query),
+      toArray(),
+      map((infos): RequeriedBatch => ({ ...batch, current: new Map(infos.map((info: RegionInfo) => [info.index, info])) })),
+    ),
+  );
+}

@@ -1,0 +1,6 @@
+/** `vfio-rx/streams`: what a device emits, and what is composed of it. */
+export { deviceState } from './device-state.js';
+export { irq } from './irq.js';
+export { regions } from './regions.js';
+export { remapIrq, type RemapIrqOptions } from './remap-irq.js';
+export { transition, type Arc, type TransitionOptions } from './transition.js';

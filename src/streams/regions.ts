@@ -1,0 +1,22 @@
+import type { Observable } from 'rxjs';
+import type { VfioDevice } from '../devices/device.js';
+import type { Layouts } from '../devices/regions.js';
+
+/**
+ * The layouts of all regions.
+ *
+ * ```
+ * batch     -----(revoke 0)-----(restore 0)--
+ * regions   a---------b--------------a-------
+ * ```
+ *
+ * - **Emits** the current layouts at once, then once for each batch that changed one, after the mappings follow it.
+ * - **Drops** batches that changed nothing. **Completes** when the device is closed. **Fails** never. **Releases** nothing.
+ *
+ * @example
+ * regions(device).subscribe((layouts) => console.log(layouts.get(0)?.areas));
+ * @see remapRegions
+ */
+export function regions(device: VfioDevice): Observable<Layouts> {
+  return device.layouts;
+}

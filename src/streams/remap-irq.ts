@@ -1,0 +1,234 @@
+import { catchError, concatMap, defer, EMPTY, from, map, merge, Observable, of, Subject, take, tap, toArray, type Subscriber, type Subscription } from 'rxjs';
+import { VfioError } from '../errors.js';
+import { disregard } from '../devices/call.js';
+import type { VfioDevice } from '../devices/device.js';
+import type { IrqHandle, IrqSignal } from '../devices/port.js';
+import { ackWrites, isSaturated } from '../devices/protocol/ack-value.js';
+import { negotiate, type RemapAgreement, type RemapPage } from '../devices/protocol/negotiation.js';
+import type { BatchReason, RemapChannel, RemapSignal } from '../devices/remap-batch.js';
+import type { RemapSession } from '../devices/remap-session.js';
+
+export interface RemapIrqOptions {
+  /**
+   * How long a batch may take until `acknowledge` ends it, ms; then the stream fails with VFIO_E_BATCH_DEADLINE, because an
+   * operator swallowed or kept the batch. Default: the driver's own ack timeout, or 1000 where it never waits.
+   */
+  readonly batchDeadlineMs?: number;
+}
+
+/** For a device whose driver waits for nothing. */
+const defaultDeadlineMs = 1000;
+
+/**
+ * The demands of a vendor driver to look at its regions again, one batch at a time.
+ *
+ * ```
+ * driver   ------1--------1----     what is added to the eventfd
+ * armed    ---=====----=====---     only while no batch is in flight
+ * remapIrq (r)----s--------s---     r: registered, everything is looked at once
+ * end      --x-----x--------x--     acknowledge() ends a batch, acked or not
+ * ```
+ *
+ * On subscription the irqs are scanned and, where the driver offers the protocol, registered with fresh eventfds.
+ * A device whose layouts never change (profile `static`) emits the one batch that maps everything, and completes.
+ *
+ * - **Emits** `RemapSignal`: first `registered`, then one for each read of the irq, and `after-transition` ones that `transition` asks for.
+ * - **Drops** nothing: what the driver adds during a batch stays in the eventfd.
+ * - **Completes** when the device is closed; after its first batch in profile `static`.
+ * - **Fails** with VFIO_E_BUSY where another pipeline serves the device, VFIO_E_UNSUPPORTED or VFIO_E_PROTOCOL from the negotiation,
+ *   VFIO_E_BATCH_DEADLINE, and with what registering says.
+ * - **Releases** the irqs on unsubscribe, error and completion; this ends a write of device_state that waits for an ack (VFIO_E_CANCELED).
+ *
+ * @example
+ * remapIrq(device).pipe(remapRegions(device)).subscribe((remap) => console.log(remap.batch, remap.diffs));
+ * @see remapRegions, transition
+ */
+export function remapIrq(device: VfioDevice, options: RemapIrqOptions = {}): Observable<RemapSignal> {
+  return new Observable<RemapSignal>((subscriber) => {
+    const pump = new RemapPump(device, options, subscriber);
+    subscriber.add(() => pump.release());
+    pump.start();
+  });
+}
+
+interface RegisteredPage {
+  readonly page: RemapPage;
+  readonly handle: IrqHandle;
+  readonly channel: RemapChannel;
+}
+
+/** One subscription of `remapIrq`: registers, then hands out one batch after the other. */
+class RemapPump implements RemapSession {
+  agreement: RemapAgreement | undefined;
+  readonly #device: VfioDevice;
+  readonly #options: RemapIrqOptions;
+  readonly #out: Subscriber<RemapSignal>;
+  readonly #pages: RegisteredPage[] = [];
+  /** Full batches that were asked for and not begun: the page whose turn it is, why, and who waits for the end. */
+  readonly #asked: { readonly channel: RemapChannel; readonly because: BatchReason; readonly ended: Subject<never> }[] = [];
+  #giveBack: (() => void) | undefined;
+  #waiting: Subscription | undefined;
+  #deadline: Subscription | undefined;
+  #inFlight: { readonly batch: number; readonly ended: Subject<never> | undefined } | undefined;
+  #nextBatch = 0;
+  #released = false;
+
+  constructor(device: VfioDevice, options: RemapIrqOptions, out: Subscriber<RemapSignal>) {
+    this.#device = device;
+    this.#options = options;
+    this.#out = out;
+  }
+
+  start(): void {
+    try {
+      this.#giveBack = this.#device.claimRemap(this);
+    } catch (error) {
+      this.#out.error(error);
+      return;
+    }
+    this.#waiting = this.#device
+      .irqs()
+      .pipe(
+        map((irqs) => negotiate(irqs, this.#device.info.regions, this.#device.name)),
+        concatMap((agreement) => this.#register(agreement).pipe(map(() => agreement))),
+      )
+      .subscribe({
+        next: (agreement) => {
+          this.agreement = agreement;
+          const channels = agreement.profile === 'static' ? [this.#staticChannel()] : this.#pages.map((page) => page.channel);
+          for (const channel of channels) this.#asked.push({ channel, because: 'registered', ended: new Subject() });
+          this.#proceed();
+        },
+        error: (error: unknown) => this.#out.error(error),
+      });
+  }
+
+  requeryAll(): Observable<never> {
+    return defer(() => {
+      if (this.#released || this.agreement?.profile !== 'region-remap') return EMPTY;
+      const ended = this.#pages.map(({ channel }) => {
+        const one = new Subject<never>();
+        this.#asked.push({ channel, because: 'after-transition', ended: one });
+        return one;
+      });
+      // Subscribed to before the batch can end: an idle pipeline begins it, and may end it, at once.
+      const all = merge(...ended);
+      return new Observable<never>((subscriber) => {
+        subscriber.add(all.subscribe(subscriber));
+        this.#proceed();
+      });
+    });
+  }
+
+  deviceClosed(): void {
+    this.#out.complete();
+  }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.#waiting?.unsubscribe();
+    this.#deadline?.unsubscribe();
+    for (const { handle } of this.#pages) disregard(handle.close());
+    this.#giveBack?.();
+    this.#inFlight?.ended?.complete();
+    for (const { ended } of this.#asked.splice(0)) ended.complete();
+  }
+
+  /** Registers every page or none: on failure `release` closes those that were registered. */
+  #register(agreement: RemapAgreement): Observable<unknown> {
+    if (agreement.profile === 'static') return of([]);
+    return from(agreement.pages).pipe(
+      concatMap((page) =>
+        this.#everyRegionAnswers(page).pipe(
+          concatMap(() => this.#device.port.irq({ index: page.irqIndex }, { ackFd: true })),
+          tap((handle) => this.#pages.push({ page, handle, channel: this.#channel(page, handle) })),
+        ),
+      ),
+      toArray(),
+    );
+  }
+
+  /** R10: a region that cannot be looked at again must not be signalled, so the irq is declined as a whole. */
+  #everyRegionAnswers(page: RemapPage): Observable<unknown> {
+    return from(page.declared).pipe(
+      concatMap((index) => this.#device.port.regionInfo(index)),
+      toArray(),
+      catchError((cause: unknown) => {
+        const operation = `register remap irq ${page.irqIndex}`;
+        throw new VfioError('VFIO_E_PROTOCOL', 'a region that the driver declares does not answer; nothing was registered', { operation, device: this.#device.name, cause });
+      }),
+    );
+  }
+
+  #channel(page: RemapPage, handle: IrqHandle): RemapChannel {
+    return {
+      profile: 'region-remap',
+      page: page.page,
+      declared: page.declared,
+      ackTimeoutMs: page.ackTimeoutMs,
+      ack: (sum) => from(ackWrites(sum)).pipe(concatMap((count) => handle.ack(count)), toArray(), map(() => undefined)),
+      end: (batch) => this.#end(batch),
+    };
+  }
+
+  #staticChannel(): RemapChannel {
+    return {
+      profile: 'static',
+      page: 0,
+      declared: new Set(this.#device.regions.keys()),
+      ackTimeoutMs: undefined,
+      ack: () => of(undefined),
+      end: (batch) => this.#end(batch),
+    };
+  }
+
+  /** Idle: takes the next full batch that was asked for, else arms the irqs. */
+  #proceed(): void {
+    // Whoever waited for the end of a batch may have asked for the next one, which then is in flight already.
+    if (this.#inFlight !== undefined) return;
+    this.#waiting?.unsubscribe();
+    const asked = this.#asked.shift();
+    if (asked !== undefined) {
+      this.#emit(asked.channel, asked.because, 0n, this.#device.clock.nowNs(), asked.ended);
+      return;
+    }
+    if (this.agreement?.profile === 'static') {
+      this.#out.complete();
+      return;
+    }
+    this.#waiting = merge(...this.#pages.map(({ handle, channel }) => handle.next().pipe(map((signal) => ({ channel, signal })))))
+      .pipe(take(1))
+      .subscribe({
+        next: ({ channel, signal }) => this.#signalled(channel, signal),
+        error: (error: unknown) => this.#out.error(error),
+      });
+  }
+
+  #signalled(channel: RemapChannel, signal: IrqSignal): void {
+    this.#emit(channel, isSaturated(signal.count) ? 'saturated' : 'signal', signal.count, signal.atNs, undefined);
+  }
+
+  #emit(channel: RemapChannel, because: BatchReason, sumRead: bigint, atNs: bigint, ended: Subject<never> | undefined): void {
+    const batch = this.#nextBatch++;
+    const deadlineMs = this.#options.batchDeadlineMs ?? channel.ackTimeoutMs ?? defaultDeadlineMs;
+    this.#inFlight = { batch, ended };
+    this.#deadline = this.#device.clock.scheduler.schedule(() => this.#missed(batch, because, deadlineMs), deadlineMs);
+    this.#out.next({ channel, batch, because, sumRead, atNs });
+  }
+
+  #missed(batch: number, because: BatchReason, deadlineMs: number): void {
+    const message = `batch ${batch} (${because}) was not ended within ${deadlineMs} ms: an operator swallowed or kept it; the irq is disabled`;
+    this.#out.error(new VfioError('VFIO_E_BATCH_DEADLINE', message, { operation: 'remapIrq', device: this.#device.name }));
+  }
+
+  #end(batch: number): void {
+    const current = this.#inFlight;
+    if (this.#released || current?.batch !== batch) return;
+    this.#deadline?.unsubscribe();
+    this.#inFlight = undefined;
+    current.ended?.complete();
+    this.#proceed();
+  }
+}
+

@@ -71,7 +71,7 @@ static int __init remap_init(void)
 	ret = class_register(&remap_class);
 	if (ret)
 		return ret;
-	remap_parent_dev = device_create(&remap_class, NULL, 0, NULL, "parent");
+	remap_parent_dev = device_create(&remap_class, NULL, 0, NULL, "vfio_region_remap");
 	if (IS_ERR(remap_parent_dev)) {
 		ret = PTR_ERR(remap_parent_dev);
 		goto err_class;

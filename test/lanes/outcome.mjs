@@ -5,6 +5,7 @@
  * @typedef {object} Failure
  * @property {string} test full name: file > suite > test
  * @property {string} message what went wrong, with the stack in terms of the original sources
+ * @property {boolean} [shown] the message was printed while the lane ran
  *
  * @typedef {object} Skip
  * @property {string} test

@@ -47,6 +47,7 @@ async function prepare(options) {
     HOME: '/root',
     LANG: 'C.UTF-8',
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => PASSED_ON.includes(name) || name.startsWith('VFIO_RX_'))),
+    ...colours(),
     VFIO_RX_KERNEL: '1',
     VFIO_RX_DRIVER_MODULES: driver.map((path) => path.replace(/^.*\/|\.ko$/g, '')).join(','),
     VFIO_RX_MODULES: `${SHARE_IN_GUEST}/modules`,
@@ -109,6 +110,13 @@ export async function runProgramInGuest(options) {
   const command = [process.execPath, '--enable-source-maps', bundle, ...options.args].map(quote).join(' ');
   const script = [prepared.preamble, 'make_mdev || exit 1', `exec ${command}`].join('\n');
   return finishCommand(await boot({ ...prepared, script, deadlineS: options.deadlineS, ...inherited() }));
+}
+
+/** In the guest all output goes into a channel; whether a person sees it is known only here. */
+function colours() {
+  const settled = ['NO_COLOR', 'FORCE_COLOR'].some((name) => process.env[name] !== undefined);
+  if (settled) return {};
+  return process.stdout.isTTY ? { FORCE_COLOR: '1' } : { NO_COLOR: '1' };
 }
 
 function inherited() {

@@ -16,11 +16,11 @@ class OutcomeReporter {
     for (const module of modules) {
       collect(module, outcome);
       for (const error of [...module.errors(), ...[...module.children.allSuites()].flatMap((suite) => suite.errors())]) {
-        outcome.failures.push({ test: `${module.relativeModuleId} (outside of its tests)`, message: error.message });
+        outcome.failures.push({ test: `${module.relativeModuleId} (outside of its tests)`, message: error.message, shown: true });
       }
     }
     for (const error of unhandledErrors) {
-      outcome.failures.push({ test: 'outside of any test', message: error.message });
+      outcome.failures.push({ test: 'outside of any test', message: error.message, shown: true });
     }
     const path = process.env['VFIO_RX_UNIT_RESULTS'];
     if (path !== undefined) writeFileSync(path, JSON.stringify(outcome));
@@ -38,7 +38,7 @@ function collect(module, outcome) {
     if (result.state === 'passed') {
       outcome.passed += 1;
     } else if (result.state === 'failed') {
-      outcome.failures.push({ test: name, message: result.errors.map((error) => error.message).join('\n') });
+      outcome.failures.push({ test: name, message: result.errors.map((error) => error.message).join('\n'), shown: true });
     } else if (result.state === 'skipped') {
       const fallback = test.options.mode === 'todo' ? 'not written yet' : 'no reason given';
       outcome.skips.push({ test: name, reason: result.note ?? fallback });

@@ -16,6 +16,9 @@ import { checkAssertions, createExpect, expect, resetAssertions } from './vitest
 /** An emulated processor is ten to thirty times slower; tests that need less or more say so themselves. */
 const DEFAULT_TIMEOUT_MS = 30_000;
 
+/** Frames of the machinery, which say nothing about the test. */
+const NOISE = /node_modules|node:internal|tests-entry|\/bundle\/tests\.mjs|at new Promise|at Reflect\.|guest\/(runner|vitest)\.mjs/;
+
 /**
  * @param {string} root the repository's root
  * @param {Record<string, () => Promise<unknown>>} files test files (relative to the root) and how to load them
@@ -109,7 +112,7 @@ class Report {
       console.log(` ✗ ${name} ${duration}`);
       const errors = test.result?.errors ?? [];
       const text = errors.length === 0 ? 'no reason was recorded' : errors.map((error) => this.describe(error)).join('\n');
-      this.outcome.failures.push({ test: name, message: text });
+      this.outcome.failures.push({ test: name, message: text, shown: true });
       console.log(indent(text));
     }
     this.write();
@@ -129,7 +132,7 @@ class Report {
    */
   failed(test, error) {
     const message = this.describe(error);
-    this.outcome.failures.push({ test, message });
+    this.outcome.failures.push({ test, message, shown: true });
     console.log(` ✗ ${test}\n${indent(message)}`);
     this.write();
   }
@@ -185,7 +188,7 @@ class Report {
     if (typeof diff === 'string') lines.push(diff);
     if (typeof stack === 'string') {
       const frames = stack.split('\n').filter((line) => /^\s+at /.test(line));
-      lines.push(...frames.filter((line) => !/node_modules|node:internal|tests-entry/.test(line)).map((line) => line.replaceAll(`${this.root}/`, '')));
+      lines.push(...frames.filter((line) => !NOISE.test(line)).map((line) => line.replaceAll(`${this.root}/`, '')));
     }
     if (cause !== undefined) lines.push(`caused by ${this.describe(cause)}`);
     return lines.join('\n');
@@ -199,11 +202,11 @@ class Report {
 /** @param {import('@vitest/runner').Test} test */
 function reasonOf(test) {
   // Where `skip('why')` inside a test leaves its reason; not in the public type.
-  /** @type {{ note?: string } | undefined} */
-  const result = test.result;
-  if (result?.note !== undefined) return result.note;
+  /** @type {unknown} */
+  const note = test.result === undefined ? undefined : Reflect.get(test.result, 'note');
+  if (typeof note === 'string') return note;
   if (test.mode === 'todo') return 'not written yet';
-  return test.suite?.result?.state === 'fail' ? 'a hook of its suite failed' : 'no reason given';
+  return test.suite?.result?.errors === undefined ? 'no reason given' : 'a hook of its suite failed';
 }
 
 /** @param {string} text */

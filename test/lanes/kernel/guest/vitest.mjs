@@ -99,14 +99,14 @@ export function createExpect(boundTest) {
   };
   /** @type {import('@vitest/expect').ExpectStatic} */
   const self = Object.assign(asFunction, chai.expect, Reflect.get(globalThis, ASYMMETRIC_MATCHERS_OBJECT));
-  /** @type {Extend} */
-  const extend = Reflect.get(chai.expect, 'extend');
+  /** @type {{ extend: Extend }} */
+  const extensible = Object(chai.expect);
   setState(freshState(), self);
   Object.assign(self, {
     getState: () => getState(self),
     setState: (/** @type {Partial<import('@vitest/expect').MatcherState>} */ state) => setState(state, self),
     assert: chai.assert,
-    extend: (/** @type {import('@vitest/expect').MatchersObject} */ matchers) => extend(self, matchers),
+    extend: (/** @type {import('@vitest/expect').MatchersObject} */ matchers) => extensible.extend(self, matchers),
     addEqualityTesters: addCustomEqualityTesters,
     soft: (/** @type {unknown} */ value, /** @type {string | undefined} */ message) =>
       /** @type {FullAssertion} */ (self(value, message)).withContext({ soft: true }),

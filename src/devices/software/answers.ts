@@ -1,0 +1,144 @@
+import { capHeaderLayout } from '../uapi/capabilities.js';
+import {
+  VFIO_DEVICE_FLAGS_PCI,
+  VFIO_DEVICE_FLAGS_RESET,
+  VFIO_IRQ_INFO_EVENTFD,
+  VFIO_IRQ_INFO_MASKABLE,
+  VFIO_IRQ_INFO_NORESIZE,
+  VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+  VFIO_REGION_INFO_FLAG_CAPS,
+  VFIO_REGION_INFO_FLAG_MMAP,
+  VFIO_REGION_INFO_FLAG_READ,
+  VFIO_REGION_INFO_FLAG_WRITE,
+  VFIO_REGION_REMAP_CAP,
+  VFIO_REGION_REMAP_CAP_TYPE,
+  VFIO_REGION_REMAP_CAP_TYPE_VERSION,
+  VFIO_REGION_REMAP_CAP_VERSION,
+  VFIO_REGION_REMAP_FLAG_DOORBELL,
+  VFIO_REGION_REMAP_IRQ_INFO_CAPS,
+  VFIO_REGION_REMAP_IRQ_SUBTYPE,
+  VFIO_REGION_REMAP_IRQ_TYPE,
+} from '../uapi/constants.js';
+import { deviceInfoLayout } from '../uapi/device-info.js';
+import { irqInfoChainLayout, irqInfoLayout } from '../uapi/irq-info.js';
+import { regionInfoLayout } from '../uapi/region-info.js';
+import { irqTypeLayout, remapCapLayout } from '../uapi/remap-capability.js';
+import { sparseAreaLayout, sparseMmapLayout, type Area } from '../uapi/sparse-areas.js';
+import type { RegionShape, SoftwareRemap } from './options.js';
+
+/**
+ * This driver's answers to the INFO ioctls, as bytes. They go through the same structs, the same argsz handshake and the
+ * same checking readers as a kernel's: what the readers refuse there they refuse here.
+ */
+
+/** Where vfio-pci puts region n in the device's file. */
+const fileOffsetOf = (index: number): bigint => BigInt(index) << 40n;
+
+interface Piece {
+  readonly id: number;
+  readonly version: number;
+  readonly bytes: Uint8Array;
+}
+
+export function deviceInfoAnswer(numRegions: number, numIrqs: number): Uint8Array {
+  const { bytes, view } = blank(deviceInfoLayout.sizeof);
+  view.setUint32(deviceInfoLayout.argsz, bytes.length, true);
+  view.setUint32(deviceInfoLayout.flags, VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI, true);
+  view.setUint32(deviceInfoLayout.num_regions, numRegions, true);
+  view.setUint32(deviceInfoLayout.num_irqs, numIrqs, true);
+  return bytes;
+}
+
+/** `region` undefined: an index without a region, size 0. `areas`: what is offered now. */
+export function regionInfoAnswer(index: number, region: RegionShape | undefined, areas: readonly Area[]): Uint8Array {
+  const { bytes, view } = blank(regionInfoLayout.sizeof);
+  view.setUint32(regionInfoLayout.index, index, true);
+  view.setBigUint64(regionInfoLayout.offset, fileOffsetOf(index), true);
+  if (region === undefined) return chained(bytes, regionInfoLayout.cap_offset, []);
+  const [first] = areas;
+  const whole = first?.offset === 0 && first.size === region.size;
+  const sparse = areas.length > 0 && !whole;
+  const flags =
+    (region.readable ? VFIO_REGION_INFO_FLAG_READ : 0) |
+    (region.writable ? VFIO_REGION_INFO_FLAG_WRITE : 0) |
+    (areas.length > 0 ? VFIO_REGION_INFO_FLAG_MMAP : 0) |
+    (sparse ? VFIO_REGION_INFO_FLAG_CAPS : 0);
+  view.setUint32(regionInfoLayout.flags, flags, true);
+  view.setBigUint64(regionInfoLayout.size, BigInt(region.size), true);
+  return chained(bytes, regionInfoLayout.cap_offset, sparse ? [sparsePiece(areas)] : []);
+}
+
+/** An irq of one vector. */
+export function irqInfoAnswer(index: number, remap: Required<SoftwareRemap> | undefined): Uint8Array {
+  const { bytes, view } = blank(remap === undefined ? irqInfoLayout.sizeof : irqInfoChainLayout.sizeof);
+  const flags = remap === undefined ? VFIO_IRQ_INFO_NORESIZE : VFIO_IRQ_INFO_MASKABLE | VFIO_REGION_REMAP_IRQ_INFO_CAPS;
+  view.setUint32(irqInfoLayout.flags, VFIO_IRQ_INFO_EVENTFD | flags, true);
+  view.setUint32(irqInfoLayout.index, index, true);
+  view.setUint32(irqInfoLayout.count, 1, true);
+  return chained(bytes, irqInfoChainLayout.cap_offset, remap === undefined ? [] : remapPieces(remap));
+}
+
+/** The argsz handshake from the driver's side: an answer that does not fit goes down without its chain, with the size it needs. */
+export function answerInto(buffer: Uint8Array, answer: Uint8Array, fixedBytes: number, capOffsetAt: number | undefined): void {
+  const fits = answer.length <= buffer.length;
+  buffer.set(fits ? answer : answer.subarray(0, Math.min(fixedBytes, buffer.length)));
+  const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+  view.setUint32(0, answer.length, true);
+  if (!fits && capOffsetAt !== undefined && buffer.length >= capOffsetAt + 4) view.setUint32(capOffsetAt, 0, true);
+}
+
+function sparsePiece(areas: readonly Area[]): Piece {
+  const { bytes, view } = blank(sparseMmapLayout.sizeof + areas.length * sparseAreaLayout.sizeof);
+  view.setUint32(sparseMmapLayout.nr_areas, areas.length, true);
+  areas.forEach((area, n) => {
+    const at = sparseMmapLayout.areas + n * sparseAreaLayout.sizeof;
+    view.setBigUint64(at + sparseAreaLayout.offset, BigInt(area.offset), true);
+    view.setBigUint64(at + sparseAreaLayout.size, BigInt(area.size), true);
+  });
+  return { id: VFIO_REGION_INFO_CAP_SPARSE_MMAP, version: 1, bytes };
+}
+
+function remapPieces(remap: Required<SoftwareRemap>): readonly Piece[] {
+  const type = blank(irqTypeLayout.sizeof);
+  type.view.setUint32(irqTypeLayout.type, VFIO_REGION_REMAP_IRQ_TYPE, true);
+  type.view.setUint32(irqTypeLayout.subtype, VFIO_REGION_REMAP_IRQ_SUBTYPE, true);
+  const rest = blank(remapCapLayout.sizeof);
+  rest.view.setUint32(remapCapLayout.page, 0, true);
+  rest.view.setUint32(remapCapLayout.flags, VFIO_REGION_REMAP_FLAG_DOORBELL, true);
+  rest.view.setBigUint64(remapCapLayout.regions, remap.regions, true);
+  // At least 1: a fraction of a millisecond is a wait of its own in virtual time, but 0 is invalid in the capability.
+  rest.view.setUint32(remapCapLayout.ack_timeout_ms, Math.max(1, Math.round(remap.ackTimeoutMs)), true);
+  rest.view.setUint32(remapCapLayout.max_waits, remap.maxWaits, true);
+  return [
+    { id: VFIO_REGION_REMAP_CAP_TYPE, version: VFIO_REGION_REMAP_CAP_TYPE_VERSION, bytes: type.bytes },
+    { id: VFIO_REGION_REMAP_CAP, version: VFIO_REGION_REMAP_CAP_VERSION, bytes: rest.bytes },
+  ];
+}
+
+/** Puts the capabilities behind the struct, eight-byte aligned, and fills in argsz and the chain's offsets. */
+function chained(fixed: Uint8Array, capOffsetAt: number, pieces: readonly Piece[]): Uint8Array {
+  const offsets: number[] = [];
+  let end = fixed.length;
+  for (const piece of pieces) {
+    const at = Math.ceil(end / 8) * 8;
+    offsets.push(at);
+    end = at + piece.bytes.length;
+  }
+  const { bytes, view } = blank(end);
+  bytes.set(fixed);
+  view.setUint32(0, bytes.length, true);
+  if (pieces.length > 0) view.setUint32(capOffsetAt, offsets[0] ?? 0, true);
+  pieces.forEach((piece, n) => {
+    const at = offsets[n] ?? 0;
+    bytes.set(piece.bytes, at);
+    view.setUint16(at + capHeaderLayout.id, piece.id, true);
+    view.setUint16(at + capHeaderLayout.version, piece.version, true);
+    view.setUint32(at + capHeaderLayout.next, offsets[n + 1] ?? 0, true);
+  });
+  return bytes;
+}
+
+function blank(size: number): { readonly bytes: Uint8Array; readonly view: DataView } {
+  const bytes = new Uint8Array(size);
+  return { bytes, view: new DataView(bytes.buffer) };
+}

@@ -1,0 +1,63 @@
+import { Observable } from 'rxjs';
+import { errnoError, VfioError } from '../../errors.js';
+import { nowCall } from '../call.js';
+import type { Call, Chunk, DataChannel } from '../port.js';
+import { lateCall } from './late-call.js';
+import { SaveSession, type Session } from './state-stream.js';
+import type { Timers } from './timers.js';
+
+/** A data_fd of this device. The session may end before it: then calls fail with VFIO_E_NO_DEVICE (ENODEV). */
+export class SoftwareDataChannel implements DataChannel {
+  readonly direction: 'save' | 'resume';
+  readonly #session: Session;
+  readonly #timers: Timers;
+  readonly #device: string;
+  #busy = false;
+  #closed = false;
+
+  constructor(session: Session, timers: Timers, device: string) {
+    this.direction = session.direction;
+    this.#session = session;
+    this.#timers = timers;
+    this.#device = device;
+  }
+
+  read(maxBytes: number): Call<Chunk> {
+    return this.#oneAtATime('read data_fd', () => {
+      if (!(this.#session instanceof SaveSession)) throw this.#wrongDirection('read');
+      if (!(maxBytes > 0)) throw new VfioError('VFIO_E_RANGE', `cannot read ${maxBytes} bytes: ask for at least 1`, { operation: 'read data_fd', device: this.#device });
+      const chunk = this.#session.read(Math.floor(maxBytes));
+      if (typeof chunk === 'string') throw errnoError(chunk, 'read data_fd', this.#device);
+      return chunk;
+    });
+  }
+
+  write(bytes: Uint8Array): Call<void> {
+    return this.#oneAtATime('write data_fd', () => {
+      if (this.#session instanceof SaveSession) throw this.#wrongDirection('write');
+      const errno = this.#session.write(bytes);
+      if (errno !== undefined) throw errnoError(errno, 'write data_fd', this.#device);
+    });
+  }
+
+  close(): Call<void> {
+    return nowCall(() => { this.#closed = true; });
+  }
+
+  #oneAtATime<T>(operation: string, body: () => T): Call<T> {
+    return new Observable<T>((subscriber) => {
+      const details = { operation, device: this.#device };
+      if (this.#closed) { subscriber.error(new VfioError('VFIO_E_CLOSED', 'this data_fd is closed', details)); return; }
+      if (this.#busy) { subscriber.error(new VfioError('VFIO_E_BUSY', 'a read or write of this data_fd is under way: wait for it', details)); return; }
+      this.#busy = true;
+      lateCall(this.#timers, () => {
+        this.#busy = false;
+        return body();
+      }).subscribe(subscriber);
+    });
+  }
+
+  #wrongDirection(what: string): VfioError {
+    return new VfioError('VFIO_E_RANGE', `a data_fd of direction ${this.direction} takes no ${what}`, { operation: `${what} data_fd`, device: this.#device });
+  }
+}

@@ -1,0 +1,60 @@
+import type { Area, State } from '../port.js';
+import type { Faults } from './faults.js';
+import type { MailboxStats } from './mailbox.js';
+import type { TraceEvent } from './trace.js';
+
+/**
+ * What a user of the driver did wrong:
+ * - `stale-write`: wrote through a mapping that was gone (`region`, `offset`)
+ * - `over-ack`: acked more than was outstanding (`value`)
+ * - `mapped-after-ack`: acked a revocation, yet still had some of it mapped (`region`, `offset`, `value`: bytes)
+ */
+export type ViolationKind = 'stale-write' | 'over-ack' | 'mapped-after-ack';
+
+export interface Violation {
+  readonly kind: ViolationKind;
+  readonly atNs: bigint;
+  readonly region?: number;
+  readonly offset?: number;
+  readonly value?: bigint;
+}
+
+/** The vendor driver of a software device as a test or a demonstration sees it: a script to drive, and a witness to ask. */
+export interface SoftwareVendorDriver {
+  /** Stops offering any of the region, by the driver's own decision: signalled, not waited for. RangeError where undeclared. */
+  revoke(region: number): void;
+  /** Offers the region again, as the state has it: signalled. RangeError where undeclared. */
+  restore(region: number): void;
+  /** Adds 1 to the MSI eventfd, if one is registered. */
+  raiseMsi(): void;
+  /** The device is pulled out: a blocked write returns ECANCELED, every later call ENODEV. */
+  remove(): void;
+  readonly faults: Faults;
+
+  /** How often the device is open: 0 or 1. */
+  readonly opens: number;
+  /** Mappings of all regions; a hole makes two of one. */
+  readonly vmas: number;
+  /** Irq indexes with an eventfd registered. */
+  readonly irqs: number;
+  /** Writes of device_state that are blocked for an ack: 0 or 1. */
+  readonly waiters: number;
+  /** Added to the trigger eventfd in this registration, mod 2^64; with a delayed signal a little before it is. */
+  readonly sent: bigint;
+  /** Come back on the ack eventfd in this registration, mod 2^64. */
+  readonly acked: bigint;
+  /** How many rules the user broke since the device was made. Reading it looks for stale writes. */
+  readonly violations: number;
+  /** The latest of them, at most 256. */
+  readonly violationList: readonly Violation[];
+  /** What may be mapped of each region now. */
+  readonly layout: ReadonlyMap<number, readonly Area[]>;
+  readonly state: State;
+  readonly trace: readonly TraceEvent[];
+  /** Reading it takes what rests in the mapped slots first. */
+  readonly mailbox: MailboxStats;
+
+  /** The device's own look at a region, through the user's mappings where there are some. No delivery is taken. */
+  readRegion(region: number, offset: number, bytes: number): Uint8Array;
+  writeRegion(region: number, offset: number, bytes: Uint8Array): void;
+}

@@ -1,0 +1,61 @@
+import type { TargetState } from '../protocol/migration-states.js';
+import type { Errno } from './errno.js';
+
+/** Whose answer `corrupt` spoils. */
+export type Answer = 'info' | 'regionInfo' | 'irqInfo';
+
+/** A fault that happens a number of times, then no more. */
+interface Failing {
+  readonly errno: Errno;
+  left: number;
+}
+
+/** How this driver misbehaves. Everything is off at first; a test switches on what it is about. */
+export class Faults {
+  /** Hears acks and does as if it had not. */
+  ignoreAcks = false;
+  /** From the change of the layout to the add, µs. */
+  signalDelayUs = 0;
+  /** How long each arc of the state machine takes, µs. */
+  arcLatencyUs = 0;
+  readonly #failing = new Map<string, Failing>();
+  readonly #corrupting = new Map<string, (answer: Uint8Array) => void>();
+
+  /** VFIO_DEVICE_GET_REGION_INFO of the region fails. */
+  failQuery(region: number, errno: Errno, times = 1): void {
+    this.#failing.set(`query ${region}`, { errno, left: times });
+  }
+
+  /** mmap of any part of the region fails. */
+  failMap(region: number, errno: Errno, times = 1): void {
+    this.#failing.set(`map ${region}`, { errno, left: times });
+  }
+
+  /** The registration of an irq fails, as where there is no file descriptor left for the eventfd (EMFILE). */
+  failIrq(errno: Errno, times = 1): void {
+    this.#failing.set('irq', { errno, left: times });
+  }
+
+  /** The arc into the state fails: the device stays where it was before that arc. */
+  failArc(to: TargetState, errno: Errno, times = 1): void {
+    this.#failing.set(`arc ${to}`, { errno, left: times });
+  }
+
+  /** Every answer of this kind, for this index, is spoiled before the user reads it; undefined heals it. */
+  corrupt(answer: Answer, index: number, spoil: ((bytes: Uint8Array) => void) | undefined): void {
+    if (spoil === undefined) this.#corrupting.delete(`${answer} ${index}`);
+    else this.#corrupting.set(`${answer} ${index}`, spoil);
+  }
+
+  /** Takes one failure, if one is due. */
+  take(what: string): Errno | undefined {
+    const failing = this.#failing.get(what);
+    if (failing === undefined || failing.left <= 0) return undefined;
+    failing.left -= 1;
+    return failing.errno;
+  }
+
+  spoil(answer: Answer, index: number, bytes: Uint8Array): void {
+    this.#corrupting.get(`${answer} ${index}`)?.(bytes);
+  }
+}

@@ -1,0 +1,162 @@
+import { VfioError } from '../../errors.js';
+import { normalizeAreas } from '../protocol/areas.js';
+import type { Area } from '../uapi/region-info.js';
+
+/** One region of a software device. Sizes and offsets in bytes; areas are whole pages. */
+export interface SoftwareRegion {
+  readonly index: number;
+  readonly size: number;
+  /** Default: both. */
+  readonly readable?: boolean;
+  readonly writable?: boolean;
+  /** What may be mapped outside the saving group: all of it as one area, sparse areas, or nothing (default). */
+  readonly areas?: 'all' | readonly Area[];
+  /** What may be mapped in the saving group. Default: the same as outside. */
+  readonly savingAreas?: 'all' | readonly Area[];
+}
+
+/** The remap irq: profile region-remap, doorbell, `value` ack, page 0. */
+export interface SoftwareRemap {
+  /** Default 5. */
+  readonly irqIndex?: number;
+  /** The regions that may ever be signalled, and so change; bit b is region b. Default: those that have areas, of the first 64. */
+  readonly regions?: bigint;
+  /** How long one wait lasts, ms. Default 500. */
+  readonly ackTimeoutMs?: number;
+  /** The most waits in one write of device_state; with more than one the regions are revoked one after the other. Default 1. */
+  readonly maxWaits?: number;
+}
+
+export interface SoftwareDeviceOptions {
+  /** How messages name the device. Default `software0`. */
+  readonly name?: string;
+  /** Default: `sampleRegions`. */
+  readonly regions?: readonly SoftwareRegion[];
+  /** Region indexes run below this. Default: 9, or as many as `regions` needs. */
+  readonly numRegions?: number;
+  /** False: a device whose layouts never change. */
+  readonly remap?: SoftwareRemap | false;
+  /** VFIO_MIGRATION_* flags. Default 7; false: a device that cannot migrate. */
+  readonly migration?: number | false;
+  /** The region whose slots take deliveries. Default 0 where that region exists; false: none. */
+  readonly mailbox?: number | false;
+  /** How often mapped mailbox memory is looked at, ms. Default: 1 on a real clock, false on a virtual one, which would
+   *  otherwise never run out of work; unmap and the reading of `driver.mailbox` look in any case. */
+  readonly scanMs?: number | false;
+  /** How many events the trace keeps. Default 4,096. */
+  readonly traceEvents?: number;
+}
+
+/** The regions of the sample vendor driver. */
+export const sampleRegions: readonly SoftwareRegion[] = [
+  { index: 0, size: 0x1_0000, areas: 'all', savingAreas: [] },
+  {
+    index: 1,
+    size: 0x2_0000,
+    areas: [{ offset: 0, size: 0x8000 }, { offset: 0x1_0000, size: 0x8000 }],
+    savingAreas: [{ offset: 0, size: 0x8000 }],
+  },
+  { index: 2, size: 0x1000 },
+  { index: 7, size: 0x100 },
+];
+
+/** The granularity of map and unmap, bytes. */
+export const pageSize = 4096;
+
+/** The MSI irq, where `raiseMsi` adds. */
+export const msiIrqIndex = 1;
+
+/** Options with every default filled in. */
+export interface DeviceShape {
+  readonly name: string;
+  readonly regions: ReadonlyMap<number, RegionShape>;
+  readonly numRegions: number;
+  readonly numIrqs: number;
+  readonly remap: Required<SoftwareRemap> | undefined;
+  /** 0 where the device cannot migrate. */
+  readonly migration: number;
+  readonly mailbox: number | undefined;
+  readonly scanMs: number | false | undefined;
+  readonly traceEvents: number;
+}
+
+export interface RegionShape {
+  readonly index: number;
+  readonly size: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  readonly areas: readonly Area[];
+  readonly savingAreas: readonly Area[];
+}
+
+/** Throws VFIO_E_RANGE where the options describe no device that could be. */
+export function shapeOf(options: SoftwareDeviceOptions): DeviceShape {
+  const name = options.name ?? 'software0';
+  const refuse = (what: string): never => {
+    throw new VfioError('VFIO_E_RANGE', what, { operation: 'softwareDevice', device: name });
+  };
+  const regions = new Map<number, RegionShape>();
+  for (const region of options.regions ?? sampleRegions) {
+    if (!Number.isInteger(region.index) || region.index < 0) refuse(`region index ${region.index} is no index`);
+    if (regions.has(region.index)) refuse(`region ${region.index} is described twice`);
+    regions.set(region.index, shapeOfRegion(region, refuse));
+  }
+  const highest = Math.max(-1, ...regions.keys());
+  const numRegions = options.numRegions ?? Math.max(9, highest + 1);
+  if (numRegions <= highest) refuse(`numRegions is ${numRegions}, but there is a region ${highest}`);
+  const remap = options.remap === false ? undefined : shapeOfRemap(options.remap ?? {}, regions, refuse);
+  const mailbox = options.mailbox ?? 0;
+  return {
+    name,
+    regions: remapped(regions, remap?.regions ?? 0n),
+    numRegions,
+    numIrqs: Math.max(6, (remap?.irqIndex ?? 0) + 1),
+    remap,
+    migration: options.migration === false ? 0 : (options.migration ?? 7),
+    mailbox: mailbox !== false && regions.has(mailbox) ? mailbox : undefined,
+    scanMs: options.scanMs,
+    traceEvents: options.traceEvents ?? 4096,
+  };
+}
+
+function shapeOfRegion(region: SoftwareRegion, refuse: (what: string) => never): RegionShape {
+  const { index, size } = region;
+  if (!Number.isSafeInteger(size) || size <= 0) refuse(`region ${index} has size ${size}`);
+  const areasOf = (areas: 'all' | readonly Area[]): readonly Area[] => {
+    const list = areas === 'all' ? [{ offset: 0, size }] : areas;
+    for (const area of list) {
+      if (area.offset % pageSize !== 0 || area.size % pageSize !== 0) refuse(`region ${index}: area 0x${area.offset.toString(16)}+0x${area.size.toString(16)} is not made of pages of ${pageSize} bytes`);
+      if (area.offset < 0 || area.size <= 0 || area.offset + area.size > size) refuse(`region ${index}: area 0x${area.offset.toString(16)}+0x${area.size.toString(16)} is not inside its ${size} bytes`);
+    }
+    return normalizeAreas(list);
+  };
+  const areas = areasOf(region.areas ?? []);
+  return {
+    index,
+    size,
+    readable: region.readable ?? true,
+    writable: region.writable ?? true,
+    areas,
+    savingAreas: region.savingAreas === undefined ? areas : areasOf(region.savingAreas),
+  };
+}
+
+/** Only what may be signalled may change: any other region's layout is the same in every state. */
+function remapped(regions: ReadonlyMap<number, RegionShape>, declared: bigint): ReadonlyMap<number, RegionShape> {
+  const mayChange = (index: number): boolean => index < 64 && ((declared >> BigInt(index)) & 1n) === 1n;
+  return new Map([...regions].map(([index, region]) => [index, mayChange(index) ? region : { ...region, savingAreas: region.areas }]));
+}
+
+function shapeOfRemap(remap: SoftwareRemap, regions: ReadonlyMap<number, RegionShape>, refuse: (what: string) => never): Required<SoftwareRemap> {
+  const changing = [...regions.values()].filter(({ index, areas, savingAreas }) => index < 64 && areas.length + savingAreas.length > 0);
+  const shape = {
+    irqIndex: remap.irqIndex ?? 5,
+    regions: remap.regions ?? changing.reduce((bits, { index }) => bits | (1n << BigInt(index)), 0n),
+    ackTimeoutMs: remap.ackTimeoutMs ?? 500,
+    maxWaits: remap.maxWaits ?? 1,
+  };
+  if (!Number.isInteger(shape.irqIndex) || shape.irqIndex < 0 || shape.irqIndex === msiIrqIndex) refuse(`the remap irq cannot stand at index ${shape.irqIndex}`);
+  if (!(shape.ackTimeoutMs > 0)) refuse('ackTimeoutMs must be more than 0: every wait has a bound');
+  if (!(shape.maxWaits >= 1)) refuse('maxWaits must be at least 1');
+  return shape;
+}

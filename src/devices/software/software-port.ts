@@ -1,0 +1,263 @@
+import { lastValueFrom, Observable, ReplaySubject } from 'rxjs';
+import type { Clock } from '../../clock.js';
+import { errnoError, VfioError, type VfioErrorCode } from '../../errors.js';
+import { nowCall } from '../call.js';
+import type {
+  AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits,
+  RegionInfo, ReleaseReport, State, StateReply,
+} from '../port.js';
+import { pathOf } from '../protocol/migration-states.js';
+import { queryDeviceInfo } from '../uapi/device-info.js';
+import { queryIrqInfo } from '../uapi/irq-info.js';
+import { queryRegionInfo } from '../uapi/region-info.js';
+import { accessDevice } from './access.js';
+import { SoftwareDataChannel } from './data-channel.js';
+import type { Errno } from './errno.js';
+import { SoftwareIrqHandle } from './irq-handle.js';
+import { lateCall } from './late-call.js';
+import { pageSize } from './options.js';
+import type { Outcome } from './state-machine.js';
+import type { Timers } from './timers.js';
+import type { VendorDriver } from './vendor-driver.js';
+
+const defaultScanMs = 1;
+
+/** The port of a software device: the driver's errnos and bytes as calls. Opened already; `close()` releases the driver. */
+export class SoftwarePort implements DevicePort {
+  readonly name: string;
+  readonly clock: Clock;
+  readonly traits: PortTraits = { remapInOneTurn: true, syncAccess: true, pageSize };
+  readonly released: Observable<ReleaseReport>;
+  readonly #driver: VendorDriver;
+  readonly #timers: Timers;
+  readonly #irqs = new Map<number, SoftwareIrqHandle>();
+  readonly #reports = new ReplaySubject<ReleaseReport>();
+  #closed = false;
+  #stateCalls = 0;
+  #stateIdle: (() => void) | undefined;
+  #scanning = false;
+
+  constructor(driver: VendorDriver, timers: Timers) {
+    this.#driver = driver;
+    this.#timers = timers;
+    this.name = driver.shape.name;
+    this.clock = timers.clock;
+    this.released = this.#reports.asObservable();
+  }
+
+  info(): Call<DeviceInfo> {
+    return this.#now('VFIO_DEVICE_GET_INFO', (operation) => queryDeviceInfo((buffer) => { this.#check(this.#driver.info(buffer), operation); }, this.name));
+  }
+
+  regionInfo(index: number): Call<RegionInfo> {
+    return this.#now(`VFIO_DEVICE_GET_REGION_INFO(${index})`, (operation) => queryRegionInfo(index, (buffer) => {
+      const errno = this.#driver.regionInfo(index, buffer);
+      if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_REGION', `this device has no region ${index}`, operation, errno);
+      this.#check(errno, operation);
+    }, this.name));
+  }
+
+  irqInfo(index: number): Call<IrqInfo> {
+    return this.#now(`VFIO_DEVICE_GET_IRQ_INFO(${index})`, (operation) => queryIrqInfo(index, (buffer) => {
+      const errno = this.#driver.irqInfo(index, buffer);
+      if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_IRQ', `this device has no irq ${index}`, operation, errno);
+      this.#check(errno, operation);
+    }, this.name));
+  }
+
+  irq(line: IrqLine, options: { readonly ackFd?: boolean } = {}): Call<IrqHandle> {
+    return this.#now('VFIO_DEVICE_SET_IRQS', (operation) => {
+      const { index, vector = 0 } = line;
+      if (vector !== 0) throw this.#error('VFIO_E_NO_IRQ', `irq ${index} has no vector ${vector}`, operation, 'EINVAL');
+      this.#check(this.#driver.faults.take('irq'), 'eventfd');
+      this.#irqs.get(index)?.release();
+      const handle = new SoftwareIrqHandle(line, options.ackFd === true, this.#timers, this.name, (going) => {
+        if (this.#irqs.get(index) !== going) return;
+        this.#irqs.delete(index);
+        this.#driver.disableIrq(index);
+      });
+      const errno = this.#driver.registerIrq(index, 'trigger', handle.trigger)
+        ?? (handle.ackFd === undefined ? undefined : this.#driver.registerIrq(index, 'ack', handle.ackFd));
+      if (errno !== undefined) {
+        this.#driver.disableIrq(index);
+        if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_IRQ', `this device has no irq ${index}`, operation, errno);
+        throw errnoError(errno, operation, this.name);
+      }
+      this.#irqs.set(index, handle);
+      return handle;
+    });
+  }
+
+  map(region: number, area: Area): Call<Mapping> {
+    return this.#now('mmap', (operation) => {
+      this.#requirePages(area, operation);
+      const mapping = this.#driver.mmap(region, area);
+      if (mapping === 'EINVAL') throw this.#error('VFIO_E_RANGE', `region ${region} does not offer ${print(area)} now: ask for its layout again`, operation, mapping);
+      if (mapping === 'EBUSY') throw this.#error('VFIO_E_BUSY', `some of ${print(area)} of region ${region} is mapped already, and this device gives a page to one mapping at a time`, operation, mapping);
+      if (typeof mapping === 'string') throw errnoError(mapping, operation, this.name);
+      if (region === this.#driver.shape.mailbox) this.#scan();
+      return mapping;
+    });
+  }
+
+  unmap(mapping: Mapping, area: Area = mapping.area): Call<void> {
+    return this.#now('munmap', (operation) => {
+      this.#requirePages(area, operation);
+      const { offset, size } = mapping.area;
+      if (area.offset < offset || area.offset + area.size > offset + size) {
+        throw this.#error('VFIO_E_RANGE', `${print(area)} is not inside the mapping ${print(mapping.area)} of region ${mapping.region}`, operation, undefined);
+      }
+      this.#driver.munmap(mapping, area);
+    });
+  }
+
+  access(request: AccessRequest): Call<Uint8Array> {
+    return lateCall(this.#timers, () => this.accessNow(request));
+  }
+
+  accessNow(request: AccessRequest): Uint8Array {
+    this.#requireOpen(request.write === undefined ? 'pread' : 'pwrite');
+    return accessDevice(this.#driver, request);
+  }
+
+  migration(): Call<MigrationTraits | undefined> {
+    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', (operation) => {
+      if (this.#driver.gone) throw errnoError('ENODEV', operation, this.name);
+      const flags = this.#driver.shape.migration;
+      return flags === 0 ? undefined : { flags };
+    });
+  }
+
+  getState(): Call<State> {
+    const operation = 'VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE';
+    return lateCall(this.#timers, () => {
+      this.#requireOpen(operation);
+      this.#check(this.#driver.gone ? 'ENODEV' : this.#driver.shape.migration === 0 ? 'ENOTTY' : undefined, operation);
+      return this.#driver.state;
+    });
+  }
+
+  setState(to: State): Call<StateReply> {
+    return this.#stateCall('VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE', (done) => {
+      const { shape, state, busy } = this.#driver;
+      if (shape.migration !== 0 && !busy && !this.#driver.gone && pathOf(shape.migration, state, to) === undefined) {
+        throw this.#error('VFIO_E_ARC', `there is no way from ${state} to ${to} on this device${state === 'error' ? ': reset it first' : ''}`, `device_state ${to}`, undefined);
+      }
+      this.#driver.setState(to, done);
+    }, ({ state, session }) => ({
+      state,
+      ...(session === undefined ? {} : { data: new SoftwareDataChannel(session, this.#timers, this.name) }),
+    }));
+  }
+
+  reset(): Call<void> {
+    return this.#stateCall('VFIO_DEVICE_RESET', (done) => { this.#driver.reset(done); }, () => undefined);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const [index, handle] of [...this.#irqs]) {
+      handle.release();
+      this.#reports.next({ what: `irq ${index} disabled` });
+    }
+    const finish = (): void => {
+      for (const mapping of this.#driver.mappings) {
+        this.#driver.munmap(mapping, mapping.area);
+        this.#reports.next({ what: `region ${mapping.region} ${print(mapping.area)} unmapped` });
+      }
+      this.#driver.release();
+      this.#reports.next({ what: 'device closed' });
+      this.#reports.complete();
+    };
+    if (this.#stateCalls === 0) {
+      this.#timers.soon(finish);
+      return;
+    }
+    this.#stateIdle = () => {
+      this.#reports.next({ what: 'device_state call returned' });
+      finish();
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    await lastValueFrom(this.released);
+  }
+
+  /** A call on the state lane: begun in a later turn, answered in one later still, counted until then. */
+  #stateCall<T>(operation: string, begin: (done: (outcome: Outcome) => void) => void, read: (outcome: Outcome & { errno?: never }) => T): Call<T> {
+    return new Observable<T>((subscriber) => {
+      if (this.#closed) { subscriber.error(this.#closedError(operation)); return; }
+      this.#stateCalls += 1;
+      const answer = (deliver: () => void): void => {
+        this.#timers.soon(() => {
+          this.#stateCalls -= 1;
+          deliver();
+          if (this.#stateCalls === 0) this.#stateIdle?.();
+        });
+      };
+      this.#timers.soon(() => {
+        try {
+          this.#requireOpen(operation);
+          begin((outcome) => {
+            answer(() => {
+              if (outcome.errno !== undefined) { subscriber.error(errnoError(outcome.errno, operation, this.name)); return; }
+              subscriber.next(read(outcome));
+              subscriber.complete();
+            });
+          });
+        } catch (error) {
+          answer(() => { subscriber.error(error); });
+        }
+      });
+    });
+  }
+
+  #now<T>(operation: string, body: (operation: string) => T): Call<T> {
+    return nowCall(() => {
+      this.#requireOpen(operation);
+      return body(operation);
+    });
+  }
+
+  /** Looks through the mapped mailbox from time to time, for as long as there is something mapped. */
+  #scan(): void {
+    const scanMs = this.#driver.shape.scanMs ?? (this.clock.virtual ? false : defaultScanMs);
+    if (scanMs === false || this.#scanning) return;
+    this.#scanning = true;
+    const again = (): void => {
+      this.#timers.afterMs(scanMs, () => {
+        if (this.#driver.scan()) again();
+        else this.#scanning = false;
+      });
+    };
+    again();
+  }
+
+  #requireOpen(operation: string): void {
+    if (this.#closed) throw this.#closedError(operation);
+  }
+
+  #requirePages(area: Area, operation: string): void {
+    const whole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value % pageSize === 0;
+    if (whole(area.offset) && whole(area.size) && area.size > 0) return;
+    throw this.#error('VFIO_E_RANGE', `${print(area)} is not made of whole pages of ${pageSize} bytes`, operation, 'EINVAL');
+  }
+
+  #check(errno: Errno | undefined, operation: string): void {
+    if (errno !== undefined) throw errnoError(errno, operation, this.name);
+  }
+
+  #closedError(operation: string): VfioError {
+    return this.#error('VFIO_E_CLOSED', 'this device is closed', operation, undefined);
+  }
+
+  #error(code: VfioErrorCode, message: string, operation: string, errno: Errno | undefined): VfioError {
+    return new VfioError(code, message, { operation, device: this.name, errno });
+  }
+}
+
+function print(area: Area): string {
+  return `0x${area.offset.toString(16)}+0x${area.size.toString(16)}`;
+}

@@ -1,0 +1,340 @@
+import type { Area, Mapping, State } from '../port.js';
+import { portChannel, type Lane } from '../../diagnostics.js';
+import { coversAreas } from '../protocol/areas.js';
+import { deviceInfoLayout } from '../uapi/device-info.js';
+import { irqInfoChainLayout } from '../uapi/irq-info.js';
+import { regionInfoLayout } from '../uapi/region-info.js';
+import { answerInto, deviceInfoAnswer, irqInfoAnswer, regionInfoAnswer } from './answers.js';
+import type { SoftwareVendorDriver, Violation, ViolationKind } from './driver-face.js';
+import type { Errno } from './errno.js';
+import type { SoftEventfd } from './eventfd.js';
+import { Faults } from './faults.js';
+import { Layouts, type LayoutChange } from './layouts.js';
+import { Mailbox, type MailboxStats } from './mailbox.js';
+import { msiIrqIndex, type DeviceShape } from './options.js';
+import { RegionMemory } from './region-memory.js';
+import { RemapIrq, type RemapRole } from './remap-irq.js';
+import { StateMachine, type Outcome } from './state-machine.js';
+import type { Timers } from './timers.js';
+import { Trace, type TraceEvent } from './trace.js';
+
+/** How many violations are kept; all are counted. */
+const keptViolations = 256;
+
+/**
+ * The vendor driver: what a kernel driver would answer, call by call, as errnos and bytes. It knows nothing of Observables;
+ * the port above turns its answers into calls. Script and witness (`SoftwareVendorDriver`) are its other face.
+ */
+export class VendorDriver implements SoftwareVendorDriver {
+  readonly faults = new Faults();
+  readonly shape: DeviceShape;
+  readonly #trace: Trace;
+  readonly #memory: ReadonlyMap<number, RegionMemory>;
+  readonly #layouts: Layouts;
+  readonly #mailbox: Mailbox | undefined;
+  readonly #remap: RemapIrq | undefined;
+  readonly #machine: StateMachine;
+  readonly #violations: Violation[] = [];
+  #violationCount = 0;
+  #stale = 0;
+  #msi: SoftEventfd | undefined;
+  #user: Timers | undefined;
+  #removed = false;
+
+  constructor(shape: DeviceShape) {
+    this.shape = shape;
+    this.#trace = new Trace(shape.traceEvents, () => this.#nowNs());
+    this.#layouts = new Layouts(shape.regions);
+    this.#memory = new Map([...shape.regions].map(([index, { size }]) => [index, new RegionMemory(index, size, (write) => {
+      this.#stale += 1;
+      this.#violated('stale-write', write.region, write.offset);
+    })]));
+    const mailbox = shape.mailbox === undefined ? undefined : this.#memory.get(shape.mailbox);
+    this.#mailbox = mailbox === undefined ? undefined : new Mailbox(mailbox);
+    const timers = (): Timers => {
+      if (this.#user === undefined) throw new Error('the driver waits only for a user');
+      return this.#user;
+    };
+    this.#remap = shape.remap === undefined ? undefined : new RemapIrq({
+      ackTimeoutMs: shape.remap.ackTimeoutMs,
+      timers,
+      faults: this.faults,
+      trace: this.#trace,
+      inUse: (eventfd) => this.#msi === eventfd,
+      signalled: (count) => { this.#publish('signal', String(count)); },
+      overAcked: (value) => { this.#violated('over-ack', undefined, undefined, value); },
+    });
+    this.#machine = new StateMachine({
+      flags: shape.migration,
+      maxWaits: shape.remap?.maxWaits ?? 1,
+      regions: this.#memory,
+      layouts: this.#layouts,
+      remap: this.#remap,
+      timers,
+      faults: this.faults,
+      trace: this.#trace,
+      announce: (changes) => { this.#announce(changes); },
+      stillMapped: (region, area) => { this.#violated('mapped-after-ack', region, area.offset, BigInt(area.size)); },
+    });
+  }
+
+  // ── script ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  revoke(region: number): void {
+    this.#requireDeclared(region);
+    this.#change(this.#layouts.withdraw(region));
+  }
+
+  restore(region: number): void {
+    this.#requireDeclared(region);
+    this.#change(this.#layouts.giveBack(region));
+  }
+
+  raiseMsi(): void {
+    this.#msi?.add(1n);
+  }
+
+  remove(): void {
+    this.#removed = true;
+    this.#machine.cancel();
+  }
+
+  // ── witness ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  get opens(): number {
+    return this.#user === undefined ? 0 : 1;
+  }
+
+  get vmas(): number {
+    let count = 0;
+    for (const memory of this.#memory.values()) count += memory.vmas;
+    return count;
+  }
+
+  get irqs(): number {
+    return (this.#msi === undefined ? 0 : 1) + (this.#remap?.registered === true ? 1 : 0);
+  }
+
+  get waiters(): number {
+    return this.#remap?.waiting === true ? 1 : 0;
+  }
+
+  get sent(): bigint {
+    return this.#remap?.sent ?? 0n;
+  }
+
+  get acked(): bigint {
+    return this.#remap?.acked ?? 0n;
+  }
+
+  get violations(): number {
+    this.#checkPoison();
+    return this.#violationCount;
+  }
+
+  get violationList(): readonly Violation[] {
+    this.#checkPoison();
+    return [...this.#violations];
+  }
+
+  get layout(): ReadonlyMap<number, readonly Area[]> {
+    return new Map([...this.shape.regions.keys()].map((region) => [region, this.#layouts.offered(region)]));
+  }
+
+  get state(): State {
+    return this.#machine.state;
+  }
+
+  get trace(): readonly TraceEvent[] {
+    return this.#trace.events;
+  }
+
+  get mailbox(): MailboxStats {
+    this.scan();
+    this.#checkPoison();
+    return { guests: this.#mailbox?.guests ?? [], stale: this.#stale };
+  }
+
+  readRegion(region: number, offset: number, bytes: number): Uint8Array {
+    return this.#memory.get(region)?.read(offset, bytes) ?? new Uint8Array(0);
+  }
+
+  writeRegion(region: number, offset: number, bytes: Uint8Array): void {
+    this.#memory.get(region)?.write(offset, bytes);
+  }
+
+  // ── what the port calls ─────────────────────────────────────────────────────────────────────────────────
+
+  get gone(): boolean {
+    return this.#removed;
+  }
+
+  open(user: Timers): Errno | undefined {
+    if (this.#removed) return 'ENODEV';
+    if (this.#user !== undefined) return 'EBUSY';
+    this.#user = user;
+    this.#trace.add('open');
+    return undefined;
+  }
+
+  /** The device fd is closed; irqs and mappings went before. */
+  release(): void {
+    this.#machine.closed();
+    this.#trace.add('close');
+    this.#user = undefined;
+  }
+
+  info(buffer: Uint8Array): Errno | undefined {
+    if (this.#removed) return 'ENODEV';
+    answerInto(buffer, deviceInfoAnswer(this.shape.numRegions, this.shape.numIrqs), deviceInfoLayout.sizeof, undefined);
+    this.faults.spoil('info', 0, buffer);
+    return undefined;
+  }
+
+  regionInfo(index: number, buffer: Uint8Array): Errno | undefined {
+    if (this.#removed) return 'ENODEV';
+    if (index >= this.shape.numRegions) return 'EINVAL';
+    this.#trace.add('query', { region: index });
+    const failure = this.faults.take(`query ${index}`);
+    if (failure !== undefined) return failure;
+    const answer = regionInfoAnswer(index, this.shape.regions.get(index), this.#layouts.offered(index));
+    answerInto(buffer, answer, regionInfoLayout.sizeof, regionInfoLayout.cap_offset);
+    this.faults.spoil('regionInfo', index, buffer);
+    return undefined;
+  }
+
+  irqInfo(index: number, buffer: Uint8Array): Errno | undefined {
+    if (this.#removed) return 'ENODEV';
+    const { remap } = this.shape;
+    const isRemap = remap?.irqIndex === index;
+    if (index !== msiIrqIndex && !isRemap) return 'EINVAL';
+    const answer = irqInfoAnswer(index, isRemap ? remap : undefined);
+    answerInto(buffer, answer, irqInfoChainLayout.sizeof, irqInfoChainLayout.cap_offset);
+    this.faults.spoil('irqInfo', index, buffer);
+    return undefined;
+  }
+
+  /** SET_IRQS with one eventfd: TRIGGER, or UNMASK for the role `ack`. */
+  registerIrq(index: number, role: RemapRole, eventfd: SoftEventfd): Errno | undefined {
+    if (this.#removed) return 'ENODEV';
+    if (index === this.shape.remap?.irqIndex) return this.#remap?.register(role, eventfd);
+    if (index !== msiIrqIndex) return 'EINVAL';
+    if (role === 'ack') return 'ENOTTY';
+    if (this.#remap?.holds(eventfd) === true) return 'EINVAL';
+    this.#msi = eventfd;
+    return undefined;
+  }
+
+  /** SET_IRQS with DATA_NONE and count 0. */
+  disableIrq(index: number): void {
+    if (index === this.shape.remap?.irqIndex) this.#remap?.disable();
+    else if (index === msiIrqIndex) this.#msi = undefined;
+  }
+
+  mmap(region: number, area: Area): Mapping | Errno {
+    if (this.#removed) return 'ENODEV';
+    const failure = this.faults.take(`map ${region}`);
+    if (failure !== undefined) return failure;
+    if (!coversAreas(this.#layouts.offered(region), [area])) return 'EINVAL';
+    const mapping = this.#memory.get(region)?.map(area);
+    if (mapping === undefined) return 'EBUSY';
+    this.#trace.add('mmap', { region, offset: area.offset, size: area.size });
+    return mapping;
+  }
+
+  /** munmap of what of the area is still mapped. It needs no driver, so it works on a device that is gone. */
+  munmap(mapping: Mapping, area: Area): void {
+    const { region } = mapping;
+    const gone = region === this.shape.mailbox ? this.#mailbox?.unmap(mapping, area) : this.#memory.get(region)?.unmap(mapping, area);
+    for (const { offset, size } of gone ?? []) this.#trace.add('munmap', { region, offset, size });
+  }
+
+  isMapped(mapping: Mapping, area: Area): boolean {
+    return this.#memory.get(mapping.region)?.isMapped(mapping, area) ?? false;
+  }
+
+  get mappings(): readonly Mapping[] {
+    return [...this.#memory.values()].flatMap((memory) => memory.mappings);
+  }
+
+  /** pread. */
+  read(region: number, offset: number, bytes: number): Uint8Array | Errno {
+    if (this.#removed) return 'ENODEV';
+    const shape = this.shape.regions.get(region);
+    if (shape?.readable !== true || offset + bytes > shape.size) return 'EINVAL';
+    return this.readRegion(region, offset, bytes);
+  }
+
+  /** pwrite. */
+  write(region: number, offset: number, bytes: Uint8Array): Errno | undefined {
+    if (this.#removed) return 'ENODEV';
+    const shape = this.shape.regions.get(region);
+    if (shape?.writable !== true || offset + bytes.length > shape.size) return 'EINVAL';
+    this.writeRegion(region, offset, bytes);
+    if (region === this.shape.mailbox) this.#mailbox?.written(offset, bytes.length);
+    return undefined;
+  }
+
+  get busy(): boolean {
+    return this.#machine.busy;
+  }
+
+  setState(to: State, done: (outcome: Outcome) => void): void {
+    if (this.#removed) done({ errno: 'ENODEV' });
+    else if (this.shape.migration === 0) done({ errno: 'ENOTTY' });
+    else this.#machine.set(to, done);
+  }
+
+  reset(done: (outcome: Outcome) => void): void {
+    if (this.#removed) done({ errno: 'ENODEV' });
+    else this.#machine.reset(done);
+  }
+
+  /** Takes what rests in the mailbox's mapped slots; true where there is something mapped to look at again. */
+  scan(): boolean {
+    this.#mailbox?.scan();
+    return this.shape.mailbox !== undefined && (this.#memory.get(this.shape.mailbox)?.vmas ?? 0) > 0;
+  }
+
+  // ── inside ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  #change(changes: readonly LayoutChange[]): void {
+    if (changes.length === 0) return;
+    this.#announce(changes);
+    this.#remap?.signal();
+  }
+
+  #announce(changes: readonly LayoutChange[]): void {
+    for (const { region, revoked } of changes) {
+      this.#trace.add('layout', { region, mmap: this.#layouts.offered(region).length > 0 ? 1 : 0 });
+      this.#publish('driver', `${revoked.length > 0 ? 'revoke' : 'restore'}${region}`, region);
+    }
+  }
+
+  #requireDeclared(region: number): void {
+    const declared = this.shape.remap?.regions ?? 0n;
+    if (region < 64 && ((declared >> BigInt(region)) & 1n) === 1n) return;
+    throw new RangeError(`${this.shape.name}: region ${region} is not among those that this driver may signal`);
+  }
+
+  #violated(kind: ViolationKind, region?: number, offset?: number, value?: bigint): void {
+    this.#violationCount += 1;
+    const where = { ...(region === undefined ? {} : { region }), ...(offset === undefined ? {} : { offset }), ...(value === undefined ? {} : { value }) };
+    this.#trace.add('violation', { kind, ...where });
+    this.#violations.push({ kind, atNs: this.#nowNs(), ...where });
+    if (this.#violations.length > keptViolations) this.#violations.shift();
+  }
+
+  #checkPoison(): void {
+    for (const memory of this.#memory.values()) memory.checkPoison();
+  }
+
+  #nowNs(): bigint {
+    return this.#user?.clock.nowNs() ?? 0n;
+  }
+
+  #publish(lane: Lane, label: string, region?: number): void {
+    if (!portChannel.hasSubscribers) return;
+    portChannel.publish({ device: this.shape.name, atNs: this.#nowNs(), lane, label, ...(region === undefined ? {} : { region }) });
+  }
+}

@@ -12,12 +12,6 @@ const unreachable = 2n ** 64n - 1n;
 
 const wrap = (value: bigint): bigint => value & mask;
 
-/** What the driver has to do after a change of the sums. */
-export interface SumsStep {
-  /** To be added to the trigger eventfd, in order. */
-  readonly adds: readonly bigint[];
-}
-
 export class AckSums {
   #sent: bigint;
   #acked: bigint;
@@ -48,17 +42,21 @@ export class AckSums {
     return this.#held === 0n ? this.#sent : undefined;
   }
 
-  /** Counts a signal of `bits` as sent, or holds it back where it would fill the count. */
-  signal(bits: bigint): SumsStep {
+  /** Counts a signal of `bits` as sent, or holds it back where it would fill the count. Returns what to add to the eventfd. */
+  signal(bits: bigint): readonly bigint[] {
     this.#held |= bits;
-    return { adds: this.#flush() };
+    return this.flush();
   }
 
-  /** An ack of `value` came. One that is larger than what is outstanding names signals that never were: not `accepted`. */
-  acknowledge(value: bigint): SumsStep & { readonly accepted: boolean } {
-    if (value > this.outstanding) return { accepted: false, adds: [] };
+  /**
+   * An ack of `value` came. False for one that is larger than what is outstanding: it names signals that never were, and
+   * changes nothing. Whoever waits is judged first, then `flush()` sends what was held back: after that `sent` may stand a
+   * whole lap beyond the target.
+   */
+  acknowledge(value: bigint): boolean {
+    if (value > this.outstanding) return false;
     this.#acked = wrap(this.#acked + value);
-    return { accepted: true, adds: this.#flush() };
+    return true;
   }
 
   /** True when everything up to `target` has come back. Correct across the wrap, since outstanding never reaches 2^64-1. */
@@ -66,7 +64,8 @@ export class AckSums {
     return this.outstanding <= wrap(this.#sent - target);
   }
 
-  #flush(): readonly bigint[] {
+  /** Counts as sent what fits by now of what was held back. Returns what to add to the eventfd, in order. */
+  flush(): readonly bigint[] {
     const adds: bigint[] = [];
     while (this.#held !== 0n) {
       // All 64 bits at once fit no count: they go as two adds.

@@ -110,7 +110,7 @@ export class RemapIrq {
       done?.('EPERM');
       return;
     }
-    const { adds } = this.#sums.signal(doorbell);
+    const adds = this.#sums.signal(doorbell);
     if (done !== undefined) {
       const deadline = this.#around.timers().afterMs(this.#around.ackTimeoutMs, () => { this.fail('ETIMEDOUT'); });
       this.#wait = { target: this.#sums.target, deadline, done };
@@ -147,12 +147,12 @@ export class RemapIrq {
     if (value === undefined) return;
     this.#around.trace.add('ack', { value });
     if (this.#around.faults.ignoreAcks) return;
-    const { accepted, adds } = this.#sums.acknowledge(value);
-    if (!accepted) this.#around.overAcked(value);
-    if (this.#wait !== undefined) this.#wait.target ??= this.#sums.target;
-    this.#add(adds);
+    if (!this.#sums.acknowledge(value)) this.#around.overAcked(value);
     const target = this.#wait?.target;
     if (target !== undefined && this.#sums.covers(target)) this.#end(undefined);
+    const adds = this.#sums.flush();
+    if (this.#wait !== undefined) this.#wait.target ??= this.#sums.target;
+    this.#add(adds);
   }
 
   #add(adds: readonly bigint[]): void {

@@ -22,6 +22,9 @@ import type { VendorDriver } from './vendor-driver.js';
 
 const defaultScanMs = 1;
 
+/** A late subscriber sees the last so many steps of a teardown: more than a device has irqs and mappings. */
+const keptReports = 1024;
+
 /** The port of a software device: the driver's errnos and bytes as calls. Opened already; `close()` releases the driver. */
 export class SoftwarePort implements DevicePort {
   readonly name: string;
@@ -31,7 +34,7 @@ export class SoftwarePort implements DevicePort {
   readonly #driver: VendorDriver;
   readonly #timers: Timers;
   readonly #irqs = new Map<number, SoftwareIrqHandle>();
-  readonly #reports = new ReplaySubject<ReleaseReport>();
+  readonly #reports = new ReplaySubject<ReleaseReport>(keptReports);
   #closed = false;
   #stateCalls = 0;
   #stateIdle: (() => void) | undefined;
@@ -182,7 +185,7 @@ export class SoftwarePort implements DevicePort {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
-    await lastValueFrom(this.released);
+    await lastValueFrom(this.released, { defaultValue: undefined });
   }
 
   /** A call on the state lane: begun in a later turn, answered in one later still, counted until then. */

@@ -27,8 +27,8 @@ import { bootImage } from './vmlinux.mjs';
 /** The kernel's taint flags that mean a bug was hit: D (oops), W (warning), L (soft lockup). */
 const BUG_FLAGS = { oops: 1 << 7, warning: 1 << 9, 'soft lockup': 1 << 14 };
 
-/** How long before the deadline the guest prints its blocked tasks. */
-const WATCHDOG_LEAD_S = 5;
+/** How long before the deadline the guest prints its blocked tasks; its own clock starts when it has booted. */
+const WATCHDOG_LEAD_S = 20;
 
 const CONSOLE_TAIL_LINES = 60;
 
@@ -66,7 +66,8 @@ export async function boot(job) {
 
   const began = performance.now();
   const messages = openSync(join(share, 'qemu.log'), 'w');
-  const machine = start(job.qemu, qemuArguments(job, image, consoleLog), {
+  // The kernel ends the machine with us even when we are killed and no handler of ours runs.
+  const machine = start('setpriv', ['--pdeathsig', 'KILL', job.qemu, ...qemuArguments(job, image, consoleLog)], {
     stdio: ['ignore', messages, messages, 'pipe', 'pipe'],
     // Ctrl-C in a terminal goes to the whole group; who ends the machine is decided in one place, by us.
     detached: true,

@@ -11,3 +11,8 @@ export type {
 export { VfioError, errorCodes, type VfioErrorCode } from '../errors.js';
 export { realClock, type Clock, type StallWatch } from '../clock.js';
 export { portChannel, warningChannel, type Lane, type PortEvent, type Warning } from '../diagnostics.js';
+export { softwareDevice, type SoftwareDevice } from './software/software-device.js';
+export { sampleRegions, type SoftwareDeviceOptions, type SoftwareRegion, type SoftwareRemap } from './software/options.js';
+export type { SoftwareVendorDriver, Violation, ViolationKind } from './software/driver-face.js';
+export type { GuestStats, MailboxStats } from './software/mailbox.js';
+export type { TraceEvent, TraceWord } from './software/trace.js';

@@ -17,6 +17,25 @@ export function nowCall<T>(body: () => T): Call<T> {
   });
 }
 
+/**
+ * A call that runs to its end whoever listens: the kernel cannot be interrupted, so unsubscribing only detaches.
+ * `late` disposes of a result that nobody took.
+ */
+export function ownedCall<T>(start: () => Observable<T>, late?: (value: T) => void): Call<T> {
+  return new Observable<T>((subscriber) => {
+    let wanted = true;
+    start().subscribe({
+      next: (value) => {
+        if (wanted) subscriber.next(value);
+        else late?.(value);
+      },
+      error: (error: unknown) => subscriber.error(error),
+      complete: () => subscriber.complete(),
+    });
+    return () => (wanted = false);
+  });
+}
+
 /** Makes a call whose outcome changes nothing any more: a release on the way out. */
 export function disregard(call: Call<unknown> | undefined): void {
   call?.subscribe({ error: () => undefined });

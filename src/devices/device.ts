@@ -1,10 +1,10 @@
-import { concat, concatMap, defer, from, ignoreElements, lastValueFrom, tap, type Observable } from 'rxjs';
+import { concat, concatMap, defer, from, ignoreElements, lastValueFrom, merge, tap, type Observable } from 'rxjs';
 import { Cell } from '../cell.js';
 import type { Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { absentIsEmpty, nowCall } from './call.js';
 import type { Call, DeviceInfo, DevicePort, IrqInfo, MigrationTraits, RegionInfo, ReleaseReport, State, StateReply } from './port.js';
-import { Region, type Layouts, type NotMapped } from './regions.js';
+import { Region, type Layouts, type NotMapped, type RegionGate } from './regions.js';
 import type { RemapSession } from './remap-session.js';
 import { StateWriter, type StateView } from './state-writer.js';
 import { normalizeAreas, subtractAreas } from './protocol/areas.js';
@@ -17,6 +17,9 @@ export interface OpenedDevice {
   readonly migration: MigrationTraits | undefined;
   readonly state: State;
 }
+
+/** How long closing waits for holders to let go, ms. */
+const closeBudgetMs = 100;
 
 /**
  * One device over any port. It owns the port: closing it disables the irqs, frees a blocked write of device_state, unmaps
@@ -41,7 +44,8 @@ export class VfioDevice implements AsyncDisposable {
     this.migration = opened.migration;
     this.#layouts = new Cell<Layouts>(new Map(opened.regions.map((info) => [info.index, info])));
     this.#writer = new StateWriter(port, opened.state);
-    this.#regions = new Map(opened.regions.map((info) => [info.index, new Region(port, this.#layouts, info, () => this.#writer.outstanding)]));
+    const gate: RegionGate = { checkOpen: (operation) => this.checkOpen(operation), mayBlock: () => this.#writer.outstanding };
+    this.#regions = new Map(opened.regions.map((info) => [info.index, new Region(port, this.#layouts, info, gate)]));
   }
 
   get name(): string {
@@ -152,7 +156,8 @@ export class VfioDevice implements AsyncDisposable {
   }
 
   /**
-   * Refuses new calls, traps every accessor, ends the remap pipeline, then releases in reverse order. Idempotent.
+   * Refuses new calls, traps every accessor, ends the remap pipeline (this frees a blocked write of device_state), has holders
+   * let go, then releases in reverse order. Idempotent.
    * The one Promise of this class, outside every remap path; settles when nothing is held.
    */
   close(): Promise<void> {
@@ -160,7 +165,11 @@ export class VfioDevice implements AsyncDisposable {
       this.#closed = true;
       for (const region of this.#regions.values()) region.trap();
       this.#session?.deviceClosed();
-      this.port.close();
+      // A holder in another thread must be out of the memory before it goes; one that stays there keeps (empty) address space.
+      merge(...[...this.#regions.values()].map((region) => region.releaseHolders(closeBudgetMs))).subscribe({
+        error: () => this.port.close({ keepViews: true }),
+        complete: () => this.port.close(),
+      });
       this.#layouts.complete();
       this.#writer.cell.complete();
     }

@@ -58,7 +58,7 @@ export function observedPort(port: DevicePort): DevicePort {
     getState: () => port.getState(),
     setState: observedState,
     reset: () => port.reset(),
-    close: () => port.close(),
+    close: (options) => port.close(options),
     [Symbol.asyncDispose]: () => port[Symbol.asyncDispose](),
   };
 }

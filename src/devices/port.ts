@@ -59,8 +59,11 @@ export interface DevicePort extends AsyncDisposable {
   setState(to: State): Call<StateReply>;
   /** VFIO_DEVICE_RESET, on the state lane: back to RUNNING. */
   reset(): Call<void>;
-  /** Begins the teardown: refuses new calls, disables the irqs, then releases the rest; see `released`. Idempotent. */
-  close(): void;
+  /**
+   * Begins the teardown: refuses new calls, disables the irqs, then releases the rest; see `released`. Idempotent.
+   * `keepViews`: a holder did not let go, so the address space of its pieces stays reserved (no memory of the device in it).
+   */
+  close(options?: { readonly keepViews?: boolean }): void;
   /** What teardown did, in order, replayed to late subscribers; completes when nothing is held. Never fails. */
   readonly released: Observable<ReleaseReport>;
 }

@@ -19,6 +19,14 @@ export interface NotMapped {
   readonly error: unknown;
 }
 
+/** What a region asks its device before it touches the port. */
+export interface RegionGate {
+  /** Throws VFIO_E_CLOSED. */
+  checkOpen(operation: string): void;
+  /** A trapped access made now could wait for a write of device_state. */
+  mayBlock(): boolean;
+}
+
 interface LiveMapping {
   readonly mapping: Mapping;
   /** The parts of it that are still mapped. */
@@ -39,18 +47,18 @@ export class Region {
   readonly index: number;
   readonly #port: DevicePort;
   readonly #layouts: Cell<Layouts>;
-  readonly #mayBlock: () => boolean;
+  readonly #gate: RegionGate;
   readonly #holders: Holders;
   readonly #fast = new FastPath();
   readonly #mapped: LiveMapping[] = [];
   readonly #openedSize: number;
   #rights: { readonly readable: boolean; readonly writable: boolean };
 
-  constructor(port: DevicePort, layouts: Cell<Layouts>, info: RegionInfo, mayBlock: () => boolean) {
+  constructor(port: DevicePort, layouts: Cell<Layouts>, info: RegionInfo, gate: RegionGate) {
     this.index = info.index;
     this.#port = port;
     this.#layouts = layouts;
-    this.#mayBlock = mayBlock;
+    this.#gate = gate;
     this.#holders = new Holders(port.clock, port.name);
     this.#openedSize = info.size;
     this.#rights = info;
@@ -213,6 +221,11 @@ export class Region {
     );
   }
 
+  /** Asks every holder to let go of everything, as `revoke` does: the first step of closing. */
+  releaseHolders(budgetMs: number): Observable<never> {
+    return defer(() => this.#holders.release(this.mapped.areas, budgetMs));
+  }
+
   /** Every accessor traps from now on: part of closing, and of whatever makes a mapped region fault. */
   trap(): void {
     this.#fast.clear();
@@ -247,7 +260,7 @@ export class Region {
   }
 
   #checkSync(operation: string): void {
-    if (this.#port.traits.syncAccess && !this.#mayBlock()) return;
+    if (this.#port.traits.syncAccess && !this.#gate.mayBlock()) return;
     throw new VfioError('VFIO_E_WOULD_BLOCK', 'the area is trapped, and a write of device_state is outstanding or the port needs a round trip: use request()', {
       operation: `${operation} region ${this.index}`,
       device: this.#port.name,
@@ -255,6 +268,7 @@ export class Region {
   }
 
   #check(offset: number, length: number, operation: 'read' | 'write', alignment: number): void {
+    this.#gate.checkOpen(`${operation} region ${this.index}`);
     const rights = operation === 'read' ? this.#rights.readable : this.#rights.writable;
     const inside = Number.isSafeInteger(offset) && offset >= 0 && length > 0 && offset + length <= this.size;
     if (rights && inside && offset % alignment === 0) return;

@@ -1,7 +1,7 @@
-import { AsyncSubject, catchError, defer, finalize, mergeMap, of, tap, type Observable } from 'rxjs';
+import { catchError, defer, mergeMap, of, tap, type Observable } from 'rxjs';
 import { Cell } from '../cell.js';
 import { VfioError } from '../errors.js';
-import { disregard } from './call.js';
+import { disregard, ownedCall } from './call.js';
 import type { Call, DevicePort, State, StateReply } from './port.js';
 
 /** device_state as it is known: `going` while a write is outstanding. */
@@ -48,25 +48,17 @@ export class StateWriter {
 
   #start(to: State): Observable<StateReply> {
     const before = this.cell.current;
-    const result = new AsyncSubject<StateReply>();
-    let wanted = true;
-    this.#outstanding = true;
-    this.cell.set({ ...before, going: to });
-    this.#port
-      .setState(to)
-      .pipe(
-        tap((reply) => this.#settle(reply.state)),
-        catchError((error: unknown) => this.#afterFailure(before.state, error)),
-      )
-      .subscribe({
-        next: (reply) => {
-          if (wanted) result.next(reply);
-          else disregard(reply.data?.close());
-        },
-        error: (error: unknown) => result.error(error),
-        complete: () => result.complete(),
-      });
-    return result.pipe(finalize(() => (wanted = false)));
+    return ownedCall(
+      () => {
+        this.#outstanding = true;
+        this.cell.set({ ...before, going: to });
+        return this.#port.setState(to).pipe(
+          tap((reply) => this.#settle(reply.state)),
+          catchError((error: unknown) => this.#afterFailure(before.state, error)),
+        );
+      },
+      (reply) => disregard(reply.data?.close()),
+    );
   }
 
   /** A failed combination of arcs may have stopped between two of them: the driver is asked where it is. */

@@ -1,0 +1,131 @@
+import { Observable, type Subscriber } from 'rxjs';
+import { VfioError } from '../../errors.js';
+import { nowCall } from '../call.js';
+import { Eventfd } from '../linux/eventfd.js';
+import type { Reactor, ReactorSlot } from '../linux/reactor.js';
+import type { Syscalls } from '../linux/syscalls.js';
+import type { Call, IrqHandle, IrqLine, IrqSignal } from '../port.js';
+import { encodeIrqDisable, encodeIrqSet } from '../uapi/irq-set.js';
+
+/** What an irq needs of its port. */
+export interface IrqContext {
+  readonly device: string;
+  readonly calls: Syscalls;
+  readonly reactor: Reactor;
+  /** VFIO_DEVICE_SET_IRQS. */
+  setIrqs(argument: Uint8Array, what: string): void;
+  /** Told when the handle is closed. */
+  closed(handle: KernelIrq): void;
+}
+
+/**
+ * A registered irq of the kernel: a trigger eventfd in the reactor, and an ack eventfd where asked for.
+ * Both are fresh, and closed with the handle.
+ */
+export class KernelIrq implements IrqHandle {
+  readonly line: IrqLine;
+  readonly #context: IrqContext;
+  readonly #trigger: Eventfd;
+  readonly #ack: Eventfd | undefined;
+  readonly #slot: ReactorSlot;
+  #waiting: Subscriber<IrqSignal> | undefined;
+  #closed = false;
+
+  /** Registers; on failure nothing is left registered or open. */
+  constructor(context: IrqContext, line: IrqLine, withAck: boolean) {
+    this.#context = context;
+    this.line = line;
+    const { calls, device, reactor } = context;
+    const undo: (() => void)[] = [];
+    try {
+      this.#trigger = new Eventfd(calls, device);
+      undo.push(() => this.#trigger.close());
+      this.#ack = withAck ? new Eventfd(calls, device) : undefined;
+      undo.push(() => this.#ack?.close());
+      this.#slot = reactor.add(this.#trigger.fd);
+      undo.push(() => this.#slot.close());
+      this.#register('trigger', this.#trigger.fd);
+      undo.push(() => this.#disable());
+      if (this.#ack !== undefined) this.#register('unmask', this.#ack.fd);
+    } catch (error) {
+      for (const step of undo.reverse()) step();
+      throw error;
+    }
+  }
+
+  next(): Call<IrqSignal> {
+    return new Observable<IrqSignal>((subscriber) => {
+      if (this.#closed) {
+        subscriber.error(this.#closedError());
+        return undefined;
+      }
+      if (this.#waiting !== undefined) {
+        subscriber.error(new VfioError('VFIO_E_BUSY', 'somebody waits for the next signal of this irq already', { operation: `irq ${this.line.index}`, device: this.#context.device }));
+        return undefined;
+      }
+      this.#waiting = subscriber;
+      this.#slot.arm(
+        (count, atNs) => {
+          this.#waiting = undefined;
+          subscriber.next({ line: this.line, count, atNs });
+          subscriber.complete();
+        },
+        (error) => {
+          this.#waiting = undefined;
+          subscriber.error(error);
+        },
+      );
+      return () => {
+        if (this.#waiting !== subscriber) return;
+        this.#waiting = undefined;
+        this.#slot.disarm();
+      };
+    });
+  }
+
+  ack(count: bigint): Call<void> {
+    return nowCall(() => {
+      if (this.#closed) throw this.#closedError();
+      if ((this.#ack ?? this.#trigger).write(count)) return;
+      throw new VfioError('VFIO_E_PROTOCOL', 'the ack eventfd is full: the vendor driver does not take acks out of it', {
+        operation: `ack irq ${this.line.index}`,
+        device: this.#context.device,
+        errno: 'EAGAIN',
+      });
+    });
+  }
+
+  close(): Call<void> {
+    return nowCall(() => this.release());
+  }
+
+  /** The same, at once: the irq first, since that frees a blocked write of device_state. */
+  release(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      this.#disable();
+    } finally {
+      this.#slot.close();
+      this.#trigger.close();
+      this.#ack?.close();
+      this.#context.closed(this);
+      const waiting = this.#waiting;
+      this.#waiting = undefined;
+      waiting?.error(this.#closedError());
+    }
+  }
+
+  #register(action: 'trigger' | 'unmask', fd: number): void {
+    const { index, vector = 0 } = this.line;
+    this.#context.setIrqs(encodeIrqSet({ index, action, start: vector, data: 'eventfd', fds: [fd] }, this.#context.device), `irq ${index} ${action}`);
+  }
+
+  #disable(): void {
+    this.#context.setIrqs(encodeIrqDisable(this.line.index, this.#context.device), `irq ${this.line.index} off`);
+  }
+
+  #closedError(): VfioError {
+    return new VfioError('VFIO_E_CLOSED', 'the irq is closed', { operation: `irq ${this.line.index}`, device: this.#context.device });
+  }
+}

@@ -1,0 +1,302 @@
+import { defer, EMPTY, finalize, ignoreElements, lastValueFrom, map, race, ReplaySubject, Subject, take, tap, timer, type Observable } from 'rxjs';
+import type { Clock } from '../../clock.js';
+import { VfioError, type VfioErrorCode } from '../../errors.js';
+import { disregard, nowCall, ownedCall } from '../call.js';
+import type { LanePool } from '../linux/lanes.js';
+import type { Reactor } from '../linux/reactor.js';
+import type { CallNames, Syscalls } from '../linux/syscalls.js';
+import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
+import { isSaving } from '../protocol/migration-states.js';
+import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
+import { queryDeviceInfo } from '../uapi/device-info.js';
+import { queryIrqInfo } from '../uapi/irq-info.js';
+import { encodeMigrationQuery, encodeStateQuery, encodeStateSet, readDataFd, readMigrationFlags, readMigState } from '../uapi/migration-feature.js';
+import { queryRegionInfo } from '../uapi/region-info.js';
+import { KernelDataChannel } from './data-channel.js';
+import type { GroupLease } from './groups.js';
+import { KernelIrq } from './irq-handle.js';
+import { KernelMappings } from './mappings.js';
+
+/** What a kernel port is made of; tests put doubles between it and the kernel. */
+export interface KernelParts {
+  readonly calls: Syscalls;
+  readonly reactor: Reactor;
+  readonly pool: LanePool;
+  readonly clock: Clock;
+}
+
+/** How long closing waits for a write of device_state that does not return although its irq is disabled, ms. */
+const closeBoundMs = 10_000;
+
+/** A device of the kernel, through its group: every call of the port is one ioctl, mmap, pread or pwrite. */
+export class KernelPort implements DevicePort {
+  readonly name: string;
+  readonly clock: Clock;
+  readonly traits: PortTraits;
+  readonly released: Observable<ReleaseReport>;
+  readonly #parts: KernelParts;
+  readonly #fd: number;
+  readonly #lease: GroupLease;
+  readonly #mappings: KernelMappings;
+  readonly #irqs = new Set<KernelIrq>();
+  readonly #channels = new Set<KernelDataChannel>();
+  readonly #layouts = new Map<number, RegionInfo>();
+  readonly #reports = new ReplaySubject<ReleaseReport>();
+  readonly #idle = new Subject<void>();
+  #lanesBusy = 0;
+  #state: State = 'running';
+  #closed = false;
+
+  constructor(name: string, fd: number, lease: GroupLease, parts: KernelParts) {
+    this.name = name;
+    this.clock = parts.clock;
+    this.traits = { remapInOneTurn: true, syncAccess: true, pageSize: parts.calls.binding.pageSize };
+    this.released = this.#reports.asObservable();
+    this.#parts = parts;
+    this.#fd = fd;
+    this.#lease = lease;
+    this.#mappings = new KernelMappings(fd, parts.calls, name);
+  }
+
+  info(): Call<DeviceInfo> {
+    return this.#now('VFIO_DEVICE_GET_INFO', (operation) => queryDeviceInfo((bytes) => this.#ioctl(VFIO_DEVICE_GET_INFO, bytes, operation), this.name));
+  }
+
+  regionInfo(index: number): Call<RegionInfo> {
+    return this.#now(`VFIO_DEVICE_GET_REGION_INFO(${index})`, (operation) => {
+      const layout = this.#absent('VFIO_E_NO_REGION', `the device has no region ${index}`, () =>
+        queryRegionInfo(index, (bytes) => this.#ioctl(VFIO_DEVICE_GET_REGION_INFO, bytes, operation), this.name),
+      );
+      this.#layouts.set(index, layout);
+      return layout;
+    });
+  }
+
+  irqInfo(index: number): Call<IrqInfo> {
+    return this.#now(`VFIO_DEVICE_GET_IRQ_INFO(${index})`, (operation) =>
+      this.#absent('VFIO_E_NO_IRQ', `the device has no irq ${index}`, () =>
+        queryIrqInfo(index, (bytes) => this.#ioctl(VFIO_DEVICE_GET_IRQ_INFO, bytes, operation), this.name),
+      ),
+    );
+  }
+
+  irq(line: IrqLine, options: { readonly ackFd?: boolean } = {}): Call<IrqHandle> {
+    return this.#now('VFIO_DEVICE_SET_IRQS', () => {
+      const irq = this.#absent('VFIO_E_NO_IRQ', `the device has no irq ${line.index}, vector ${line.vector ?? 0}, or does not take it now`, () =>
+        new KernelIrq(
+          {
+            device: this.name,
+            calls: this.#parts.calls,
+            reactor: this.#parts.reactor,
+            setIrqs: (argument, what) => this.#ioctl(VFIO_DEVICE_SET_IRQS, argument, `VFIO_DEVICE_SET_IRQS ${what}`),
+            closed: (handle) => this.#irqs.delete(handle),
+          },
+          line,
+          options.ackFd === true,
+        ),
+      );
+      this.#irqs.add(irq);
+      return irq;
+    });
+  }
+
+  map(region: number, area: Area): Call<Mapping> {
+    return this.#now(`mmap region ${region}`, (operation) => {
+      const layout = this.#layouts.get(region);
+      if (layout === undefined) throw new VfioError('VFIO_E_RANGE', 'ask for the layout of a region before mapping it', { operation, device: this.name });
+      return this.#mappings.map(layout, area);
+    });
+  }
+
+  unmap(mapping: Mapping, area: Area = mapping.area): Call<void> {
+    return this.#now(`munmap region ${mapping.region}`, () => this.#mappings.unmap(mapping, area));
+  }
+
+  access(request: AccessRequest): Call<Uint8Array> {
+    return defer(() => {
+      const { operation, position } = this.#locate(request);
+      const { write, readBytes = 0 } = request;
+      const bytes = write ?? new Uint8Array(readBytes);
+      const lane = this.#parts.pool.lane(`access:${this.name}`);
+      return this.#counted(() =>
+        lane
+          .submit({ op: write === undefined ? 'pread' : 'pwrite', fd: this.#fd, offset: position, bytes }, { operation, device: this.name })
+          .pipe(map(({ value, bytes: answered }) => this.#whole(value, bytes.length, operation, answered))),
+      );
+    });
+  }
+
+  accessNow(request: AccessRequest): Uint8Array {
+    const { operation, position } = this.#locate(request);
+    const names = { operation, device: this.name };
+    const { write, readBytes = 0 } = request;
+    const bytes = write ?? new Uint8Array(readBytes);
+    const { calls } = this.#parts;
+    const value = write === undefined ? calls.pread(this.#fd, bytes, position, names) : calls.pwrite(this.#fd, bytes, position, names);
+    return this.#whole(value, bytes.length, operation, bytes);
+  }
+
+  migration(): Call<MigrationTraits | undefined> {
+    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', (operation) => {
+      const query = encodeMigrationQuery();
+      try {
+        this.#ioctl(VFIO_DEVICE_FEATURE, query, operation);
+      } catch (error) {
+        if (VfioError.is(error) && error.code === 'VFIO_E_UNSUPPORTED') return undefined;
+        throw error;
+      }
+      return { flags: Number(readMigrationFlags(query, this.name).flags & 0xffff_ffffn) };
+    });
+  }
+
+  getState(): Call<State> {
+    const names = { operation: 'VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE', device: this.name };
+    return this.#stateIoctl(VFIO_DEVICE_FEATURE, encodeStateQuery, names).pipe(
+      map((bytes) => readMigState(bytes, this.name).state),
+      tap((state) => (this.#state = state)),
+    );
+  }
+
+  setState(to: State): Call<StateReply> {
+    const names = { operation: `device_state ${to}`, device: this.name };
+    return ownedCall(
+      () => this.#stateIoctl(VFIO_DEVICE_FEATURE, () => encodeStateSet(to), names).pipe(map((bytes) => this.#reply(bytes))),
+      (reply) => disregard(reply.data?.close()),
+    );
+  }
+
+  reset(): Call<void> {
+    return this.#stateIoctl(VFIO_DEVICE_RESET, () => new Uint8Array(0), { operation: 'VFIO_DEVICE_RESET', device: this.name }).pipe(map(() => undefined));
+  }
+
+  close(options: { readonly keepViews?: boolean } = {}): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    // First of all: this frees a write of device_state that waits for an ack.
+    for (const irq of [...this.#irqs]) this.#step(`irq ${irq.line.index} disabled`, () => irq.release());
+    this.#whenLanesAreIdle().subscribe({ complete: () => this.#releaseRest(options.keepViews === true) });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    return lastValueFrom(this.released.pipe(ignoreElements()), { defaultValue: undefined });
+  }
+
+  /** Closing the device fd under a thread that is inside a call on it would release nothing. */
+  #whenLanesAreIdle(): Observable<unknown> {
+    if (this.#lanesBusy === 0) return EMPTY;
+    const returned = this.#idle.pipe(take(1), tap(() => this.#reports.next({ what: 'blocked call returned' })));
+    const given = timer(closeBoundMs, this.clock.scheduler).pipe(
+      tap(() => this.#reports.next({ what: 'blocked call', error: new VfioError('VFIO_E_DEADLINE', `a call of the vendor driver has not returned ${closeBoundMs} ms after its irqs were disabled; its fd is freed when it does`, { operation: 'close', device: this.name }) })),
+    );
+    return race(returned, given);
+  }
+
+  #releaseRest(keepViews: boolean): void {
+    for (const channel of [...this.#channels]) this.#step('data_fd closed', () => channel.release());
+    for (const what of this.#mappings.close(keepViews)) this.#reports.next({ what });
+    this.#step('device fd closed', () => this.#parts.calls.close(this.#fd, this.name));
+    this.#step('group given back', () => this.#lease.release());
+    this.#reports.complete();
+  }
+
+  #step(what: string, release: () => void): void {
+    try {
+      release();
+      this.#reports.next({ what });
+    } catch (error) {
+      this.#reports.next({ what, error });
+    }
+  }
+
+  #now<T>(operation: string, body: (operation: string) => T): Call<T> {
+    return nowCall(() => {
+      this.#requireOpen(operation);
+      return body(operation);
+    });
+  }
+
+  #ioctl(request: number, argument: Uint8Array, operation: string): void {
+    this.#parts.calls.ioctl(this.#fd, request, argument, { operation, device: this.name });
+  }
+
+  /** Runs on the device's state lane: one thread, which nothing else queues behind. */
+  #stateIoctl(request: number, argument: () => Uint8Array, names: CallNames): Call<Uint8Array> {
+    return defer(() => {
+      this.#requireOpen(names.operation);
+      const lane = this.#parts.pool.lane(`state:${this.name}`);
+      return this.#counted(() => lane.submit({ op: 'ioctl', fd: this.#fd, request, bytes: argument() }, names).pipe(map(({ bytes }) => bytes)));
+    });
+  }
+
+  /** A call on a lane: runs to its end whoever listens, and closing waits for it. */
+  #counted<T>(start: () => Observable<T>): Call<T> {
+    return ownedCall(() => {
+      this.#lanesBusy += 1;
+      return start().pipe(
+        finalize(() => {
+          this.#lanesBusy -= 1;
+          if (this.#lanesBusy === 0) this.#idle.next();
+        }),
+      );
+    });
+  }
+
+  #reply(bytes: Uint8Array): StateReply {
+    const dataFd = readDataFd(bytes);
+    try {
+      const { state } = readMigState(bytes, this.name);
+      this.#state = state;
+      return dataFd === undefined ? { state } : { state, data: this.#channel(dataFd, state) };
+    } catch (error) {
+      if (dataFd !== undefined) this.#parts.calls.close(dataFd, this.name);
+      throw error;
+    }
+  }
+
+  #channel(fd: number, state: State): KernelDataChannel {
+    const lane = this.#parts.pool.lane(`data:${this.name}:${fd}`);
+    const channel = new KernelDataChannel({
+      fd,
+      direction: isSaving(state) ? 'save' : 'resume',
+      lane,
+      calls: this.#parts.calls,
+      device: this.name,
+      final: () => this.#state === 'stop-copy',
+      closed: () => this.#channels.delete(channel),
+    });
+    this.#channels.add(channel);
+    return channel;
+  }
+
+  /** EINVAL is how the kernel says that an index is not there. */
+  #absent<T>(code: VfioErrorCode, message: string, call: () => T): T {
+    try {
+      return call();
+    } catch (error) {
+      if (!VfioError.is(error) || error.errno !== 'EINVAL') throw error;
+      throw new VfioError(code, message, { operation: error.operation, device: this.name, errno: error.errno, cause: error });
+    }
+  }
+
+  /** Where in the device's file a trapped access goes. */
+  #locate({ region, offset, write, readBytes }: AccessRequest): { readonly operation: string; readonly position: bigint } {
+    const operation = `${write === undefined ? 'pread' : 'pwrite'} region ${region}`;
+    this.#requireOpen(operation);
+    const layout = this.#layouts.get(region);
+    const length = write?.byteLength ?? readBytes ?? 0;
+    if (layout === undefined || !(length > 0) || !Number.isSafeInteger(offset) || offset < 0 || offset + length > layout.size) {
+      throw new VfioError('VFIO_E_RANGE', `${length} bytes at ${offset}: ${layout === undefined ? 'no such region was asked for yet' : `the region has ${layout.size} bytes`}`, { operation, device: this.name });
+    }
+    return { operation, position: BigInt(layout.fileOffset + offset) };
+  }
+
+  #whole(value: number, length: number, operation: string, bytes: Uint8Array): Uint8Array {
+    if (value === length) return bytes;
+    throw new VfioError('VFIO_E_PROTOCOL', `the driver moved ${value} of ${length} bytes`, { operation, device: this.name });
+  }
+
+  #requireOpen(operation: string): void {
+    if (this.#closed) throw new VfioError('VFIO_E_CLOSED', 'the device is closed: open it again', { operation, device: this.name });
+  }
+}

@@ -10,7 +10,8 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const ROOT = join(HERE, '..', '..', '..');
 
 /**
- * Everything that needs no kernel: all of `test/` but `test/kernel`. `test/port` runs here on the software port.
+ * Everything that needs no kernel: all of `test/` but `test/kernel` (vitest.config.ts says so). `test/port` runs here on
+ * the software port.
  *
  * @param {{ files: readonly string[], testName?: string | undefined }} options
  * @returns {Promise<import('../outcome.mjs').Outcome>}
@@ -20,7 +21,7 @@ export async function runUnitTests(options) {
   const results = join(folder, 'results.json');
   try {
     const args = [
-      ...[join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--dir', 'test', '--exclude', 'test/kernel/**'],
+      ...[join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'), 'run'],
       ...['--reporter', 'default', '--reporter', join(HERE, 'reporter.mjs')],
       ...(options.testName === undefined ? [] : ['--testNamePattern', options.testName]),
       ...options.files,

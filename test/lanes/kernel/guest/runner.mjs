@@ -31,6 +31,13 @@ export async function runTests(root, files) {
   // Nothing else may keep the loop alive while a test waits for an event of the kernel.
   const alive = setInterval(() => undefined, 1 << 30);
 
+  /**
+   * A test may take its `expect` from its context; then that one counts its assertions.
+   *
+   * @type {WeakMap<import('@vitest/runner').Test, import('@vitest/expect').ExpectStatic>}
+   */
+  const ownExpects = new WeakMap();
+
   /** @type {import('@vitest/runner').VitestRunner} */
   const runner = {
     config: {
@@ -53,13 +60,16 @@ export async function runTests(root, files) {
     },
     importFile: (path) => files[path.startsWith(root) ? relative(root, path) : path]?.(),
     extendTaskContext: (context) => {
-      /** @type {import('@vitest/expect').ExpectStatic | undefined} */
-      let own;
-      Object.defineProperty(context, 'expect', { get: () => (own ??= createExpect(context.task)) });
+      const own = () => {
+        const handedOut = ownExpects.get(context.task) ?? createExpect(context.task);
+        ownExpects.set(context.task, handedOut);
+        return handedOut;
+      };
+      Object.defineProperty(context, 'expect', { get: own });
       return context;
     },
     onBeforeTryTask: () => resetAssertions(),
-    onAfterTryTask: () => checkAssertions(expect),
+    onAfterTryTask: (test) => checkAssertions(ownExpects.get(test) ?? expect),
     onBeforeRunTask: (test) => report.started(test),
     onAfterRunTask: (test) => report.ended(test),
     onCollected: (collected) => report.collected(collected),

@@ -14,4 +14,5 @@ export {
   type SubscriptionExpectation,
 } from './marbles.js';
 export { recordLanes, type LaneRecording, type RecordOptions } from './record-lanes.js';
+export { renderDiagram, type RenderOptions } from './render-diagram.js';
 export type { MarbleSource, SubscriptionSpan } from './sources.js';

@@ -57,14 +57,14 @@ describe('readSparseAreas', () => {
   it('gives back every list of areas that lie apart, in order', () => {
     const gaps = fc.array(fc.record({ gap: fc.nat(3), size: fc.integer({ min: 1, max: 5 }) }), { maxLength: 20 });
     fc.assert(
-      fc.property(gaps, fc.infiniteStream(fc.nat()), (list, keys) => {
+      fc.property(gaps, fc.array(fc.nat(), { minLength: 20, maxLength: 20 }), (list, keys) => {
         let at = 0;
         const areas = list.map(({ gap, size }) => {
           const offset = at + gap * 4096;
           at = offset + size * 4096;
           return { offset, size: size * 4096 };
         });
-        const shuffled = areas.map((area) => ({ area, key: keys.next().value })).sort((a, b) => a.key - b.key).map(({ area }) => area);
+        const shuffled = areas.map((area, i) => ({ area, key: keys[i] ?? 0 })).sort((a, b) => a.key - b.key).map(({ area }) => area);
         expect(read(shuffled, at)).toEqual(areas);
       }),
     );

@@ -1,4 +1,4 @@
-import { concat, EMPTY, forkJoin, Observable, catchError, defer, ignoreElements, throwError, timeout } from 'rxjs';
+import { concat, EMPTY, merge, Observable, catchError, defer, ignoreElements, throwError, timeout } from 'rxjs';
 import type { Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { intersectAreas, subtractAreas } from './protocol/areas.js';
@@ -64,7 +64,8 @@ export class Holders {
       const overlap = intersectAreas(entry.held, areas);
       return overlap.length === 0 ? [] : [this.#ask(entry, overlap, budgetMs)];
     });
-    return asked.length === 0 ? EMPTY : forkJoin(asked).pipe(ignoreElements());
+    // merge, not forkJoin: that one ends with the first of these, since none of them has a value.
+    return merge(...asked);
   }
 
   /** Tells the holders who want them of pieces that are mapped and that they do not have yet. */
@@ -74,7 +75,7 @@ export class Holders {
       const fresh = intersectAreas(subtractAreas(entry.wanted, entry.held), mapped);
       return fresh.length === 0 ? [] : [this.#tell(entry, fresh, pieces, budgetMs)];
     });
-    return told.length === 0 ? EMPTY : forkJoin(told).pipe(ignoreElements());
+    return merge(...told);
   }
 
   #ask(entry: Entry, areas: readonly Area[], budgetMs: number): Observable<never> {
@@ -91,7 +92,7 @@ export class Holders {
     return defer(() => {
       entry.held = [...entry.held, ...areas];
       const mine = pieces.flatMap((piece) => cut(piece, areas));
-      return this.#within(entry.holder.regain(mine), entry.holder, 'regain', budgetMs);
+      return this.#within(defer(() => entry.holder.regain(mine)), entry.holder, 'regain', budgetMs);
     });
   }
 

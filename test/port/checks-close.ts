@@ -1,0 +1,114 @@
+import { lastValueFrom, timeout, toArray } from 'rxjs';
+import { VfioError } from '../../src/errors.js';
+import type { Call, DevicePort, ReleaseReport } from '../../src/devices/port.js';
+import { codeOf, demand, face, settled, Steps, type PortCheck, type PortHarness } from './harness.js';
+
+/** PORT-9: the end of a port. */
+
+function released(harness: PortHarness, port: DevicePort): Promise<readonly ReleaseReport[]> {
+  return lastValueFrom(port.released.pipe(toArray(), timeout({ each: harness.patienceMs, with: () => { throw new Error('released did not complete'); } })), { defaultValue: [] });
+}
+
+export const closeChecks: readonly PortCheck[] = [
+  {
+    rule: 'PORT-9',
+    name: 'close takes away irqs, mappings and the device, and released says so',
+    async check(harness) {
+      const { port, witness } = await harness.openPort();
+      const steps = new Steps(harness);
+      demand(witness.opens === 1, `the driver should see one open, it sees ${witness.opens}`);
+      await steps.value(port.irq(face.msi), 'the registration');
+      await steps.value(port.irq(face.remap, { ackFd: true }), 'the registration');
+      await steps.value(port.map(face.mailbox, face.whole), 'mapping');
+      const mapping = await steps.value(port.map(face.sparse, face.firstArea), 'mapping');
+      await steps.value(port.unmap(mapping, { offset: 0x1000, size: 0x1000 }), 'unmap of a part');
+      port.close();
+      port.close();
+      const reports = await released(harness, port);
+      const { opens, vmas, irqs, waiters } = witness;
+      demand(opens === 0 && vmas === 0 && irqs === 0 && waiters === 0, `nothing should be left: opens ${opens}, vmas ${vmas}, irqs ${irqs}, waiters ${waiters}`);
+      demand(reports.length > 0 && reports.every(({ error }) => error === undefined), 'the teardown should be reported, without errors');
+      demand((await released(harness, port)).length === reports.length, 'released should be replayed to a late subscriber');
+      await port[Symbol.asyncDispose]();
+    },
+  },
+  {
+    rule: 'PORT-9',
+    name: 'after close every call fails with VFIO_E_CLOSED',
+    async check(harness) {
+      const { port } = await harness.openPort();
+      const steps = new Steps(harness);
+      const irq = await steps.value(port.irq(face.msi), 'the registration');
+      const mapping = await steps.value(port.map(face.mailbox, face.whole), 'mapping');
+      port.close();
+      const calls: Readonly<Record<string, Call<unknown>>> = {
+        info: port.info(), regionInfo: port.regionInfo(0), irqInfo: port.irqInfo(1), irq: port.irq(face.msi), map: port.map(face.sparse, face.firstArea),
+        unmap: port.unmap(mapping), access: port.access({ region: face.trapped, offset: 0, readBytes: 1 }), migration: port.migration(),
+        getState: port.getState(), setState: port.setState('stop'), reset: port.reset(), 'irq.next': irq.next(), 'irq.ack': irq.ack(1n),
+      };
+      for (const [name, call] of Object.entries(calls)) await steps.fails('VFIO_E_CLOSED', call, `${name} after close`);
+      await steps.value(irq.close(), 'close of an irq after close');
+      if (port.traits.syncAccess) {
+        let code = 'no error';
+        try {
+          port.accessNow({ region: face.trapped, offset: 0, readBytes: 1 });
+        } catch (error) {
+          code = VfioError.is(error) ? error.code : String(error);
+        }
+        demand(code === 'VFIO_E_CLOSED', `accessNow after close should fail with VFIO_E_CLOSED: ${code}`);
+      }
+      await released(harness, port);
+    },
+  },
+  {
+    rule: 'PORT-9',
+    name: 'close frees whoever waits for an irq',
+    async check(harness) {
+      const { port } = await harness.openPort();
+      const steps = new Steps(harness);
+      const irq = await steps.value(port.irq(face.msi), 'the registration');
+      const waiting = settled(steps.value(irq.next(), 'the end of next()'));
+      port.close();
+      const outcome = await waiting;
+      demand(codeOf(outcome) === 'VFIO_E_CLOSED', `next() should end with VFIO_E_CLOSED: ${codeOf(outcome)}`);
+      await released(harness, port);
+    },
+  },
+  {
+    rule: 'PORT-9',
+    name: 'close frees a blocked setState, and nothing is left when released completes',
+    async check(harness) {
+      const opened = await harness.openPort({ ackTimeoutMs: 30_000 });
+      const { port, witness } = opened;
+      const steps = new Steps(harness);
+      await steps.value(port.map(face.mailbox, face.whole), 'mapping');
+      const { set } = await steps.blocked(opened);
+      port.close();
+      const outcome = await set;
+      demand(codeOf(outcome) === 'VFIO_E_CANCELED', `the write should end with VFIO_E_CANCELED: ${codeOf(outcome)}`);
+      await released(harness, port);
+      const { opens, vmas, irqs, waiters } = witness;
+      demand(opens === 0 && vmas === 0 && irqs === 0 && waiters === 0, `nothing should be left: opens ${opens}, vmas ${vmas}, irqs ${irqs}, waiters ${waiters}`);
+    },
+  },
+  {
+    rule: 'PORT-9',
+    name: 'a detached setState is waited for, and its data_fd does not outlive the port',
+    async check(harness) {
+      const opened = await harness.openPort();
+      const { port, witness } = opened;
+      const steps = new Steps(harness);
+      const irq = await steps.value(port.irq(face.remap, { ackFd: true }), 'the registration');
+      const next = settled(steps.value(irq.next(), 'the signal'));
+      const detached = port.setState('pre-copy').subscribe({ error: () => undefined });
+      const signal = await next;
+      detached.unsubscribe();
+      demand('value' in signal && witness.waiters === 1, 'unsubscribing should not interrupt the driver');
+      await steps.value(irq.ack(signal.value.count), 'the ack');
+      demand(await steps.value(port.getState(), 'the state') === 'pre-copy', 'the detached write should have gone on');
+      port.close();
+      await released(harness, port);
+      demand(witness.opens === 0, `the device should be closed, opens is ${witness.opens}`);
+    },
+  },
+];

@@ -1,0 +1,129 @@
+import { codeOf, demand, face, settled, Steps, type PortCheck } from './harness.js';
+
+/** PORT-6 to PORT-8: irqs, and a write of device_state that waits for one. */
+
+export const irqChecks: readonly PortCheck[] = [
+  {
+    rule: 'PORT-6',
+    name: 'what comes while the irq is not armed stays in the eventfd, and adds',
+    async check(harness) {
+      const { port, script } = await harness.openPort();
+      const steps = new Steps(harness);
+      const irq = await steps.value(port.irq(face.msi), 'the registration');
+      script.raiseMsi();
+      await steps.turns(port);
+      script.raiseMsi();
+      await steps.turns(port);
+      const { count } = await steps.value(irq.next(), 'the signal');
+      demand(count === 2n, `two signals before one read should be one delivery of 2, it was ${count}`);
+      script.raiseMsi();
+      await steps.turns(port);
+      script.raiseMsi();
+      const again = await steps.value(irq.next(), 'the second signal');
+      demand(again.count === 2n, `what came after a delivery should rest until the next one is asked for, it was ${again.count}`);
+    },
+  },
+  {
+    rule: 'PORT-6',
+    name: 'an irq that is waited for delivers once, and unsubscribing disarms it',
+    async check(harness) {
+      const { port, script } = await harness.openPort();
+      const steps = new Steps(harness);
+      const irq = await steps.value(port.irq(face.msi), 'the registration');
+      const disarmed: bigint[] = [];
+      irq.next().subscribe(({ count }) => disarmed.push(count)).unsubscribe();
+      script.raiseMsi();
+      await steps.turns(port);
+      const { count, line } = await steps.value(irq.next(), 'the signal');
+      demand(disarmed.length === 0 && count === 1n && line.index === face.msi.index, 'a signal after unsubscribe should wait for the next subscriber');
+      const waiting = settled(steps.value(irq.next(), 'the next signal'));
+      script.raiseMsi();
+      const outcome = await waiting;
+      demand('value' in outcome && outcome.value.count === 1n, 'a signal should reach whoever waits for it');
+    },
+  },
+  {
+    rule: 'PORT-6',
+    name: 'one waits for an irq at a time',
+    async check(harness) {
+      const { port, script } = await harness.openPort();
+      const steps = new Steps(harness);
+      const irq = await steps.value(port.irq(face.msi), 'the registration');
+      const first = settled(steps.value(irq.next(), 'the signal'));
+      await steps.fails('VFIO_E_BUSY', irq.next(), 'a second wait for the same irq');
+      script.raiseMsi();
+      const outcome = await first;
+      demand(codeOf(outcome) === 'success', `the first wait should go on: ${codeOf(outcome)}`);
+    },
+  },
+  {
+    rule: 'PORT-7',
+    name: 'now calls, trapped accesses and the ack go on while setState is outstanding',
+    async check(harness) {
+      const opened = await harness.openPort();
+      const { port, witness } = opened;
+      const steps = new Steps(harness);
+      const mapping = await steps.value(port.map(face.mailbox, face.whole), 'mapping');
+      const { irq, signal, set } = await steps.blocked(opened);
+      await steps.value(port.access({ region: face.trapped, offset: 8, write: Uint8Array.of(1, 2, 3, 4) }), 'a trapped write');
+      const read = await steps.value(port.access({ region: face.trapped, offset: 8, readBytes: 4 }), 'a trapped read');
+      demand(read.join() === '1,2,3,4', 'trapped access should work meanwhile');
+      demand((await steps.value(port.info(), 'info')).irqs === face.irqs, 'info should work meanwhile');
+      demand((await steps.value(port.irqInfo(face.remap.index), 'irq info')).remap !== undefined, 'irq info should work meanwhile');
+      demand((await steps.value(port.regionInfo(face.mailbox), 'region info')).areas.length === 0, 'the new layout should be visible before the signal');
+      await steps.value(port.unmap(mapping), 'unmap');
+      const other = await steps.value(port.map(face.sparse, face.firstArea), 'mapping');
+      demand(witness.waiters === 1 && witness.state === 'running', 'the write should be outstanding still');
+      await steps.value(irq.ack(signal.count), 'the ack');
+      const outcome = await set;
+      demand('value' in outcome && outcome.value.state === 'stop-copy', `the write should return after the ack: ${codeOf(outcome)}`);
+      demand(witness.waiters === 0 && witness.acked === witness.sent && witness.violations === 0, 'the driver should have got its ack');
+      await steps.value(port.unmap(other), 'unmap');
+      demand(outcome.value.data?.direction === 'save', 'STOP_COPY should bring a data_fd to read from');
+      await steps.value(outcome.value.data.close(), 'close of the data_fd');
+    },
+  },
+  {
+    rule: 'PORT-7',
+    name: 'a write that nobody acks ends by the timeout of the driver, with the state as before',
+    async check(harness) {
+      const opened = await harness.openPort({ ackTimeoutMs: 30 });
+      opened.script.ignoreAcks(true);
+      const steps = new Steps(harness);
+      const { irq, signal, set } = await steps.blocked(opened);
+      await steps.value(irq.ack(signal.count), 'the ack');
+      const outcome = await set;
+      demand(codeOf(outcome) === 'VFIO_E_ACK_TIMEOUT', `the write should end with VFIO_E_ACK_TIMEOUT: ${codeOf(outcome)}`);
+      demand(await steps.value(opened.port.getState(), 'the state') === 'running', 'the state should be as before');
+      demand((await steps.value(opened.port.regionInfo(face.mailbox), 'region info')).areas.length === 1, 'the layout should be as before');
+    },
+  },
+  {
+    rule: 'PORT-7',
+    name: 'a driver whose remap irq is not registered refuses, and the port refuses what has no arc',
+    async check(harness) {
+      const { port } = await harness.openPort();
+      const steps = new Steps(harness);
+      await steps.fails('VFIO_E_REFUSED', port.setState('pre-copy'), 'device_state without the irq');
+      await steps.fails('VFIO_E_ARC', port.setState('error'), 'device_state to ERROR');
+      demand(await steps.value(port.getState(), 'the state') === 'running', 'the state should be as before');
+    },
+  },
+  {
+    rule: 'PORT-8',
+    name: 'closing the irq frees a setState that waits for its ack',
+    async check(harness) {
+      const opened = await harness.openPort({ ackTimeoutMs: 30_000 });
+      const steps = new Steps(harness);
+      const { irq, set } = await steps.blocked(opened);
+      await steps.value(irq.close(), 'close of the irq');
+      const outcome = await set;
+      demand(codeOf(outcome) === 'VFIO_E_CANCELED', `the write should end with VFIO_E_CANCELED: ${codeOf(outcome)}`);
+      demand(opened.witness.waiters === 0 && opened.witness.irqs === 0, 'neither wait nor irq should be left');
+      await steps.value(irq.close(), 'a second close');
+      await steps.fails('VFIO_E_CLOSED', irq.next(), 'next() of a closed irq');
+      await steps.fails('VFIO_E_CLOSED', irq.ack(1n), 'ack of a closed irq');
+      await steps.value(opened.port.irq(face.remap, { ackFd: true }), 'a new registration');
+    },
+  },
+];

@@ -1,0 +1,34 @@
+import { firstValueFrom } from 'rxjs';
+import { realClock } from '../../src/clock.js';
+import type { DevicePort } from '../../src/devices/port.js';
+import { softwareDevice } from '../../src/devices/software/software-device.js';
+import type { DriverScript } from '../support/witness.js';
+import type { PortHarness } from './harness.js';
+
+/** Fresh software devices in real time. `change` may spoil the port that a check gets to see; see `broken.test.ts`. */
+export function softwareHarness(options: { readonly patienceMs?: number; readonly change?: (port: DevicePort) => DevicePort } = {}): PortHarness {
+  const open: DevicePort[] = [];
+  let opened = 0;
+  return {
+    patienceMs: options.patienceMs ?? 5000,
+    async openPort({ ackTimeoutMs = 2000 } = {}) {
+      opened += 1;
+      const { driver, open: openDevice } = softwareDevice({ name: `software${opened}`, remap: { ackTimeoutMs } });
+      const port = await firstValueFrom(openDevice(realClock));
+      open.push(port);
+      const script: DriverScript = {
+        revoke: (region) => { driver.revoke(region); },
+        restore: (region) => { driver.restore(region); },
+        raiseMsi: () => { driver.raiseMsi(); },
+        ignoreAcks: (on) => { driver.faults.ignoreAcks = on; },
+        failQuery: (region, errno, times) => { driver.faults.failQuery(region, errno, times); },
+        // The first capability's offset leads nowhere.
+        lieAboutRegion: (region) => { driver.faults.corrupt('regionInfo', region, (bytes) => { new DataView(bytes.buffer).setUint32(12, 0xffff_fff0, true); }); },
+      };
+      return { port: options.change?.(port) ?? port, witness: driver, script };
+    },
+    async dispose() {
+      for (const port of open.splice(0)) await port[Symbol.asyncDispose]();
+    },
+  };
+}

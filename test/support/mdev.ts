@@ -1,0 +1,67 @@
+import { randomUUID } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+
+const createPath = '/sys/class/vfio_region_remap/vfio_region_remap/mdev_supported_types/vfio_region_remap-doorbell-value/create';
+
+/** One line of the sample driver's trace. */
+export interface TraceLine {
+  readonly seq: number;
+  readonly atNs: bigint;
+  readonly event: string;
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+/** A device of the sample vendor driver, and what the driver saw (drivers/linux/README.md). Only inside the virtual machine. */
+export class SampleMdev implements Disposable {
+  readonly uuid = randomUUID();
+
+  constructor(options: { readonly ackTimeoutMs?: number } = {}) {
+    writeFileSync(createPath, this.uuid);
+    if (options.ackTimeoutMs !== undefined) this.write('ack_timeout_ms', options.ackTimeoutMs);
+  }
+
+  read(name: string): string {
+    return readFileSync(this.#path(`remap/${name}`), 'utf8').trim();
+  }
+
+  number(name: 'opens' | 'vmas' | 'irqs' | 'waiters' | 'sent' | 'acked' | 'violations'): number {
+    return Number(this.read(name));
+  }
+
+  write(name: string, value: number | string): void {
+    writeFileSync(this.#path(`remap/${name}`), `${value}`);
+  }
+
+  /** What must all be 0 when nobody has the device open. */
+  held(): Readonly<Record<'opens' | 'vmas' | 'irqs' | 'waiters', number>> {
+    return { opens: this.number('opens'), vmas: this.number('vmas'), irqs: this.number('irqs'), waiters: this.number('waiters') };
+  }
+
+  trace(): readonly TraceLine[] {
+    return this.read('trace')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => {
+        const [seq = '', ns = '', event = '', ...pairs] = line.split(' ');
+        return { seq: Number(seq), atNs: BigInt(ns), event, fields: Object.fromEntries(pairs.map((pair) => pair.split('=') as [string, string])) };
+      });
+  }
+
+  /** One guest's line of the mailbox. */
+  mailbox(guest: number): Readonly<Record<string, number>> {
+    const line = this.read('mailbox')
+      .split('\n')
+      .find((text) => text.startsWith(`guest=${guest} `));
+    return Object.fromEntries((line ?? '').split(' ').map((pair) => pair.split('=')).map(([key = '', value = '']) => [key, Number(value)]));
+  }
+
+  [Symbol.dispose](): void {
+    writeFileSync(this.#path('remove'), '1');
+  }
+
+  #path(name: string): string {
+    return `/sys/bus/mdev/devices/${this.uuid}/${name}`;
+  }
+}
+
+export const nothingHeld = { opens: 0, vmas: 0, irqs: 0, waiters: 0 } as const;

@@ -61,7 +61,7 @@ export class Region {
     this.#gate = gate;
     this.#holders = new Holders(port.clock, port.name);
     this.#openedSize = info.size;
-    this.#rights = info;
+    this.#rights = { readable: info.readable, writable: info.writable };
   }
 
   /** This region's layout, now and whenever a batch changed it. */
@@ -81,7 +81,7 @@ export class Region {
   /** What is mapped now: what a layout is compared with. */
   get mapped(): MappedLayout {
     const areas = normalizeAreas(this.#mapped.flatMap((live) => live.parts));
-    return { areas, ...this.#rights, size: this.#openedSize };
+    return { ...this.#rights, areas, size: this.#openedSize };
   }
 
   read8(offset: number): number {

@@ -1,0 +1,86 @@
+/**
+ * The served side of the benchmark in Node: the library's reactor, one rxjs operator, answers and counts like the
+ * C server of peer.c. Started pinned by run.ts; prints one line of JSON.
+ *
+ *   served.ts pulse PEER GAP_NS COUNT       partner on the same CPU
+ *   served.ts flood PEER FDS COUNT CPU       partner on CPU
+ */
+import { spawn } from 'node:child_process';
+import { Observable, map, type Subscription } from 'rxjs';
+import { Eventfd } from '../src/devices/linux/eventfd.js';
+import { sharedReactor, type ReactorSlot, type SignalCallback } from '../src/devices/linux/reactor.js';
+
+/** Asks for the next signal after each one it delivered, as a stream of irqs does. */
+function counts(slot: ReactorSlot): Observable<bigint> {
+  return new Observable((subscriber) => {
+    const deliver: SignalCallback = (count) => {
+      subscriber.next(count);
+      if (!subscriber.closed) slot.arm(deliver);
+    };
+    slot.arm(deliver);
+    return () => {
+      slot.disarm();
+    };
+  });
+}
+
+const addOne = map((count: bigint) => count + 1n);
+
+function servePulse(peer: string, gapNs: string, count: string): void {
+  const trigger = new Eventfd();
+  const answer = new Eventfd();
+  const slot = sharedReactor().add(trigger.fd);
+  const served = counts(slot)
+    .pipe(addOne)
+    .subscribe((value) => {
+      answer.write(value);
+    });
+  const partner = spawn(peer, ['pulse', gapNs, count], { stdio: ['ignore', 'inherit', 'inherit', trigger.fd, answer.fd] });
+  partner.on('exit', () => {
+    served.unsubscribe();
+    slot.close();
+  });
+}
+
+function serveFlood(peer: string, fds: number, count: number, cpu: string): void {
+  const reactor = sharedReactor();
+  const triggers = Array.from({ length: fds }, () => new Eventfd());
+  let left = Math.floor(count / 3);
+  let measured: { readonly startNs: bigint; readonly cpu: NodeJS.CpuUsage } | undefined;
+  const served: { readonly slot: ReactorSlot; readonly subscription: Subscription }[] = [];
+
+  const stop = (): void => {
+    for (const { slot, subscription } of served) {
+      subscription.unsubscribe();
+      slot.close();
+    }
+    partner.kill('SIGKILL');
+  };
+  const mark = (): void => {
+    if (measured === undefined) {
+      measured = { startNs: process.hrtime.bigint(), cpu: process.cpuUsage() };
+      left = count;
+      return;
+    }
+    const seconds = Number(process.hrtime.bigint() - measured.startNs) / 1e9;
+    const { user, system } = process.cpuUsage(measured.cpu);
+    stop();
+    console.log(JSON.stringify({ perSecond: Math.round(count / seconds), perCpuSecond: Math.round((count * 1e6) / (user + system)), wakes: reactor.counters.wakes }));
+  };
+
+  for (const trigger of triggers) {
+    const slot = reactor.add(trigger.fd);
+    const subscription = counts(slot)
+      .pipe(addOne)
+      .subscribe(() => {
+        if (--left === 0) mark();
+      });
+    served.push({ slot, subscription });
+  }
+  const partner = spawn(peer, ['pin', cpu, peer, 'flood', String(fds)], { stdio: ['ignore', 'ignore', 'inherit', ...triggers.map(({ fd }) => fd)] });
+}
+
+const [mode, peer = '', ...rest] = process.argv.slice(2);
+if (mode === 'pulse') servePulse(peer, rest[0] ?? '0', rest[1] ?? '20000');
+else if (mode === 'flood') serveFlood(peer, Number(rest[0]), Number(rest[1]), rest[2] ?? '0');
+else throw new Error(`unknown mode ${String(mode)}`);

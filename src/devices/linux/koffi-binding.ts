@@ -1,0 +1,140 @@
+import { createRequire } from 'node:module';
+import { VfioError } from '../../errors.js';
+import { epollLayout, type Binding, type EpollBatch, type Watch } from './binding.js';
+
+type Koffi = typeof import('koffi');
+
+/** What koffi's poll handle really calls back with; its type declaration names one argument only. */
+type PollCallback = (status: number) => void;
+
+let loaded: Binding | undefined;
+
+/**
+ * The binding over koffi, loaded at its first use: importing this library costs nothing on a machine without it.
+ *
+ * @throws VfioError `VFIO_E_UNAVAILABLE` where koffi cannot load or the machine is not 64-bit Linux.
+ */
+export function koffiBinding(): Binding {
+  loaded ??= bind(loadKoffi());
+  return loaded;
+}
+
+function loadKoffi(): Koffi {
+  if (process.platform !== 'linux' || (process.arch !== 'x64' && process.arch !== 'arm64')) {
+    throw new VfioError('VFIO_E_UNAVAILABLE', `system calls are bound for Linux on x86-64 and arm64 only, this is ${process.platform} on ${process.arch}`, { operation: 'load' });
+  }
+  try {
+    return createRequire(import.meta.url)('koffi') as Koffi;
+  } catch (cause) {
+    throw new VfioError('VFIO_E_UNAVAILABLE', 'koffi (the FFI) cannot be loaded: install it with its optional platform package (not with --omit=optional)', { operation: 'load', cause });
+  }
+}
+
+/** Flat closures over pre-bound functions: what a call costs here is paid for every irq. */
+function bind(koffi: Koffi): Binding {
+  const libc = koffi.load(null);
+  const func = <F>(definition: string): F => libc.func(definition) as unknown as F;
+
+  // ioctl is variadic in C; on x86-64 and arm64 Linux its third argument travels like a named one, and a fixed
+  // prototype costs half of a variadic call. `int64_t` results keep a failed mmap (all ones) a plain -1.
+  const open = func<(path: string, flags: number) => number>('int open(const char *, int)');
+  const close = func<(fd: number) => number>('int close(int)');
+  const ioctlBytes = func<(fd: number, request: number, argument: ArrayBufferView) => number>('int ioctl(int, unsigned long, void *)');
+  const ioctlInteger = func<(fd: number, request: number, argument: number) => number>('int ioctl(int, unsigned long, int64_t)');
+  const read = func<(fd: number, bytes: Uint8Array, length: number) => number>('int64_t read(int, void *, size_t)');
+  const write = func<(fd: number, bytes: Uint8Array, length: number) => number>('int64_t write(int, void *, size_t)');
+  const pread = func<(fd: number, bytes: Uint8Array, length: number, offset: bigint) => number>('int64_t pread(int, void *, size_t, int64_t)');
+  const pwrite = func<(fd: number, bytes: Uint8Array, length: number, offset: bigint) => number>('int64_t pwrite(int, void *, size_t, int64_t)');
+  const mmap = func<(address: number, length: number, protection: number, flags: number, fd: number, offset: bigint) => number>('int64_t mmap(int64_t, int64_t, int, int, int, int64_t)');
+  const munmap = func<(address: number, length: number) => number>('int munmap(int64_t, int64_t)');
+  const madvise = func<(address: number, length: number, advice: number) => number>('int madvise(int64_t, int64_t, int)');
+  const eventfd = func<(initial: number, flags: number) => number>('int eventfd(unsigned int, int)');
+  const epollCreate = func<(flags: number) => number>('int epoll_create1(int)');
+  const exit = func<(code: number) => void>('void _exit(int)');
+  const sysconf = func<(name: number) => number>('int64_t sysconf(int)');
+  // The calls made for every signal take addresses of one scratch buffer as plain numbers: koffi unpacks a number
+  // faster than a typed array.
+  const readAt = func<(fd: number, address: number, length: number) => number>('int read(int, int64_t, int)');
+  const writeAt = func<(fd: number, address: number, length: number) => number>('int write(int, int64_t, int)');
+  const epollControl = func<(epollFd: number, operation: number, fd: number, event: number) => number>('int epoll_ctl(int, int, int, int64_t)');
+  const epollWait = func<(epollFd: number, events: number, capacity: number, timeout: number) => number>('int epoll_wait(int, int64_t, int, int)');
+
+  // By number, since glibc has a name for it only from 2.35 on.
+  const epollWait2 = func<(call: number, epollFd: number, events: number, capacity: number, timeout: number, mask: number, size: number) => number>(
+    'int syscall(int64_t, int, int64_t, int, int64_t, int64_t, int64_t)',
+  );
+
+  // An ArrayBuffer of this size lives outside V8's heap and does not move; the closures below keep it alive.
+  const scratch = new ArrayBuffer(4096);
+  const count = new BigUint64Array(scratch, 0, 1);
+  const event = new Uint32Array(scratch, 64, epollLayout.words);
+  const countAddress = Number(koffi.address(count));
+  const eventAddress = countAddress + 64;
+  const timespec = new BigInt64Array(scratch, 128, 2);
+  const nanoseconds = new Uint32Array(scratch, 136, 1);
+  const timespecAddress = countAddress + 128;
+  timespec.fill(0n);
+
+  /** errno belongs to the thread and the next call changes it: taken here, before anything else runs. */
+  const result = (value: number): number => (value === -1 ? -koffi.errno() : value);
+
+  const _SC_PAGESIZE = 30;
+  const SYS_epoll_pwait2 = 441;
+  const EIO = 5;
+
+  return {
+    pageSize: sysconf(_SC_PAGESIZE),
+    open: (path, flags) => result(open(path, flags)),
+    close: (fd) => result(close(fd)),
+    ioctl: (fd, request, argument) => result(typeof argument === 'number' ? ioctlInteger(fd, request, argument) : ioctlBytes(fd, request, argument)),
+    read: (fd, bytes) => result(read(fd, bytes, bytes.byteLength)),
+    write: (fd, bytes) => result(write(fd, bytes, bytes.byteLength)),
+    pread: (fd, bytes, offset) => result(pread(fd, bytes, bytes.byteLength, offset)),
+    pwrite: (fd, bytes, offset) => result(pwrite(fd, bytes, bytes.byteLength, offset)),
+
+    mmap: (address, length, protection, flags, fd, offset) => result(mmap(address, length, protection, flags, fd, offset)),
+    munmap: (address, length) => result(munmap(address, length)),
+    madvise: (address, length, advice) => result(madvise(address, length, advice)),
+    view: (address, length) => koffi.view(BigInt(address), length),
+    addressOf: (bytes) => Number(koffi.address(bytes)),
+
+    eventfd: (initial, flags) => result(eventfd(initial, flags)),
+    readCount(fd) {
+      const length = readAt(fd, countAddress, 8);
+      if (length === 8) return count[0] ?? 0n;
+      // An eventfd answers with eight bytes or not at all: anything shorter is some other kind of file.
+      return length === -1 ? BigInt(-koffi.errno()) : BigInt(-EIO);
+    },
+    writeCount(fd, value) {
+      count[0] = value;
+      return result(writeAt(fd, countAddress, 8));
+    },
+
+    epollCreate: (flags) => result(epollCreate(flags)),
+    epollControl(epollFd, operation, fd, events, slot, generation) {
+      event[epollLayout.events] = events;
+      event[epollLayout.slot] = slot;
+      event[epollLayout.generation] = generation;
+      return result(epollControl(epollFd, operation, fd, eventAddress));
+    },
+    epollWait(epollFd, batch, timeoutNs) {
+      if (timeoutNs === 0) return result(epollWait(epollFd, batch.address, batch.capacity, 0));
+      nanoseconds[0] = timeoutNs;
+      return result(epollWait2(SYS_epoll_pwait2, epollFd, batch.address, batch.capacity, timespecAddress, 0, 0));
+    },
+    epollBatch(capacity): EpollBatch {
+      // At least 4 KiB: a small typed array could live, and move, inside V8's heap.
+      const words = new Uint32Array(Math.max(capacity * epollLayout.words, 1024));
+      return { capacity, words, address: Number(koffi.address(words)) };
+    },
+
+    watch(fd, ready): Watch {
+      // libuv aborts the whole process when it is given a bad fd.
+      if (!Number.isInteger(fd) || fd < 0) throw new RangeError(`not a file descriptor: ${String(fd)}`);
+      const callback: PollCallback = ready;
+      return koffi.node.poll(fd, { readable: true }, callback as unknown as () => void);
+    },
+
+    exit,
+  };
+}

@@ -1,0 +1,134 @@
+import { VfioError, errnoError } from '../../errors.js';
+import { EAGAIN, EINTR, errnoName, linux, type Binding } from './binding.js';
+import { koffiBinding } from './koffi-binding.js';
+
+/** An interrupted call is tried again this often; then EINTR is an error like any other. */
+const maxInterrupts = 16;
+
+/** What a failed call concerned, for its error. */
+export interface CallNames {
+  /** As the field names it: `VFIO_DEVICE_GET_INFO`, `open`. */
+  readonly operation: string;
+  /** Device, group or file. */
+  readonly device?: string | undefined;
+}
+
+/**
+ * Linux calls that throw a `VfioError` instead of answering -errno.
+ *
+ * EINTR: `open`, `read`, `write`, `pread` and `pwrite` are tried again (bounded), since an interrupted one has done
+ * nothing yet. `ioctl` is not: a vendor driver ends a blocked call with EINTR when it is reset, and only the caller
+ * knows whether asking again is right. `close` is not: Linux has released the fd whatever it answers.
+ */
+export class Syscalls {
+  constructor(readonly binding: Binding) {}
+
+  /** @throws VfioError by errno; ENOENT is `VFIO_E_ADDRESS`, EACCES and EPERM are `VFIO_E_PERMISSION`. */
+  open(path: string, flags: number = linux.O_RDWR): number {
+    const fd = this.#retried(() => this.binding.open(path, flags | linux.O_CLOEXEC));
+    if (fd < 0) throw openError(errnoName(fd), path);
+    return fd;
+  }
+
+  /** Releases the fd. EBADF and EIO are bugs or lost data elsewhere: they are thrown, but the fd is gone all the same. */
+  close(fd: number, device?: string): void {
+    this.#checked(this.binding.close(fd), { operation: 'close', device });
+  }
+
+  /** The call's own value, mostly 0; VFIO_GROUP_GET_DEVICE_FD and the like answer a fd. */
+  ioctl(fd: number, request: number, argument: number | ArrayBufferView, names: CallNames): number {
+    return this.#checked(this.binding.ioctl(fd, request, argument), names);
+  }
+
+  /** Bytes read; may be fewer than asked for. `EAGAIN` throws too: see `tryRead`. */
+  read(fd: number, bytes: Uint8Array, names: CallNames = { operation: 'read' }): number {
+    return this.#checked(this.#retried(() => this.binding.read(fd, bytes)), names);
+  }
+
+  write(fd: number, bytes: Uint8Array, names: CallNames = { operation: 'write' }): number {
+    return this.#checked(this.#retried(() => this.binding.write(fd, bytes)), names);
+  }
+
+  /** @param offset bytes into the file; a VFIO region's comes from its info (vfio-pci: index << 40). */
+  pread(fd: number, bytes: Uint8Array, offset: bigint, names: CallNames = { operation: 'pread' }): number {
+    return this.#checked(this.#retried(() => this.binding.pread(fd, bytes, offset)), names);
+  }
+
+  pwrite(fd: number, bytes: Uint8Array, offset: bigint, names: CallNames = { operation: 'pwrite' }): number {
+    return this.#checked(this.#retried(() => this.binding.pwrite(fd, bytes, offset)), names);
+  }
+
+  mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: bigint, names: CallNames = { operation: 'mmap' }): number {
+    return this.#checked(this.binding.mmap(address, length, protection, flags, fd, offset), names);
+  }
+
+  munmap(address: number, length: number, names: CallNames = { operation: 'munmap' }): void {
+    this.#checked(this.binding.munmap(address, length), names);
+  }
+
+  madvise(address: number, length: number, advice: number, names: CallNames = { operation: 'madvise' }): void {
+    this.#checked(this.binding.madvise(address, length, advice), names);
+  }
+
+  /** A new eventfd, non-blocking and closed on exec. */
+  eventfd(names: CallNames = { operation: 'eventfd' }): number {
+    return this.#checked(this.binding.eventfd(0, linux.O_NONBLOCK | linux.O_CLOEXEC), names);
+  }
+
+  /** The count since the last read, or undefined when nothing was signalled (EAGAIN). */
+  readCount(fd: number, names: CallNames = { operation: 'read eventfd' }): bigint | undefined {
+    let count = this.binding.readCount(fd);
+    for (let again = 0; count === BigInt(-EINTR) && again < maxInterrupts; again++) count = this.binding.readCount(fd);
+    if (count >= 0n) return count;
+    if (count === BigInt(-EAGAIN)) return undefined;
+    throw errnoError(errnoName(count), names.operation, names.device);
+  }
+
+  /** False when the count would pass 2^64-2 (EAGAIN): nothing was added. */
+  writeCount(fd: number, count: bigint, names: CallNames = { operation: 'write eventfd' }): boolean {
+    const written = this.#retried(() => this.binding.writeCount(fd, count));
+    if (written === -EAGAIN) return false;
+    this.#checked(written, names);
+    return true;
+  }
+
+  epollCreate(): number {
+    return this.#checked(this.binding.epollCreate(linux.O_CLOEXEC), { operation: 'epoll_create1' });
+  }
+
+  #checked(value: number, names: CallNames): number {
+    if (value < 0) throw errnoError(errnoName(value), names.operation, names.device);
+    return value;
+  }
+
+  #retried(call: () => number): number {
+    let value = call();
+    for (let again = 0; value === -EINTR && again < maxInterrupts; again++) value = call();
+    return value;
+  }
+}
+
+/** On open, EPERM speaks of the file and not of a remap irq. */
+function openError(errno: string, path: string): VfioError {
+  if (errno === 'EPERM') {
+    return new VfioError('VFIO_E_PERMISSION', 'not permitted: run as root, or give this user access to the file', { operation: 'open', device: path, errno });
+  }
+  return errnoError(errno, 'open', path);
+}
+
+let shared: Syscalls | undefined;
+
+/** The process's system calls over koffi, loaded at the first use. @throws VfioError `VFIO_E_UNAVAILABLE`. */
+export function linuxSyscalls(): Syscalls {
+  shared ??= new Syscalls(koffiBinding());
+  return shared;
+}
+
+/**
+ * Ends the process at once, without exit handlers: the way out when a thread is stuck in a blocked call, because then
+ * `process.exit()` waits for it. Needs nothing but the binding.
+ */
+export function exitNow(code: number): never {
+  linuxSyscalls().binding.exit(code);
+  throw new VfioError('VFIO_E_UNAVAILABLE', '_exit returned', { operation: '_exit' });
+}

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
@@ -55,35 +55,93 @@ const COMMON = {
 };
 
 /**
- * Bundles all test files with the runner into `<folder>/tests.mjs`.
+ * Bundles all test files with the runner into `<folder>/tests.mjs`. A file that cannot be bundled is one failure and
+ * does not keep the others from running.
  *
  * @param {readonly string[]} files relative to the repository's root
  * @param {string} folder inside the checkout, so that node finds node_modules from there
- * @returns {Promise<string>} the bundle's path
+ * @returns {Promise<{ bundle: string, failures: import('../outcome.mjs').Failure[] }>}
  */
 export async function bundleTests(files, folder) {
+  const bundle = join(folder, 'tests.mjs');
+  try {
+    await bundleTogether(files, bundle);
+    return { bundle, failures: [] };
+  } catch {
+    const attempts = await Promise.all(files.map(async (file) => ({ file, error: await tryAlone(file) })));
+    const sound = attempts.filter(({ error }) => error === undefined).map(({ file }) => file);
+    await bundleTogether(sound, bundle);
+    const failures = attempts.flatMap(({ file, error }) => (error === undefined ? [] : [{ test: `${file} (bundling)`, message: error }]));
+    return { bundle, failures };
+  }
+}
+
+/**
+ * @param {readonly string[]} files
+ * @param {string} outfile
+ */
+async function bundleTogether(files, outfile) {
   const loaders = files.map((file) => `${JSON.stringify(file)}: () => import(${JSON.stringify(`./${file}`)}),`);
   const entry = [
     `import { runTests } from ${JSON.stringify(`./${relative(ROOT, join(GUEST, 'runner.mjs'))}`)};`,
     `await runTests(${JSON.stringify(ROOT)}, {\n${loaders.join('\n')}\n});`,
   ].join('\n');
-  const outfile = join(folder, 'tests.mjs');
   await build({
     ...COMMON,
     stdin: { contents: entry, resolveDir: ROOT, sourcefile: 'tests-entry.mjs', loader: 'js' },
     alias: { vitest: VITEST },
     outfile,
   });
-  return outfile;
 }
 
 /**
- * Bundles programs, each into a file of its own: `a/b.ts` becomes `<folder>/a/b.mjs`.
+ * @param {string} file
+ * @returns {Promise<string | undefined>} what is wrong with it
+ */
+async function tryAlone(file) {
+  try {
+    await build({ ...COMMON, entryPoints: [file], alias: { vitest: VITEST }, outdir: ROOT, write: false });
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+/**
+ * Bundles one program: `a/b.ts` becomes `<folder>/a/b.mjs`.
  *
- * @param {readonly string[]} files relative to the repository's root
+ * @param {string} file relative to the repository's root
+ * @param {string} folder
+ * @returns {Promise<string>} the bundle's path
+ */
+export async function bundleProgram(file, folder) {
+  await build({ ...COMMON, entryPoints: [file], outbase: ROOT, outdir: folder });
+  return pathOfProgram(file, folder);
+}
+
+/**
+ * As {@link bundleProgram} for many that are not all needed: one that cannot be bundled says so when it is run.
+ *
+ * @param {readonly string[]} files
  * @param {string} folder
  */
 export async function bundlePrograms(files, folder) {
-  if (files.length === 0) return;
-  await build({ ...COMMON, entryPoints: [...files], outbase: ROOT, outdir: folder });
+  const attempts = files.map((file) =>
+    bundleProgram(file, folder).catch((error) => {
+      const path = pathOfProgram(file, folder);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, `throw new Error(${JSON.stringify(messageOf(error))});\n`);
+    }),
+  );
+  await Promise.all(attempts);
+}
+
+/** @param {string} file @param {string} folder */
+function pathOfProgram(file, folder) {
+  return join(folder, file.replace(/\.[mc]?[tj]s$/, '.mjs'));
+}
+
+/** @param {unknown} error */
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 
 import { LaneUnavailable, emptyOutcome } from '../outcome.mjs';
-import { bundlePrograms, bundleTests } from './bundle.mjs';
+import { bundleProgram, bundlePrograms, bundleTests } from './bundle.mjs';
 import { vfioModules } from './initramfs.mjs';
 import { buildModules } from './module.mjs';
 import { provideKernel, provideQemu } from './packages.mjs';
@@ -70,7 +70,7 @@ export async function runKernelTests(options) {
   const files = options.files.length > 0 ? options.files : TEST_FOLDERS.flatMap((folder) => filesIn(folder, '.test.ts'));
   if (files.length === 0) throw new LaneUnavailable(`there are no tests in ${TEST_FOLDERS.join(' or ')}`);
   const prepared = await prepare(options);
-  const bundle = await bundleTests(files, join(prepared.share, 'bundle'));
+  const { bundle, failures } = await bundleTests(files, join(prepared.share, 'bundle'));
   // Processes of their own that tests start (and kill): node cannot run TypeScript, so they are bundled as well.
   const children = join(prepared.share, 'children');
   await bundlePrograms(TEST_FOLDERS.flatMap((folder) => filesIn(folder, '.child.ts')), children);
@@ -82,7 +82,9 @@ export async function runKernelTests(options) {
     `exec ${quote(process.execPath)} --enable-source-maps ${quote(bundle)}`,
   ].join('\n');
   const ended = await boot({ ...prepared, script, deadlineS: options.deadlineS, ...inherited() });
-  return outcomeOf(prepared.share, ended);
+  const outcome = outcomeOf(prepared.share, ended);
+  outcome.failures.unshift(...failures);
+  return outcome;
 }
 
 /**
@@ -105,8 +107,7 @@ export async function runInGuest(options) {
  */
 export async function runProgramInGuest(options) {
   const prepared = await prepare(options);
-  await bundlePrograms([options.program], join(prepared.share, 'bundle'));
-  const bundle = join(prepared.share, 'bundle', options.program.replace(/\.[mc]?[tj]s$/, '.mjs'));
+  const bundle = await bundleProgram(options.program, join(prepared.share, 'bundle'));
   const command = [process.execPath, '--enable-source-maps', bundle, ...options.args].map(quote).join(' ');
   const script = [prepared.preamble, 'make_mdev || exit 1', `exec ${command}`].join('\n');
   return finishCommand(await boot({ ...prepared, script, deadlineS: options.deadlineS, ...inherited() }));

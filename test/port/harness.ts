@@ -1,4 +1,4 @@
-import { firstValueFrom, timeout } from 'rxjs';
+import { timeout } from 'rxjs';
 import { VfioError, type VfioErrorCode } from '../../src/errors.js';
 import type { Call, DevicePort, IrqHandle, IrqSignal, StateReply } from '../../src/devices/port.js';
 import type { DriverScript, Witness } from '../support/witness.js';
@@ -55,7 +55,7 @@ export function atOnce<T>(call: Call<T>): AtOnce<T> {
 }
 
 /** A failed expectation of a check, in words. */
-export function demand(holds: boolean, what: string): asserts holds {
+export function demand(holds: boolean, what: string): void {
   if (!holds) throw new Error(what);
 }
 
@@ -67,9 +67,22 @@ export class Steps {
     this.#patienceMs = harness.patienceMs;
   }
 
-  /** The value of a call, whenever it comes, within the patience. */
+  /** The one value of a call, whenever it comes, within the patience. */
   value<T>(call: Call<T>, what: string): Promise<T> {
-    return firstValueFrom(call.pipe(timeout({ each: this.#patienceMs, with: () => { throw new Error(`${what} did not come within ${this.#patienceMs} ms`); } })));
+    return new Promise((resolve, reject) => {
+      let value: { readonly arrived: T } | undefined;
+      call.pipe(timeout({ each: this.#patienceMs, with: () => { throw new Error(`${what} did not come within ${this.#patienceMs} ms`); } })).subscribe({
+        next: (arrived) => {
+          if (value !== undefined) reject(new Error(`${what} came twice: a call has one value`));
+          value = { arrived };
+        },
+        error: reject,
+        complete: () => {
+          if (value === undefined) reject(new Error(`${what} completed without a value`));
+          else resolve(value.arrived);
+        },
+      });
+    });
   }
 
   /** The code with which a call fails. */
@@ -111,6 +124,12 @@ export type Settled<T> = { readonly value: T } | { readonly error: unknown };
 /** A promise that never rejects, so that one which nobody awaits yet is no unhandled rejection. */
 export function settled<T>(promise: Promise<T>): Promise<Settled<T>> {
   return promise.then((value) => ({ value }), (error: unknown) => ({ error }));
+}
+
+/** The value of what must have gone well. */
+export function success<T>(outcome: Settled<T>, what: string): T {
+  if ('error' in outcome) throw new Error(`${what}: ${codeOf(outcome)}`);
+  return outcome.value;
 }
 
 export function codeOf(outcome: Settled<unknown>): string {

@@ -1,9 +1,8 @@
-import { firstValueFrom } from 'rxjs';
 import { realClock } from '../../src/clock.js';
 import type { DevicePort } from '../../src/devices/port.js';
 import { softwareDevice } from '../../src/devices/software/software-device.js';
 import type { DriverScript } from '../support/witness.js';
-import type { PortHarness } from './harness.js';
+import { atOnce, type PortHarness } from './harness.js';
 
 /** Fresh software devices in real time. `change` may spoil the port that a check gets to see; see `broken.test.ts`. */
 export function softwareHarness(options: { readonly patienceMs?: number; readonly change?: (port: DevicePort) => DevicePort } = {}): PortHarness {
@@ -11,10 +10,12 @@ export function softwareHarness(options: { readonly patienceMs?: number; readonl
   let opened = 0;
   return {
     patienceMs: options.patienceMs ?? 5000,
-    async openPort({ ackTimeoutMs = 2000 } = {}) {
+    openPort: ({ ackTimeoutMs = 2000 } = {}) => {
       opened += 1;
-      const { driver, open: openDevice } = softwareDevice({ name: `software${opened}`, remap: { ackTimeoutMs } });
-      const port = await firstValueFrom(openDevice(realClock));
+      const device = softwareDevice({ name: `software${opened}`, remap: { ackTimeoutMs } });
+      const { driver } = device;
+      const { value: port, error } = atOnce(device.open(realClock));
+      if (port === undefined) throw new Error('a software device did not open', { cause: error });
       open.push(port);
       const script: DriverScript = {
         revoke: (region) => { driver.revoke(region); },
@@ -25,9 +26,9 @@ export function softwareHarness(options: { readonly patienceMs?: number; readonl
         // The first capability's offset leads nowhere.
         lieAboutRegion: (region) => { driver.faults.corrupt('regionInfo', region, (bytes) => { new DataView(bytes.buffer).setUint32(12, 0xffff_fff0, true); }); },
       };
-      return { port: options.change?.(port) ?? port, witness: driver, script };
+      return Promise.resolve({ port: options.change?.(port) ?? port, witness: driver, script });
     },
-    async dispose() {
+    dispose: async () => {
       for (const port of open.splice(0)) await port[Symbol.asyncDispose]();
     },
   };

@@ -58,7 +58,7 @@ describe('migration states', () => {
           const [to = '', way = '', ...fds] = entry.split(' ');
           asked.add(`${full(from)} ${full(to)}`);
           const path = pathOf(flags, full(from), full(to));
-          const expected = way === '!' ? undefined : way === '=' ? [] : [...way].map(full);
+          const expected = way === '!' ? undefined : way === '=' ? [] : Array.from(way, full);
           expect(path, `${from}${to}`).toEqual(expected);
           const effects = (path ?? []).map((state, n) => arcEffect(n === 0 ? full(from) : (path?.[n - 1] ?? state), state));
           const seen = effects.flatMap(({ ends, makes }) => [ends === undefined ? [] : [`-${ends[0] ?? ''}`], makes === undefined ? [] : [`+${makes[0] ?? ''}`]].flat());

@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, expect, it } from 'vitest';
 import { portChannel, type PortEvent } from '../../../src/diagnostics.js';
 import { negotiate } from '../../../src/devices/protocol/negotiation.js';
@@ -86,7 +87,7 @@ describe('a software device', () => {
   it('publishes what the driver does, and what its eventfd receives', () => {
     const events: PortEvent[] = [];
     const listen = (event: unknown): void => { events.push(event as PortEvent); };
-    portChannel.subscribe(listen);
+    subscribe(portChannel.name, listen);
     try {
       const { clock, device } = registered({ name: 'seen' });
       clock.advanceMs(0.002);
@@ -94,7 +95,7 @@ describe('a software device', () => {
       clock.advanceMs(0.003);
       device.driver.restore(0);
     } finally {
-      portChannel.unsubscribe(listen);
+      unsubscribe(portChannel.name, listen);
     }
     expect(events.filter(({ device }) => device === 'seen').map(({ lane, label, atNs }) => `${lane} ${label} ${atNs}`)).toEqual([
       'driver revoke0 2000', 'signal 1 2000', 'driver restore0 5000', 'signal 1 5000',

@@ -1,4 +1,4 @@
-import { lastValueFrom, Observable, ReplaySubject } from 'rxjs';
+import { lastValueFrom, map, Observable, ReplaySubject } from 'rxjs';
 import type { Clock } from '../../clock.js';
 import { errnoError, VfioError, type VfioErrorCode } from '../../errors.js';
 import { nowCall } from '../call.js';
@@ -183,9 +183,9 @@ export class SoftwarePort implements DevicePort {
     };
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
     this.close();
-    await lastValueFrom(this.released, { defaultValue: undefined });
+    return lastValueFrom(this.released.pipe(map(() => undefined)), { defaultValue: undefined });
   }
 
   /** A call on the state lane: begun in a later turn, answered in one later still, counted until then. */

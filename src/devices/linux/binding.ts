@@ -30,7 +30,7 @@ export interface Binding {
   mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: bigint): number;
   munmap(address: number, length: number): number;
   madvise(address: number, length: number, advice: number): number;
-  /** Native memory as an ArrayBuffer, without a copy and without ownership. Throws where V8 cannot. */
+  /** Native memory as an ArrayBuffer, without a copy and without ownership. Throws where V8 cannot (4 GiB on Node 20). */
   view(address: number, length: number): ArrayBuffer;
   /** Where the bytes of a typed array are, for a struct that holds a pointer. Keep the array alive meanwhile. */
   addressOf(bytes: ArrayBufferView): number;

@@ -1,3 +1,4 @@
+import { constants } from 'node:buffer';
 import { createRequire } from 'node:module';
 import { VfioError } from '../../errors.js';
 import { epollLayout, type Binding, type EpollBatch, type Watch } from './binding.js';
@@ -95,7 +96,11 @@ function bind(koffi: Koffi): Binding {
     mmap: (address, length, protection, flags, fd, offset) => result(mmap(address, length, protection, flags, fd, offset)),
     munmap: (address, length) => result(munmap(address, length)),
     madvise: (address, length, advice) => result(madvise(address, length, advice)),
-    view: (address, length) => koffi.view(BigInt(address), length),
+    view(address, length) {
+      // koffi aborts the process where V8 refuses an ArrayBuffer of this size.
+      if (length > constants.MAX_LENGTH) throw new RangeError(`${String(length)} bytes are more than an ArrayBuffer holds`);
+      return koffi.view(BigInt(address), length);
+    },
     addressOf: (bytes) => Number(koffi.address(bytes)),
 
     eventfd: (initial, flags) => result(eventfd(initial, flags)),

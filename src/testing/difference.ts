@@ -21,7 +21,7 @@ export function firstDifference(expected: readonly Shown[], actual: readonly Sho
     const [want, have] = [wanted[index]?.text, came[index]?.text];
     return {
       frame,
-      words: `${frameInWords(frame, unit)}: ${inWords(want, have, expected, actual, frame, unit)}`,
+      words: `${frameInWords(frame, unit)}: ${inWords(want, have, expected, actual, unit)}`,
       texts: [want, have].filter((text) => text !== undefined),
     };
   }
@@ -38,20 +38,20 @@ export function byFrame(events: readonly Shown[]): ReadonlyMap<number, readonly 
   return frames;
 }
 
-function inWords(want: string | undefined, have: string | undefined, expected: readonly Shown[], actual: readonly Shown[], frame: number, unit: FrameUnit): string {
+function inWords(want: string | undefined, have: string | undefined, expected: readonly Shown[], actual: readonly Shown[], unit: FrameUnit): string {
   if (want !== undefined && have !== undefined) return `expected ${inMessage(want)}, ${inMessage(have)} came`;
   const nowhere = expected.length === 0 ? ' at all' : '';
   if (want === undefined && have !== undefined) {
-    const due = displaced(have, expected, actual, frame);
+    const due = displaced(have, expected, actual);
     return `nothing${nowhere} expected, ${inMessage(have)} came${due === undefined ? '' : ` (it was expected at ${frameNumber(due, unit)})`}`;
   }
-  const late = displaced(want ?? '', actual, expected, frame);
+  const late = displaced(want ?? '', actual, expected);
   return `expected ${inMessage(want ?? '')}, nothing came${late === undefined ? '' : ` (it came at ${frameNumber(late, unit)})`}`;
 }
 
-/** Where the same event stands in the other line, if it stands there without a partner. */
-function displaced(text: string, there: readonly Shown[], here: readonly Shown[], after: number): number | undefined {
-  return there.find((one) => one.text === text && one.frame > after && !here.some((other) => other.text === text && other.frame === one.frame))?.frame;
+/** Where the same event stands in the other line, if it stands there without a partner: later, since all before is the same. */
+function displaced(text: string, there: readonly Shown[], here: readonly Shown[]): number | undefined {
+  return there.find((one) => one.text === text && !here.some((other) => other.text === text && other.frame === one.frame))?.frame;
 }
 
 function inMessage(text: string): string {

@@ -3,7 +3,7 @@ import { TestScheduler } from 'rxjs/testing';
 import { usPerFrame, type FrameUnit } from './frames.js';
 
 /** A test that has run this many actions goes on for ever: an interval that nobody ends, or work that reschedules itself. */
-const endlessAfter = 500_000;
+const endlessAfter = 200_000;
 
 /**
  * rxjs's TestScheduler with frames of a microsecond, while every delay that rxjs asks for stays in milliseconds:
@@ -39,6 +39,17 @@ export class FrameScheduler extends TestScheduler {
   /** Runs `work` when the given frame comes. */
   atFrame(frame: number, work: () => void): Subscription {
     return this.schedule(work, (frame - this.frame) / this.#framesPerMs);
+  }
+
+  /** Runs what is due in this frame, and nothing after it. */
+  settle(): void {
+    const { maxFrames } = this;
+    this.maxFrames = this.frame;
+    try {
+      this.flush();
+    } finally {
+      this.maxFrames = maxFrames;
+    }
   }
 
   /** Blocks the loop from now on, as a long computation would: time passes, and what falls due meanwhile runs late. */

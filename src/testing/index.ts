@@ -16,3 +16,4 @@ export {
 export { recordLanes, type LaneRecording, type RecordOptions } from './record-lanes.js';
 export { renderDiagram, type RenderOptions } from './render-diagram.js';
 export type { MarbleSource, SubscriptionSpan } from './sources.js';
+export type { TestDevice, TestDeviceOptions } from './test-device.js';

@@ -1,5 +1,6 @@
 import { Subscription, type Observable } from 'rxjs';
 import type { Clock } from '../clock.js';
+import type { PortEvent } from '../diagnostics.js';
 import type { Lanes } from './device-lanes.js';
 import { lanesCheck, releasedCheck, type NamedDevice, type ReleasableDevice } from './expect-device.js';
 import { observableCheck, recordObservable, subscriptionCheck, type Check } from './expect-observable.js';
@@ -9,6 +10,7 @@ import { callSite, MarbleError, type CallSite } from './marble-error.js';
 import { parseMarbles } from './marble-parser.js';
 import { recordLanes, type LaneRecording } from './record-lanes.js';
 import { cellSource, coldSource, hotSource, type Doing, type MarbleSource } from './sources.js';
+import { testDevice, type TestDevice, type TestDeviceOptions } from './test-device.js';
 import { VirtualClock } from './virtual-clock.js';
 
 /** What a value of a marble test may be called. */
@@ -47,6 +49,11 @@ export interface MarbleTest {
   hot<T = string>(marbles: string, values?: MarbleValues<T>, error?: unknown): MarbleSource<T>;
   /** A current value, `initial` at first: who subscribes late gets the current one at once. */
   cell<T extends object | string | number | bigint | boolean>(initial: T, marbles: string, values?: MarbleValues<T>): Observable<T>;
+  /**
+   * An open software device on virtual time, closed when the test has ended. What opening it asks is not on its lanes.
+   * Throws what `openDevice` fails with.
+   */
+  device(options?: TestDeviceOptions): TestDevice;
   /** Calls the action of a name when its frame comes. */
   at(marbles: string, actions: Readonly<Record<string, () => void>>): void;
   /** Blocks the event loop: now for `'50ms'`, or at its frame for `'--<50ms>'`. What falls due meanwhile runs late. */
@@ -104,6 +111,8 @@ class Run {
   /** Expectations of which it is not known yet what they assert. */
   readonly #open = new Map<object, MarbleError>();
   readonly #held = new Subscription();
+  /** Where in the recording the lanes of a device begin. */
+  readonly #since = new Map<string, number>();
 
   constructor(unit: FrameUnit, called: CallSite) {
     this.#scheduler = new FrameScheduler(unit);
@@ -113,18 +122,26 @@ class Run {
 
   perform(body: (t: MarbleTest) => void): void {
     this.#scheduler.run(() => {
-      const maybeAsync: (t: MarbleTest) => unknown = body;
-      this.#refusePromise(maybeAsync(this.#test()));
-      for (const asserted of this.#open.values()) throw asserted;
-      if (this.#checks.length === 0) throw new MarbleError('the test expects nothing: call t.expect(...).toBe(...), t.expectDevice(...).toShow(...) or t.atEnd(...)', this.#called);
-      for (const doing of this.#doings) doing();
-      this.#scheduler.flush();
-      for (const check of this.#checks) check();
+      try {
+        this.#play(body);
+      } finally {
+        this.#held.unsubscribe();
+      }
     });
   }
 
+  /** From the body to the last check. */
+  #play(body: (t: MarbleTest) => void): void {
+    const maybeAsync: (t: MarbleTest) => unknown = body;
+    this.#refusePromise(maybeAsync(this.#test()));
+    for (const asserted of this.#open.values()) throw asserted;
+    if (this.#checks.length === 0) throw new MarbleError('the test expects nothing: call t.expect(...).toBe(...), t.expectDevice(...).toShow(...) or t.atEnd(...)', this.#called);
+    for (const doing of this.#doings) doing();
+    this.#scheduler.flush();
+    for (const check of this.#checks) check();
+  }
+
   end(): void {
-    this.#held.unsubscribe();
     this.#recording.stop();
   }
 
@@ -172,7 +189,7 @@ class Run {
 
     const expectDevice = (device: NamedDevice | ReleasableDevice): ReleasableDeviceExpectation => {
       const key = this.#expectation(expectDevice, 't.expectDevice(...)');
-      const toShow = (lanes: Lanes): void => this.#assert(key, lanesCheck(scheduler, device, () => this.#recording.events, lanes, callSite(toShow)));
+      const toShow = (lanes: Lanes): void => this.#assert(key, lanesCheck(scheduler, device, () => this.#events(device.name), lanes, callSite(toShow)));
       const toBeReleased = (): void => {
         if (!('released' in device)) throw new Error(`${device.name} has no \`released\``);
         this.#assert(key, releasedCheck(device, callSite(toBeReleased)));
@@ -198,11 +215,19 @@ class Run {
       at(when, Object.fromEntries([...names].map((name) => [name, () => this.#stallFor(name)])));
     };
 
+    const device = (options: TestDeviceOptions = {}): TestDevice => {
+      const opened = doLater(testDevice(scheduler, this.#clock, options, stall));
+      this.#since.set(opened.name, this.#recording.events.length);
+      this.#held.add(() => void opened.close());
+      return opened;
+    };
+
     return {
       clock: this.#clock,
       cold: (text, values, error = 'error') => coldSource(scheduler, text, values, error),
       hot: (text, values, error = 'error') => doLater(hotSource(scheduler, text, values, error)),
       cell: (initial, text, values) => doLater(cellSource(scheduler, initial, text, values)),
+      device,
       at,
       stall,
       atEnd: (check) => this.#checks.push(check),
@@ -210,6 +235,10 @@ class Run {
       expectSubscriptions,
       expectDevice,
     };
+  }
+
+  #events(device: string): readonly PortEvent[] {
+    return this.#recording.events.slice(this.#since.get(device) ?? 0);
   }
 
   #stallFor(duration: string): void {

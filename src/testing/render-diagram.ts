@@ -60,8 +60,8 @@ export function renderDiagram(events: readonly PortEvent[], options: RenderOptio
   const titleWidth = Math.max(...rows.map(({ lane }) => lane.length)) + 4;
   const layout = fit(rows, Math.max(20, width - titleWidth), panels);
   const inFlight = new Set<number>();
-  const drawn = layout.panels.map((panel) => drawPanel(rows, panel, { usPerColumn: layout.usPerColumn, titleWidth, color, inFlight }));
-  return `${[...drawn, ...(legend ? [legendOf(layout, rows, dropped)] : [])].join('\n\n')}\n`;
+  const drawn = layout.panels.map((panel) => drawPanel(rows, panel, { width, usPerColumn: layout.usPerColumn, titleWidth, color, inFlight }));
+  return `${[...drawn, ...(legend ? [legendOf(layout, rows, dropped, width)] : [])].join('\n\n')}\n`;
 }
 
 function terminalWidth(): number {
@@ -120,6 +120,7 @@ function layoutAt(rows: readonly Row[], usPerColumn: number, width: number): Lay
 }
 
 interface Pen {
+  readonly width: number;
   readonly usPerColumn: number;
   readonly titleWidth: number;
   readonly color: boolean;
@@ -127,8 +128,8 @@ interface Pen {
   readonly inFlight: Set<number>;
 }
 
-function drawPanel(rows: readonly Row[], panel: readonly Segment[], { usPerColumn, titleWidth, color, inFlight }: Pen): string {
-  const lines = [`${' '.repeat(titleWidth)}${ruler(panel, usPerColumn)}`.trimEnd()];
+function drawPanel(rows: readonly Row[], panel: readonly Segment[], { width: most, usPerColumn, titleWidth, color, inFlight }: Pen): string {
+  const lines = [`${' '.repeat(titleWidth)}${ruler(panel, usPerColumn, most - titleWidth)}`.trimEnd()];
   for (const [index, { device, lane }] of rows.entries()) {
     if (device !== rows[index - 1]?.device) lines.push(device);
     const cells = panel.map(({ frame, texts, width }) => {
@@ -146,11 +147,12 @@ function drawPanel(rows: readonly Row[], panel: readonly Segment[], { usPerColum
 }
 
 /** The time of each column that has room for it. */
-function ruler(panel: readonly Segment[], usPerColumn: number): string {
+function ruler(panel: readonly Segment[], usPerColumn: number, most: number): string {
   let text = '';
   let column = 0;
   for (const { frame, width } of panel) {
-    if (frame !== undefined && (text === '' || text.length < column)) text = `${text.padEnd(column)}${formatUs(frame * usPerColumn)}`;
+    const time = frame === undefined ? '' : formatUs(frame * usPerColumn);
+    if (time !== '' && (text === '' || text.length < column) && column + time.length <= most) text = `${text.padEnd(column)}${time}`;
     column += width;
   }
   return text;
@@ -160,7 +162,7 @@ function painted(text: string, lane: Lane): string {
   return `\u001b[${text.includes('#') ? '1;31' : colorOf[lane]}m${text}\u001b[0m`;
 }
 
-function legendOf({ usPerColumn, panels }: Layout, rows: readonly Row[], dropped: number): string {
+function legendOf({ usPerColumn, panels }: Layout, rows: readonly Row[], dropped: number, width: number): string {
   const texts = panels.flatMap((panel) => panel.flatMap((segment) => segment.texts));
   const has = (sign: string): boolean => texts.some((text) => text.includes(sign));
   const lanes = new Set(rows.map(({ lane }) => lane));
@@ -173,5 +175,9 @@ function legendOf({ usPerColumn, panels }: Layout, rows: readonly Row[], dropped
     ...(has('[') ? ['[===] a call in flight'] : []),
     ...(has('#') ? ['# failed'] : []),
   ];
-  return [signs.join(' · '), ...(dropped > 0 ? [`${dropped} earlier events were dropped`] : [])].join('\n');
+  const lines = signs.reduce<readonly string[]>((packed, sign) => {
+    const last = packed.at(-1);
+    return last !== undefined && last.length + 3 + sign.length <= width ? [...packed.slice(0, -1), `${last} · ${sign}`] : [...packed, sign];
+  }, []);
+  return [...lines, ...(dropped > 0 ? [`${dropped} earlier events were dropped`] : [])].join('\n');
 }

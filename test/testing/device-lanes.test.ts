@@ -80,6 +80,11 @@ describe('device lanes', () => {
       });
       t.expectDevice(device).toShow({ state: '-<[s,]>--[c-]#', query: '------<q1#>' });
     });
+    expect(failure((t) => {
+      const happens = publisher(t);
+      t.at('b-c', { b: () => happens('state', 'stop', { phase: 'begin' }), c: () => happens('state', 'error', { phase: 'end', error: new Error('EBUSY') }) });
+      t.expectDevice(device).toShow({ state: '[s-]' });
+    })).toContain('frame 2: expected ], ]# came');
   });
 
   it('fail with the lanes under each other, padded, each first difference marked', () => {

@@ -25,16 +25,17 @@ function remap(us: number): readonly Sketch[] {
 
 describe('renderDiagram', () => {
   it('draws lanes on one axis, idle time as durations', () => {
-    expect(renderDiagram(events('vf0', ...remap(0)), { width: 100 })).toBe(`          0us         2us            40us         55us       90us
+    expect(renderDiagram(events('vf0', ...remap(0), [93, 'driver', 'restore0']), { width: 110 })).toBe(`          0us         2us            40us         55us       90us
 vf0
-  driver  -          -<revoke0> 37us -       14us -   - 33us -
-  signal  -          -1         37us -       14us -   - 33us -
-  query   -          --         37us <q0,q1> 14us -   - 33us -
-  unmap   -          --         37us -       14us <u0>- 33us -
-  ack     -          --         37us -       14us -   1 33us -
-  state   [<pre-copy>==         37us =       14us =   = 33us ]
+  driver  -          -<revoke0> 37us -       14us -   - 33us ---<restore0>
+  signal  -          -1         37us -       14us -   - 33us ----
+  query   -          --         37us <q0,q1> 14us -   - 33us ----
+  unmap   -          --         37us -       14us <u0>- 33us ----
+  ack     -          --         37us -       14us -   1 33us ----
+  state   [<pre-copy>==         37us =       14us =   = 33us ]---
 
-each sign or <name> is 1us · a duration stands where nothing happens · q asked, u unmapped and the region · <a,b> within one · [===] a call in flight
+each sign or <name> is 1us · a duration stands where nothing happens · q asked, u unmapped and the region
+<a,b> within one · [===] a call in flight
 `);
   });
 
@@ -48,7 +49,8 @@ vf1
   driver  ---        <revoke2> 36us -       29us -
   query   ---        -         36us -       29us <q2#>
 
-each sign or <name> is 1us · a duration stands where nothing happens · q asked and the region · <a,b> within one · # failed
+each sign or <name> is 1us · a duration stands where nothing happens · q asked and the region
+<a,b> within one · # failed
 12 earlier events were dropped
 `);
   });
@@ -91,16 +93,17 @@ vf0
   ack     1            -1             69ms 1             1.429s 1
   state   <[pre-copy,]>-<[pre-copy,]> 69ms <[pre-copy,]> 1.429s <[pre-copy,]>
 
-each sign or <name> is 500us · a duration stands where nothing happens · q asked, u unmapped and the region · <a,b> within one · [===] a call in flight
+each sign or <name> is 500us · a duration stands where nothing happens
+q asked, u unmapped and the region · <a,b> within one · [===] a call in flight
 `);
   });
 
   it('keeps within the width, whatever happens', () => {
     const busy = Array.from({ length: 2_000 }, (_, n): Sketch => [n * 37, n % 3 === 0 ? 'query' : 'ack', n % 3 === 0 ? `q${n % 7}` : `${n}`]);
     for (const width of [60, 100, 200]) {
-      const text = renderDiagram(events('vf0', ...busy), { width, legend: false });
+      const text = renderDiagram(events('vf0', ...busy), { width });
       expect(Math.max(...text.split('\n').map((line) => line.length))).toBeLessThanOrEqual(width);
-      expect(text.split('\n\n').length).toBeLessThanOrEqual(3);
+      expect(text.split('\n\n').length).toBeLessThanOrEqual(4); // three panels and the legend
     }
   });
 

@@ -10,3 +10,8 @@ export type Errno = keyof typeof numbers;
 export function returned(errno: Errno | undefined): number {
   return errno === undefined ? 0 : -numbers[errno];
 }
+
+/** For names that come from a script. */
+export function isErrno(name: string): name is Errno {
+  return Object.hasOwn(numbers, name);
+}

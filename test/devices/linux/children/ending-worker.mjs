@@ -1,0 +1,1 @@
+// Returns at once: the thread is gone without having served its call.

@@ -16,6 +16,7 @@ export const memoryChecks: readonly PortCheck[] = [
     async check(harness) {
       const { port, witness, script } = await harness.openPort();
       const steps = new Steps(harness);
+      await steps.enableRemaps(port);
       const areas = async (): Promise<readonly Area[]> => (await steps.value(port.regionInfo(face.mailbox), 'region info')).areas;
       demand(sameAreas(await areas(), [face.whole]), 'region 0 should be one area at first');
       script.revoke(face.mailbox);
@@ -43,6 +44,7 @@ export const memoryChecks: readonly PortCheck[] = [
       await refused(face.sparse, { offset: 0x7000, size: 0x2000 }, 'mapping across the end of an area');
       await refused(face.mailbox, { offset: 0xf000, size: 0x2000 }, 'mapping across the end of a region');
       await refused(face.mailbox, { offset: 0x800, size: 0x1000 }, 'mapping from the middle of a page');
+      await steps.enableRemaps(port);
       script.revoke(face.mailbox);
       await refused(face.mailbox, face.whole, 'mapping what the latest layout does not offer');
       demand(witness.vmas === 0, `nothing should be mapped, vmas is ${witness.vmas}`);
@@ -111,6 +113,7 @@ export const memoryChecks: readonly PortCheck[] = [
     async check(harness) {
       const { port, witness, script } = await harness.openPort();
       const steps = new Steps(harness);
+      await steps.enableRemaps(port);
       const mapping = await steps.value(port.map(face.mailbox, face.whole), 'mapping');
       script.revoke(face.mailbox);
       await steps.value(port.unmap(mapping), 'unmap of a revoked area');

@@ -12,6 +12,7 @@ export interface OpenPort {
 
 /** How the suite gets its ports. Every one shows the sample driver's face; see `face`. */
 export interface PortHarness {
+  /** A device of its own each time, or one whose trace was cleared: the checks count what they find there. */
   openPort(options?: { readonly ackTimeoutMs?: number }): Promise<OpenPort>;
   /** Closes whatever the check left open. After each check. */
   dispose(): Promise<void>;
@@ -107,10 +108,15 @@ export class Steps {
     await this.value(port.access({ region: face.trapped, offset: 0, readBytes: 4 }), 'a trapped read');
   }
 
+  /** A driver revokes nothing while nobody listens: registers the remap irq. */
+  enableRemaps(port: DevicePort): Promise<IrqHandle> {
+    return this.value(port.irq(face.remap, { ackFd: true }), 'the registration');
+  }
+
   /** Registers the remap irq and starts a write of device_state; resolves while the driver waits for its ack. */
   async blocked(opened: OpenPort): Promise<{ readonly irq: IrqHandle; readonly signal: IrqSignal; readonly set: Promise<Settled<StateReply>> }> {
     const { port, witness } = opened;
-    const irq = await this.value(port.irq(face.remap, { ackFd: true }), 'the registration');
+    const irq = await this.enableRemaps(port);
     const next = this.value(irq.next(), 'the signal of the remap irq');
     const set = settled(this.value(port.setState('stop-copy'), 'the write of device_state'));
     const signal = await next;

@@ -9,7 +9,7 @@ import type { TraceEvent } from '../../src/devices/software/trace.js';
 export interface Witness {
   readonly opens: number;
   readonly vmas: number;
-  /** Irq indexes with an eventfd registered. */
+  /** Eventfds registered, in all roles. */
   readonly irqs: number;
   /** Writes of device_state that are blocked for an ack. */
   readonly waiters: number;

@@ -6,10 +6,10 @@ import type { TraceEvent } from './trace.js';
 /**
  * What a user of the driver did wrong:
  * - `stale-write`: wrote through a mapping that was gone (`region`, `offset`)
- * - `over-ack`: acked more than was outstanding (`value`)
- * - `mapped-after-ack`: acked a revocation, yet still had some of it mapped (`region`, `offset`, `value`: bytes)
+ * - `ack-not-sent`: acked more than was outstanding (`value`)
+ * - `acked-while-mapped`: acked a revocation, yet still had some of it mapped (`region`, `offset`, `value`: bytes)
  */
-export type ViolationKind = 'stale-write' | 'over-ack' | 'mapped-after-ack';
+export type ViolationKind = 'stale-write' | 'ack-not-sent' | 'acked-while-mapped';
 
 export interface Violation {
   readonly kind: ViolationKind;
@@ -35,7 +35,7 @@ export interface SoftwareVendorDriver {
   readonly opens: number;
   /** Mappings of all regions; a hole makes two of one. */
   readonly vmas: number;
-  /** Irq indexes with an eventfd registered. */
+  /** Eventfds registered, in all roles: 1 for MSI, 2 for the remap irq. */
   readonly irqs: number;
   /** Writes of device_state that are blocked for an ack: 0 or 1. */
   readonly waiters: number;

@@ -53,8 +53,9 @@ export class RemapIrq {
     return this.#trigger !== undefined && this.#ack !== undefined;
   }
 
-  get registered(): boolean {
-    return this.#trigger !== undefined || this.#ack !== undefined;
+  /** How many are registered. */
+  get eventfds(): number {
+    return (this.#trigger === undefined ? 0 : 1) + (this.#ack === undefined ? 0 : 1);
   }
 
   get waiting(): boolean {

@@ -4,15 +4,15 @@
  */
 
 export type TraceWord =
-  | 'open' | 'close' | 'register' | 'unregister' | 'query' | 'mmap' | 'munmap' | 'layout'
+  | 'open' | 'close' | 'reset' | 'register' | 'unregister' | 'query' | 'mmap' | 'munmap' | 'layout'
   | 'signal' | 'wait' | 'ack' | 'release' | 'state' | 'violation';
 
-/** One line of the trace. The fields of each word, numbers decimal:
+/** One line of the trace. The fields of each word; `offset` and `size` are hexadecimal (`0x1000`), other numbers decimal:
  *
  * | event | fields |
  * |---|---|
- * | `open`, `close` | |
- * | `register`, `unregister` | `role`: `trigger` or `ack` |
+ * | `open`, `close`, `reset` | |
+ * | `register`, `unregister` | `role`: `trigger`, `ack` or `msi` |
  * | `query` | `region` |
  * | `mmap`, `munmap` | `region`, `offset`, `size` |
  * | `layout` | `region`, `mmap`: 1 where something is offered, else 0 |

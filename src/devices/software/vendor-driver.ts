@@ -62,7 +62,7 @@ export class VendorDriver implements SoftwareVendorDriver {
       trace: this.#trace,
       inUse: (eventfd) => this.#msi === eventfd,
       signalled: (count) => { this.#publish('signal', String(count)); },
-      overAcked: (value) => { this.#violated('over-ack', undefined, undefined, value); },
+      overAcked: (value) => { this.#violated('ack-not-sent', undefined, undefined, value); },
     });
     this.#machine = new StateMachine({
       flags: shape.migration,
@@ -74,7 +74,7 @@ export class VendorDriver implements SoftwareVendorDriver {
       faults: this.faults,
       trace: this.#trace,
       announce: (changes) => { this.#announce(changes); },
-      stillMapped: (region, area) => { this.#violated('mapped-after-ack', region, area.offset, BigInt(area.size)); },
+      stillMapped: (region, area) => { this.#violated('acked-while-mapped', region, area.offset, BigInt(area.size)); },
     });
   }
 
@@ -112,7 +112,7 @@ export class VendorDriver implements SoftwareVendorDriver {
   }
 
   get irqs(): number {
-    return (this.#msi === undefined ? 0 : 1) + (this.#remap?.registered === true ? 1 : 0);
+    return (this.#msi === undefined ? 0 : 1) + (this.#remap?.eventfds ?? 0);
   }
 
   get waiters(): number {
@@ -222,13 +222,17 @@ export class VendorDriver implements SoftwareVendorDriver {
     if (role === 'ack') return 'ENOTTY';
     if (this.#remap?.holds(eventfd) === true) return 'EINVAL';
     this.#msi = eventfd;
+    this.#trace.add('register', { role: 'msi' });
     return undefined;
   }
 
   /** SET_IRQS with DATA_NONE and count 0. */
   disableIrq(index: number): void {
     if (index === this.shape.remap?.irqIndex) this.#remap?.disable();
-    else if (index === msiIrqIndex) this.#msi = undefined;
+    else if (index === msiIrqIndex && this.#msi !== undefined) {
+      this.#msi = undefined;
+      this.#trace.add('unregister', { role: 'msi' });
+    }
   }
 
   mmap(region: number, area: Area): Mapping | Errno {
@@ -238,7 +242,7 @@ export class VendorDriver implements SoftwareVendorDriver {
     if (!coversAreas(this.#layouts.offered(region), [area])) return 'EINVAL';
     const mapping = this.#memory.get(region)?.map(area);
     if (mapping === undefined) return 'EBUSY';
-    this.#trace.add('mmap', { region, offset: area.offset, size: area.size });
+    this.#trace.add('mmap', { region, ...hexArea(area) });
     return mapping;
   }
 
@@ -246,7 +250,7 @@ export class VendorDriver implements SoftwareVendorDriver {
   munmap(mapping: Mapping, area: Area): void {
     const { region } = mapping;
     const gone = region === this.shape.mailbox ? this.#mailbox?.unmap(mapping, area) : this.#memory.get(region)?.unmap(mapping, area);
-    for (const { offset, size } of gone ?? []) this.#trace.add('munmap', { region, offset, size });
+    for (const piece of gone ?? []) this.#trace.add('munmap', { region, ...hexArea(piece) });
   }
 
   isMapped(mapping: Mapping, area: Area): boolean {
@@ -287,7 +291,10 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   reset(done: (outcome: Outcome) => void): void {
     if (this.#removed) done({ errno: 'ENODEV' });
-    else this.#machine.reset(done);
+    else {
+      this.#trace.add('reset');
+      this.#machine.reset(done);
+    }
   }
 
   /** Takes what rests in the mailbox's mapped slots; true where there is something mapped to look at again. */
@@ -337,4 +344,8 @@ export class VendorDriver implements SoftwareVendorDriver {
     if (!portChannel.hasSubscribers) return;
     portChannel.publish({ device: this.shape.name, atNs: this.#nowNs(), lane, label, ...(region === undefined ? {} : { region }) });
   }
+}
+
+function hexArea(area: Area): { readonly offset: string; readonly size: string } {
+  return { offset: `0x${area.offset.toString(16)}`, size: `0x${area.size.toString(16)}` };
 }

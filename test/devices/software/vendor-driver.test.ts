@@ -203,7 +203,7 @@ describe('what the driver holds against its user', () => {
     now(irq.ack(2n));
     clock.advanceMs(1);
     expect(set.complete).toBe(false);
-    expect(device.driver.violationList).toMatchObject([{ kind: 'over-ack', value: 2n }]);
+    expect(device.driver.violationList).toMatchObject([{ kind: 'ack-not-sent', value: 2n }]);
   });
 
   it('an ack while what was revoked is mapped', () => {
@@ -214,7 +214,7 @@ describe('what the driver holds against its user', () => {
     now(irq.ack(1n));
     clock.advanceMs(1);
     expect(set.complete).toBe(true);
-    expect(device.driver.violationList).toMatchObject([{ kind: 'mapped-after-ack', region: 1, offset: 0x1_0000, value: 0x2000n }]);
+    expect(device.driver.violationList).toMatchObject([{ kind: 'acked-while-mapped', region: 1, offset: 0x1_0000, value: 0x2000n }]);
   });
 });
 

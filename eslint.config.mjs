@@ -17,4 +17,9 @@ export default tseslint.config(
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
     },
   },
+  {
+    // In a test an empty stream is a failure, and rejecting with EmptyError is how it shows.
+    files: ['test/**/*.ts', 'examples/**/*.ts', 'bench/**/*.ts'],
+    rules: { 'rxjs-x/no-ignored-default-value': 'off' },
+  },
 );

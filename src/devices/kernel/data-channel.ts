@@ -43,9 +43,9 @@ export class KernelDataChannel implements DataChannel {
       if (!Number.isSafeInteger(maxBytes) || maxBytes <= 0 || maxBytes > mostBytes) {
         throw new VfioError('VFIO_E_RANGE', `between 1 and ${mostBytes} bytes a read, not ${maxBytes}`, { operation: 'read data_fd', device: this.#parts.device });
       }
-      return this.#parts.lane.submit({ op: 'read', fd: this.#parts.fd, bytes: new Uint8Array(maxBytes) }, { operation: 'read data_fd', device: this.#parts.device }).pipe(
+      return this.#parts.lane.submit({ op: 'read', fd: this.#parts.fd, length: maxBytes, operation: 'read data_fd', device: this.#parts.device }).pipe(
         map(({ value, bytes }): Chunk => {
-          if (value > 0) return { kind: 'bytes', bytes: bytes.subarray(0, value) };
+          if (value > 0) return { kind: 'bytes', bytes };
           return { kind: this.#parts.final() ? 'end' : 'quiet' };
         }),
         catchError((error: unknown) => (VfioError.is(error) && error.errno === 'ENOMSG' ? of<Chunk>({ kind: 'quiet' }) : throwError(() => error))),
@@ -70,7 +70,7 @@ export class KernelDataChannel implements DataChannel {
 
   /** A driver may take less than it was given. */
   #writeAll(bytes: Uint8Array): Call<void> {
-    return this.#parts.lane.submit({ op: 'write', fd: this.#parts.fd, bytes }, { operation: 'write data_fd', device: this.#parts.device }).pipe(
+    return this.#parts.lane.submit({ op: 'write', fd: this.#parts.fd, bytes, operation: 'write data_fd', device: this.#parts.device }).pipe(
       concatMap(({ value }) => {
         if (value <= 0 || value > bytes.length) throw new VfioError('VFIO_E_PROTOCOL', `the driver took ${value} of ${bytes.length} bytes`, { operation: 'write data_fd', device: this.#parts.device });
         return value === bytes.length ? of(undefined) : this.#writeAll(bytes.subarray(value));

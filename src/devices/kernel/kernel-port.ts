@@ -1,10 +1,11 @@
-import { defer, EMPTY, finalize, ignoreElements, lastValueFrom, map, race, ReplaySubject, Subject, take, tap, timer, type Observable } from 'rxjs';
+import { defer, finalize, ignoreElements, lastValueFrom, map, ReplaySubject, tap, type Observable } from 'rxjs';
 import type { Clock } from '../../clock.js';
 import { VfioError, type VfioErrorCode } from '../../errors.js';
 import { disregard, nowCall, ownedCall } from '../call.js';
+import type { LaneRequest } from '../linux/lane-request.js';
 import type { LanePool } from '../linux/lanes.js';
 import type { Reactor } from '../linux/reactor.js';
-import type { CallNames, Syscalls } from '../linux/syscalls.js';
+import type { Syscalls } from '../linux/syscalls.js';
 import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
 import { isSaving } from '../protocol/migration-states.js';
 import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
@@ -25,6 +26,9 @@ export interface KernelParts {
   readonly clock: Clock;
 }
 
+/** A late subscriber of `released` is told so many steps: more than a device has irqs and mappings. */
+const mostReports = 1024;
+
 /** How long closing waits for a write of device_state that does not return although its irq is disabled, ms. */
 const closeBoundMs = 10_000;
 
@@ -41,9 +45,10 @@ export class KernelPort implements DevicePort {
   readonly #irqs = new Set<KernelIrq>();
   readonly #channels = new Set<KernelDataChannel>();
   readonly #layouts = new Map<number, RegionInfo>();
-  readonly #reports = new ReplaySubject<ReleaseReport>();
-  readonly #idle = new Subject<void>();
+  readonly #reports = new ReplaySubject<ReleaseReport>(mostReports);
   #lanesBusy = 0;
+  /** Set while closing waits for the lanes. */
+  #becameIdle: (() => void) | undefined;
   #state: State = 'running';
   #closed = false;
 
@@ -116,13 +121,10 @@ export class KernelPort implements DevicePort {
     return defer(() => {
       const { operation, position } = this.#locate(request);
       const { write, readBytes = 0 } = request;
-      const bytes = write ?? new Uint8Array(readBytes);
+      const where = { fd: this.#fd, offset: position, operation, device: this.name };
+      const call: LaneRequest = write === undefined ? { op: 'pread', length: readBytes, ...where } : { op: 'pwrite', bytes: write, ...where };
       const lane = this.#parts.pool.lane(`access:${this.name}`);
-      return this.#counted(() =>
-        lane
-          .submit({ op: write === undefined ? 'pread' : 'pwrite', fd: this.#fd, offset: position, bytes }, { operation, device: this.name })
-          .pipe(map(({ value, bytes: answered }) => this.#whole(value, bytes.length, operation, answered))),
-      );
+      return this.#counted(() => lane.submit(call).pipe(map(({ value, bytes }) => this.#whole(value, write?.length ?? readBytes, operation, bytes))));
     });
   }
 
@@ -150,23 +152,21 @@ export class KernelPort implements DevicePort {
   }
 
   getState(): Call<State> {
-    const names = { operation: 'VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE', device: this.name };
-    return this.#stateIoctl(VFIO_DEVICE_FEATURE, encodeStateQuery, names).pipe(
+    return this.#stateIoctl(VFIO_DEVICE_FEATURE, encodeStateQuery, 'VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE').pipe(
       map((bytes) => readMigState(bytes, this.name).state),
       tap((state) => (this.#state = state)),
     );
   }
 
   setState(to: State): Call<StateReply> {
-    const names = { operation: `device_state ${to}`, device: this.name };
     return ownedCall(
-      () => this.#stateIoctl(VFIO_DEVICE_FEATURE, () => encodeStateSet(to), names).pipe(map((bytes) => this.#reply(bytes))),
+      () => this.#stateIoctl(VFIO_DEVICE_FEATURE, () => encodeStateSet(to), `device_state ${to}`).pipe(map((bytes) => this.#reply(bytes))),
       (reply) => disregard(reply.data?.close()),
     );
   }
 
   reset(): Call<void> {
-    return this.#stateIoctl(VFIO_DEVICE_RESET, () => new Uint8Array(0), { operation: 'VFIO_DEVICE_RESET', device: this.name }).pipe(map(() => undefined));
+    return this.#stateIoctl(VFIO_DEVICE_RESET, () => 0, 'VFIO_DEVICE_RESET').pipe(map(() => undefined));
   }
 
   close(options: { readonly keepViews?: boolean } = {}): void {
@@ -174,7 +174,7 @@ export class KernelPort implements DevicePort {
     this.#closed = true;
     // First of all: this frees a write of device_state that waits for an ack.
     for (const irq of [...this.#irqs]) this.#step(`irq ${irq.line.index} disabled`, () => irq.release());
-    this.#whenLanesAreIdle().subscribe({ complete: () => this.#releaseRest(options.keepViews === true) });
+    this.#whenLanesAreIdle(() => this.#releaseRest(options.keepViews === true));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -183,13 +183,22 @@ export class KernelPort implements DevicePort {
   }
 
   /** Closing the device fd under a thread that is inside a call on it would release nothing. */
-  #whenLanesAreIdle(): Observable<unknown> {
-    if (this.#lanesBusy === 0) return EMPTY;
-    const returned = this.#idle.pipe(take(1), tap(() => this.#reports.next({ what: 'blocked call returned' })));
-    const given = timer(closeBoundMs, this.clock.scheduler).pipe(
-      tap(() => this.#reports.next({ what: 'blocked call', error: new VfioError('VFIO_E_DEADLINE', `a call of the vendor driver has not returned ${closeBoundMs} ms after its irqs were disabled; its fd is freed when it does`, { operation: 'close', device: this.name }) })),
-    );
-    return race(returned, given);
+  #whenLanesAreIdle(then: () => void): void {
+    if (this.#lanesBusy === 0) {
+      then();
+      return;
+    }
+    const bound = this.clock.scheduler.schedule(() => {
+      const message = `a call of the vendor driver has not returned ${closeBoundMs} ms after its irqs were disabled; its fd is freed when it does`;
+      this.#becameIdle = undefined;
+      this.#reports.next({ what: 'blocked call given up', error: new VfioError('VFIO_E_DEADLINE', message, { operation: 'close', device: this.name }) });
+      then();
+    }, closeBoundMs);
+    this.#becameIdle = () => {
+      bound.unsubscribe();
+      this.#reports.next({ what: 'blocked call returned' });
+      then();
+    };
   }
 
   #releaseRest(keepViews: boolean): void {
@@ -221,11 +230,11 @@ export class KernelPort implements DevicePort {
   }
 
   /** Runs on the device's state lane: one thread, which nothing else queues behind. */
-  #stateIoctl(request: number, argument: () => Uint8Array, names: CallNames): Call<Uint8Array> {
+  #stateIoctl(request: number, argument: () => Uint8Array | number, operation: string): Call<Uint8Array> {
     return defer(() => {
-      this.#requireOpen(names.operation);
+      this.#requireOpen(operation);
       const lane = this.#parts.pool.lane(`state:${this.name}`);
-      return this.#counted(() => lane.submit({ op: 'ioctl', fd: this.#fd, request, bytes: argument() }, names).pipe(map(({ bytes }) => bytes)));
+      return this.#counted(() => lane.submit({ op: 'ioctl', fd: this.#fd, request, argument: argument(), operation, device: this.name }).pipe(map(({ bytes }) => bytes)));
     });
   }
 
@@ -236,7 +245,7 @@ export class KernelPort implements DevicePort {
       return start().pipe(
         finalize(() => {
           this.#lanesBusy -= 1;
-          if (this.#lanesBusy === 0) this.#idle.next();
+          if (this.#lanesBusy === 0) this.#becameIdle?.();
         }),
       );
     });

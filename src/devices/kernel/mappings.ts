@@ -1,6 +1,5 @@
 import { VfioError } from '../../errors.js';
-import { linux } from '../linux/binding.js';
-import { mapFile, type MappedMemory } from '../linux/mapped-memory.js';
+import { mapRegion, type MappedMemory } from '../linux/mapped-memory.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Area, Mapping, RegionInfo } from '../port.js';
 import { coversAreas, subtractAreas } from '../protocol/areas.js';
@@ -41,8 +40,7 @@ export class KernelMappings {
     if (!coversAreas(layout.areas, [area])) {
       throw new VfioError('VFIO_E_RANGE', `the layout does not offer ${print(area)}`, { operation, device: this.#device, errno: 'EINVAL' });
     }
-    const protection = (layout.readable ? linux.PROT_READ : 0) | (layout.writable ? linux.PROT_WRITE : 0);
-    const memory = mapFile({ fd: this.#fd, offset: BigInt(layout.fileOffset + area.offset), size: area.size, protection, device: this.#device }, this.#calls);
+    const memory = mapRegion(this.#fd, BigInt(layout.fileOffset + area.offset), area.size, { read: layout.readable, write: layout.writable }, this.#calls, this.#device);
     const mapping: Mapping = { region: layout.index, area, memory: memory.memory, address: memory.address };
     this.#live.set(mapping, { memory, parts: [area] });
     return mapping;

@@ -1,4 +1,4 @@
-import { catchError, concat, concatMap, defer, distinctUntilChanged, EMPTY, filter, from, ignoreElements, map, of, tap, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, defer, distinctUntilChanged, EMPTY, filter, finalize, from, ignoreElements, map, of, tap, type Observable } from 'rxjs';
 import type { Cell } from '../cell.js';
 import { warningChannel } from '../diagnostics.js';
 import { VfioError } from '../errors.js';
@@ -52,6 +52,8 @@ export class Region {
   readonly #fast = new FastPath();
   readonly #mapped: LiveMapping[] = [];
   readonly #openedSize: number;
+  /** What is being revoked: nobody is handed it any more, whatever a layout says meanwhile. */
+  #leaving: readonly Area[] = [];
   #rights: { readonly readable: boolean; readonly writable: boolean };
 
   constructor(port: DevicePort, layouts: Cell<Layouts>, info: RegionInfo, gate: RegionGate) {
@@ -130,9 +132,10 @@ export class Region {
    */
   hold(areas: readonly Area[], holder: Holder, budgetMs = 100): Call<Hold> {
     return defer(() => {
+      this.#gate.checkOpen(`hold region ${this.index}`);
       const remove = this.#holders.add(holder, areas);
       const hold: Hold = { release: () => nowCall(remove) };
-      return concat(this.#holders.regain(this.pieces(), budgetMs), of(hold)).pipe(
+      return concat(this.#holders.regain(this.#staying(), budgetMs), of(hold)).pipe(
         catchError((error: unknown) => {
           remove();
           throw error;
@@ -150,14 +153,18 @@ export class Region {
   revoke(areas: readonly Area[], budgetMs: number): Call<void> {
     return defer(() => {
       this.#fast.remove(areas);
+      this.#leaving = areas;
+      const gone = (): void => {
+        if (this.#leaving === areas) this.#leaving = [];
+      };
       return concat(
         this.#holders.release(areas, budgetMs),
         from([...this.#mapped]).pipe(
           concatMap((live) => this.#unmapPart(live, intersectAreas(live.parts, areas))),
           ignoreElements(),
         ),
-        of(undefined),
-      );
+        nowCall(gone),
+      ).pipe(finalize(gone));
     });
   }
 
@@ -187,7 +194,7 @@ export class Region {
     this.#rights = { readable: info.readable, writable: info.writable };
     const offered = info.mmappable ? info.areas : [];
     this.#fast.replace(
-      this.pieces().filter((piece) => subtractAreas([piece.area], offered).length === 0),
+      this.#staying().filter((piece) => subtractAreas([piece.area], offered).length === 0),
       info,
     );
   }
@@ -195,7 +202,7 @@ export class Region {
   /** Hands what is mapped to holders who lack it. A holder that fails is reported; its area stays mapped. Never fails. */
   offer(budgetMs: number): Call<void> {
     return concat(
-      defer(() => this.#holders.regain(this.pieces(), budgetMs)).pipe(
+      defer(() => this.#holders.regain(this.#staying(), budgetMs)).pipe(
         catchError((error: unknown) => {
           this.#warn('a holder did not take an area that came back', error);
           return EMPTY;
@@ -219,6 +226,11 @@ export class Region {
         };
       }),
     );
+  }
+
+  /** The pieces that may be given to somebody. One that goes in part goes as a whole: what stays of it comes back with its batch. */
+  #staying(): readonly MappedPiece[] {
+    return this.pieces().filter((piece) => intersectAreas([piece.area], this.#leaving).length === 0);
   }
 
   /** Asks every holder to let go of everything, as `revoke` does: the first step of closing. */

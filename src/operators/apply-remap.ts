@@ -15,11 +15,11 @@ const defaultBudgetMs = 100;
  * Makes the mappings follow the layouts.
  *
  * ```
- * diff     --d-----------e--------
- * holders  ---(ask)-(let go)------     asked only for what is revoked
- * unmap    ---------u-------------
- * map      --------------m--------
- * apply    ---------a----b--------
+ * plan     --d---------e-----     d: region 0 is revoked; e: it is offered again
+ * holder   --a---l-----g-----     asked to let go, has let go, gets it back
+ * unmap    ------0-----------
+ * map      ------------0-----
+ * apply    ------a-----b-----
  * ```
  *
  * In this order for all regions: accessors trap, holders let go, revoked areas are unmapped; then added areas are mapped,

@@ -1,4 +1,4 @@
-import { catchError, concatMap, defer, EMPTY, from, map, merge, Observable, of, Subject, take, tap, toArray, type Subscriber, type Subscription } from 'rxjs';
+import { catchError, concatMap, defer, EMPTY, from, map, merge, Observable, of, Subject, Subscription, take, tap, toArray, type Subscriber } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
@@ -23,10 +23,10 @@ const defaultDeadlineMs = 1000;
  * The demands of a vendor driver to look at its regions again, one batch at a time.
  *
  * ```
- * driver   ------1--------1----     what is added to the eventfd
- * armed    ---=====----=====---     only while no batch is in flight
- * remapIrq (r)----s--------s---     r: registered, everything is looked at once
- * end      --x-----x--------x--     acknowledge() ends a batch, acked or not
+ * signal    ------1-11----------     what is added to the eventfd
+ * ended     ----x-----x---x-----     acknowledge() ends a batch, acked or not
+ * arming    ----a-d---(ad)a-----     a: armed, d: delivered; never while a batch is in flight
+ * remapIrq  r-----s---t---------     r: registered, everything is looked at once; t: a sum of 2
  * ```
  *
  * On subscription the irqs are scanned and, where the driver offers the protocol, registered with fresh eventfds.
@@ -86,7 +86,8 @@ class RemapPump implements RemapSession {
       this.#out.error(error);
       return;
     }
-    this.#waiting = this.#device
+    const negotiation = this.#waitFor();
+    negotiation.add(this.#device
       .irqs()
       .pipe(
         map((irqs) => negotiate(irqs, this.#device.info.regions, this.#device.name)),
@@ -100,7 +101,7 @@ class RemapPump implements RemapSession {
           this.#proceed();
         },
         error: (error: unknown) => this.#out.error(error),
-      });
+      }));
   }
 
   requeryAll(): Observable<never> {
@@ -152,7 +153,7 @@ class RemapPump implements RemapSession {
   /** R10: a region that cannot be looked at again must not be signalled, so the irq is declined as a whole. */
   #everyRegionAnswers(page: RemapPage): Observable<unknown> {
     return from(page.declared).pipe(
-      concatMap((index) => this.#device.port.regionInfo(index)),
+      concatMap((index) => this.#device.port.regionInfo(this.#device.region(index).index)),
       toArray(),
       catchError((cause: unknown) => {
         const operation = `register remap irq ${page.irqIndex}`;
@@ -187,7 +188,7 @@ class RemapPump implements RemapSession {
   #proceed(): void {
     // Whoever waited for the end of a batch may have asked for the next one, which then is in flight already.
     if (this.#inFlight !== undefined) return;
-    this.#waiting?.unsubscribe();
+    const waiting = this.#waitFor();
     const asked = this.#asked.shift();
     if (asked !== undefined) {
       this.#emit(asked.channel, asked.because, 0n, this.#device.clock.nowNs(), asked.ended);
@@ -197,15 +198,27 @@ class RemapPump implements RemapSession {
       this.#out.complete();
       return;
     }
-    this.#waiting = merge(...this.#pages.map(({ handle, channel }) => handle.next().pipe(map((signal) => ({ channel, signal })))))
-      .pipe(take(1))
-      .subscribe({
-        next: ({ channel, signal }) => this.#signalled(channel, signal),
-        error: (error: unknown) => this.#out.error(error),
-      });
+    waiting.add(
+      merge(...this.#pages.map((page) => page.handle.next().pipe(map((signal) => ({ page, signal })))))
+        .pipe(take(1))
+        .subscribe({
+          next: ({ page, signal }) => this.#signalled(page, signal),
+          error: (error: unknown) => this.#out.error(error),
+        }),
+    );
   }
 
-  #signalled(channel: RemapChannel, signal: IrqSignal): void {
+  /** Ends what was waited for until now. Made before its work begins: a call may answer inside subscribe(), and the batch that follows waits anew. */
+  #waitFor(): Subscription {
+    this.#waiting?.unsubscribe();
+    this.#waiting = new Subscription();
+    return this.#waiting;
+  }
+
+  #signalled(page: RegisteredPage, signal: IrqSignal): void {
+    const { channel } = page;
+    // The page that was served goes last: one that always signals must not keep the others waiting.
+    this.#pages.push(...this.#pages.splice(this.#pages.indexOf(page), 1));
     this.#emit(channel, isSaturated(signal.count) ? 'saturated' : 'signal', signal.count, signal.atNs, undefined);
   }
 

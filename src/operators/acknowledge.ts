@@ -8,10 +8,10 @@ const nsPerMs = 1_000_000n;
  * Tells the vendor driver that its demand is served, and ends the batch.
  *
  * ```
- * apply        --a------b----     a: 2 was read; b: a full batch, nothing was read
- * ack eventfd  --2-----------
- * acknowledge  --r------r----
- * irq armed    --=====--=====
+ * applied      --a------b----     a: 2 was read; b: a full batch, nothing was read
+ * ack          --2-----------
+ * acknowledge  --r------s----
+ * ended        --a------b----     remapIrq arms the irq again
  * ```
  *
  * The ack is the sum of what was read: the driver sees from the number which of its signals are covered, so that a late

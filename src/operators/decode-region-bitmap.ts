@@ -6,7 +6,7 @@ import type { RegionBatch, RemapSignal } from '../devices/remap-batch.js';
  *
  * ```
  * signal   --1-------3---        counts, as read
- * decode   --a-------a---        a: every declared region of the page
+ * decode   --a-------b---        both name every declared region of the page
  * ```
  *
  * In form `doorbell` a count says only that something changed. Sound by construction: it may name a region that did not

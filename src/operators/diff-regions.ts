@@ -8,9 +8,10 @@ import type { RemapPlan, RequeriedBatch } from '../devices/remap-batch.js';
  * Says what must change so that the mappings follow the layouts.
  *
  * ```
- * requery  --r-------r----
- * mapped     01      0         what IS mapped, not what was answered last
- * diff     --d-------e----     d: nothing; e: region 1 is added
+ * map      (01)-----------------     what IS mapped decides, not what was answered last
+ * unmap    ----------1----------
+ * requery  ------r-------r------     twice the same layouts
+ * diff     ------d-------e------     d: nothing changes; e: region 1 is added
  * ```
  *
  * - **Emits** one `RemapPlan` for each batch, at once, with a diff for every candidate: kept, revoked and added areas, rights

@@ -13,12 +13,12 @@ export interface RemapOptions extends RequeryOptions, ApplyOptions {}
  * The whole answer to a remap demand: decode, re-query, diff, apply, ack, in a row.
  *
  * ```
- * signal   --1----------1-------
- * query    --(01)-------(01)----
- * unmap    --u------------------
- * map      -------------m-------
- * ack      --1----------1-------
- * remap    --r----------r-------
+ * signal   ------1--------1----     region 0 is revoked, then offered again
+ * query    (0101)(01)-----(01)-     the first two are remapIrq's, before it registers
+ * unmap    ------0-------------
+ * map      (01)-----------0----
+ * ack      ------1--------1----
+ * remap    r-----s--------t----
  * ```
  *
  * - **Emits** one `Remap` for each batch. **Drops** nothing. **Completes** with its source.

@@ -14,9 +14,10 @@ export interface RequeryOptions {
  * Asks the device for the layout of every candidate, anew each time.
  *
  * ```
+ * driver   ------r---------------     revokes region 0
  * decode   --a-----------a-------
  * query    --(01)--------(01)----
- * requery  --r-----------r-------     r: both layouts of that instant
+ * requery  --r-----------s-------     r: both may be mapped; s: only region 1 may
  * ```
  *
  * - **Emits** one `RequeriedBatch` when all candidates have answered.

@@ -1,0 +1,95 @@
+import { delay, map, take, throwError } from 'rxjs';
+import { describe, expect, it } from 'vitest';
+import type { Remap } from '../../src/devices/remap-batch.js';
+import { errnoError } from '../../src/errors.js';
+import { acknowledge } from '../../src/operators/acknowledge.js';
+import { marbles } from '../../src/testing/index.js';
+import { appliedOf, testChannel } from '../support/batches.js';
+import { openedNow, twoRegions } from '../support/devices.js';
+
+const acked = map(({ acked: yes }: Remap) => (yes ? 'acked' : 'not'));
+const fail = (error: unknown): never => { throw error; };
+const times = map(({ servedNs, headroomNs }: Remap) => ({ servedNs, headroomNs }));
+
+describe('acknowledge', () => {
+  it('is its diagram', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      const channel = testChannel();
+      const applied = t.cold('                             --a------b----', { a: appliedOf(channel, 2n), b: appliedOf(channel, 0n, { batch: 1 }) });
+      t.expect(channel.acks).toBe('                        --2-----------');
+      t.expect(applied.pipe(acknowledge(device), acked)).toBe('--r------s----', { r: 'acked', s: 'not' });
+      t.expect(channel.ended).toBe('                       --a------b----', { a: '0', b: '1' });
+    });
+  });
+
+  it('acks, emits, ends the batch: in this order', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      const channel = testChannel();
+      const order: string[] = [];
+      channel.acks.subscribe({ next: () => order.push('ack'), error: fail });
+      channel.ended.subscribe({ next: () => order.push('end'), error: fail });
+      const remap$ = t.cold('-a', { a: appliedOf(channel, 1n) }).pipe(acknowledge(device), map(() => order.push('emit')));
+      t.expect(remap$).toBe('-x', { x: 2 });
+      t.atEnd(() => expect(order).toEqual(['ack', 'emit', 'end']));
+    });
+  });
+
+  it('says how long serving took and what was left of the driver\'s timeout: less than nothing where it was late', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      const channel = testChannel({ ackTimeoutMs: 1 });
+      const served = (marble: string) => t.cold(marble, { a: appliedOf(channel, 1n, { atNs: 0n }) }).pipe(acknowledge(device), times);
+      t.expect(served('400us a')).toBe('400us x', { x: { servedNs: 400_000n, headroomNs: 600_000n } });
+      t.expect(served('3ms   a')).toBe('3ms   x', { x: { servedNs: 3_000_000n, headroomNs: -2_000_000n } });
+    });
+  });
+
+  it('knows no headroom where nothing was acked or the driver never waits', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      t.expect(t.cold('a', { a: appliedOf(testChannel(), 0n) }).pipe(acknowledge(device), times)).toBe('x', { x: { servedNs: 0n, headroomNs: undefined } });
+      t.expect(t.cold('a', { a: appliedOf(testChannel({ ackTimeoutMs: undefined }), 1n) }).pipe(acknowledge(device), times)).toBe('x', { x: { servedNs: 0n, headroomNs: undefined } });
+    });
+  });
+
+  it('fails with what the write of the ack says, and does not end the batch', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      const channel = testChannel({ ack: () => throwError(() => errnoError('EAGAIN', 'irq 5 ack', 'software0')) });
+      t.expect(t.cold('-a', { a: appliedOf(channel, 1n) }).pipe(acknowledge(device))).toBe('-#', undefined, { code: 'VFIO_E_IO', errno: 'EAGAIN', operation: 'irq 5 ack' });
+      t.expect(channel.ended).toBe('');
+    });
+  });
+
+  it('waits for a slow ack, one batch after the other', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      const slow = testChannel();
+      const channel = { ...slow, ack: (sum: bigint) => slow.ack(sum).pipe(delay(0.003, t.clock.scheduler)) };
+      const applied = t.cold('ab', { a: appliedOf(channel, 1n), b: appliedOf(channel, 2n, { batch: 1 }) });
+      t.expect(applied.pipe(acknowledge(device), map(({ sumRead }) => `${sumRead}`))).toBe('---1--2');
+      t.expect(slow.acks).toBe('1--2');
+      t.expect(slow.ended).toBe('---0--1');
+    });
+  });
+
+  it('does not end the batch for who has gone with its last value: the registration goes with it', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      const channel = testChannel();
+      t.expect(t.cold('-a', { a: appliedOf(channel, 1n) }).pipe(acknowledge(device), take(1), acked)).toBe('-<r,|>', { r: 'acked' });
+      t.expect(channel.acks).toBe('-1');
+      t.expect(channel.ended).toBe('');
+    });
+  });
+
+  it('passes on the end and the error of its source', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      t.expect(t.cold('--|').pipe(map(() => appliedOf(testChannel(), 1n)), acknowledge(device))).toBe('--|');
+      t.expect(throwError(() => new Error('x')).pipe(acknowledge(device))).toBe('#', undefined, { message: 'x' });
+    });
+  });
+});

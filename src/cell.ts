@@ -17,6 +17,8 @@ export class Cell<T extends object | string | number | bigint | boolean> {
   readonly #waiting: T[] = [];
   #current: T;
   #delivering = false;
+  /** The owner is closed: no more values. */
+  #closed = false;
   #complete = false;
 
   constructor(initial: T) {
@@ -39,7 +41,7 @@ export class Cell<T extends object | string | number | bigint | boolean> {
   });
 
   set(value: T): void {
-    if (this.#complete) return;
+    if (this.#closed) return;
     this.#waiting.push(value);
     if (this.#delivering) return;
     this.#delivering = true;
@@ -48,11 +50,18 @@ export class Cell<T extends object | string | number | bigint | boolean> {
     } finally {
       this.#delivering = false;
       this.#waiting.length = 0;
+      if (this.#closed) this.#end();
     }
   }
 
+  /** Made while a value is being delivered it waits its turn as well: nobody misses a value because somebody else closed. */
   complete(): void {
-    if (this.#complete) return;
+    if (this.#closed) return;
+    this.#closed = true;
+    if (!this.#delivering) this.#end();
+  }
+
+  #end(): void {
     this.#complete = true;
     for (const subscriber of [...this.#subscribers]) subscriber.complete();
     this.#subscribers.clear();

@@ -28,9 +28,11 @@ export function negotiate(irqs: readonly IrqInfo[], regionCount: number, device:
   const operation = 'negotiate remap';
   const pages = new Map<number, RemapPage>();
   const notSpoken: string[] = [];
+  // A driver that offers both forms is spoken to in the newer one.
+  const preferred = irqs.some((irq) => irq.remap?.subtype === 'region-remap');
   for (const irq of irqs) {
     const { remap } = irq;
-    if (remap === undefined) continue;
+    if (remap === undefined || (remap.subtype === 'rfc-v4' && preferred)) continue;
     if (remap.subtype !== 'region-remap' || !remap.doorbell || remap.noAck) {
       notSpoken.push(`irq ${irq.index} (${remap.subtype}${remap.subtype === 'region-remap' ? `, ${remap.doorbell ? 'doorbell' : 'bitmap'}, ${remap.noAck ? 'no ack' : 'value ack'}` : ''})`);
       continue;

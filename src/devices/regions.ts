@@ -7,7 +7,7 @@ import { FastPath } from './fast-path.js';
 import { Holders, type Hold, type Holder, type MappedPiece } from './holders.js';
 import type { AccessRequest, Area, Call, DevicePort, Mapping, RegionInfo } from './port.js';
 import { intersectAreas, normalizeAreas, subtractAreas } from './protocol/areas.js';
-import type { MappedLayout } from './protocol/layout-diff.js';
+import { sameLayout, type MappedLayout } from './protocol/layout-diff.js';
 
 /** The layouts of all regions of a device, as the last finished batch left them. */
 export type Layouts = ReadonlyMap<number, RegionInfo>;
@@ -71,7 +71,7 @@ export class Region {
     return this.#layouts.values.pipe(
       map((layouts) => layouts.get(this.index)),
       filter((info) => info !== undefined),
-      distinctUntilChanged(),
+      distinctUntilChanged(sameLayout),
     );
   }
 

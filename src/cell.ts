@@ -50,7 +50,7 @@ export class Cell<T extends object | string | number | bigint | boolean> {
     } finally {
       this.#delivering = false;
       this.#waiting.length = 0;
-      if (this.#closed) this.#end();
+      this.#end();
     }
   }
 
@@ -58,10 +58,11 @@ export class Cell<T extends object | string | number | bigint | boolean> {
   complete(): void {
     if (this.#closed) return;
     this.#closed = true;
-    if (!this.#delivering) this.#end();
+    this.#end();
   }
 
   #end(): void {
+    if (!this.#closed || this.#delivering) return;
     this.#complete = true;
     for (const subscriber of [...this.#subscribers]) subscriber.complete();
     this.#subscribers.clear();

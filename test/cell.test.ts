@@ -16,7 +16,7 @@ function log(cell: Cell<string>, each: (value: string) => void = () => undefined
 describe('Cell', () => {
   it('is its diagram', () => {
     marbles((t) => {
-      const cell = new Cell('i');
+      const cell = new Cell<string>('i');
       t.at('                     --a------b----', { a: () => cell.set('a'), b: () => cell.set('b') });
       cell.values.subscribe({ next: (value) => { if (value === 'b') cell.set('c'); }, error: () => undefined });
       t.expect(cell.values).toBe('i-a------(bc)-');
@@ -26,7 +26,7 @@ describe('Cell', () => {
   });
 
   it('shows every subscriber the same order, whoever sets within a delivery', () => {
-    const cell = new Cell('0');
+    const cell = new Cell<string>('0');
     const first = log(cell, (value) => { if (value === '1') cell.set('2'); });
     const second = log(cell, (value) => { if (value === '2') cell.set('3'); });
     cell.set('1');
@@ -35,7 +35,7 @@ describe('Cell', () => {
   });
 
   it('has as `current` what is being delivered, not what waits', () => {
-    const cell = new Cell('0');
+    const cell = new Cell<string>('0');
     const seen: string[] = [];
     log(cell, (value) => { if (value === '1') cell.set('2'); seen.push(cell.current); });
     cell.set('1');
@@ -44,7 +44,7 @@ describe('Cell', () => {
   });
 
   it('gives who subscribes within a delivery this value once, and then the later ones', () => {
-    const cell = new Cell('0');
+    const cell = new Cell<string>('0');
     const late: string[][] = [];
     log(cell, (value) => { if (value === '1') { late.push(log(cell)); cell.set('2'); } });
     cell.set('1');
@@ -52,7 +52,7 @@ describe('Cell', () => {
   });
 
   it('does not deliver to who unsubscribed within the same delivery', () => {
-    const cell = new Cell('0');
+    const cell = new Cell<string>('0');
     log(cell, (value) => { if (value === '1') second.unsubscribe(); });
     const seen: string[] = [];
     const second = cell.values.subscribe({ next: (value) => seen.push(value), error: () => undefined });
@@ -61,7 +61,7 @@ describe('Cell', () => {
   });
 
   it('completes everyone, late ones after the last value; then it stays as it is', () => {
-    const cell = new Cell('0');
+    const cell = new Cell<string>('0');
     const early = log(cell);
     cell.complete();
     cell.complete();
@@ -72,7 +72,7 @@ describe('Cell', () => {
   });
 
   it('completes behind what is being delivered: nobody misses a value because somebody else closed', () => {
-    const cell = new Cell('0');
+    const cell = new Cell<string>('0');
     const first = log(cell, (value) => { if (value === '1') { cell.set('2'); cell.complete(); cell.set('3'); } });
     const second = log(cell);
     cell.set('1');

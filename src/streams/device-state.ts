@@ -6,8 +6,8 @@ import type { StateView } from '../devices/state-writer.js';
  * device_state, as far as this device was told to change it.
  *
  * ```
- * transition    --p(--------)----     the write to PRE_COPY is blocked in the brackets
- * deviceState   r-g---------p----     g: running, going to PRE_COPY
+ * state         --[p-------]----     the write to PRE_COPY is blocked between the brackets
+ * deviceState   r-g -------p----     g: running, going to PRE_COPY
  * ```
  *
  * - **Emits** the current `StateView` at once, then at every beginning and end of a write; every subscriber sees the same order.

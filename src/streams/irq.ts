@@ -7,9 +7,9 @@ import type { IrqHandle, IrqLine, IrqSignal } from '../devices/port.js';
  * The signals of one irq.
  *
  * ```
- * driver  --1-1------(11)---
- * armed   ===-=---=====-----    again when the subscriber has returned
- * irq     --a-b--------c----    c: count 2
+ * added   --1---(11)---
+ * arming  a-(da)(da)---    a: armed, d: delivered; armed again when the subscriber has returned
+ * irq     --a---b------    b: count 2
  * ```
  *
  * The irq is enabled with an eventfd of its own on subscribe. Counts add: two signals before one read are one delivery of 2.

@@ -6,8 +6,10 @@ import type { Layouts } from '../devices/regions.js';
  * The layouts of all regions.
  *
  * ```
- * batch     -----(revoke 0)-----(restore 0)--
- * regions   a---------b--------------a-------
+ * signal    -----1--------1--     region 0 is revoked, then offered again
+ * unmap     -----0-----------
+ * map       (01)----------0--
+ * regions   a----b--------a--
  * ```
  *
  * - **Emits** the current layouts at once, then once for each batch that changed one, after the mappings follow it.

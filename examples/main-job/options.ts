@@ -29,7 +29,7 @@ gives them back; in the end the device says what arrived.
   npm start -- --kernel          the sample driver on Linux 6.1, in a virtual machine
 
   --seconds <n>      how long the guests write, 0.2 to 20 (3)
-  --rounds <n>       how often device_state is driven into the saving group and back, 1 to 50 (6)
+  --rounds <n>       how often device_state is driven into the saving group and back, 1 to 50 (6; --kernel: 3)
   --json             events and verdict as one JSON object a line
   --sabotage <what>  spoils the run on purpose, to see the verdict turn red:
 ${Object.entries(sabotages)
@@ -47,11 +47,12 @@ export class UsageError extends Error {}
 export function readOptions(args: readonly string[]): JobOptions | 'help' {
   const { values } = parsed(args);
   if (values.help === true) return 'help';
+  const kernel = values.kernel === true;
   return {
-    kernel: values.kernel === true,
+    kernel,
     json: values.json === true,
     seconds: numberIn('--seconds', values.seconds, 3, 0.2, 20),
-    rounds: wholeNumber('--rounds', numberIn('--rounds', values.rounds, 6, 1, 50)),
+    rounds: wholeNumber('--rounds', numberIn('--rounds', values.rounds, kernel ? 3 : 6, 1, 50)),
     sabotage: values.sabotage === undefined ? undefined : knownSabotage(values.sabotage),
   };
 }

@@ -1,26 +1,33 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { softwareDevice, type DeviceAddress } from '../../src/index.js';
 import { softwareWitness, sysfsWitness, type Witness } from './witness.js';
 
-/** A device to open, and who tells the driver's side of it. */
+/** A device to open, who tells the driver's side of it, and how fast things go there. */
 export interface Place {
   readonly what: string;
   readonly address: DeviceAddress;
   readonly witness: Witness;
-  /** How often a guest looks for empty slots, ms: an emulated processor has no time for more. */
+  /** How often a guest looks for empty slots, ms. */
   readonly turnMs: number;
+  /** What the run may take beyond the time that the guests write, s. */
+  readonly overtimeS: number;
 }
-
-/** As the sample driver's, so that both runs are the same. */
-const ackTimeoutMs = 2000;
 
 export function softwarePlace(): Place {
-  const device = softwareDevice({ remap: { ackTimeoutMs } });
-  return { what: `software device ${device.name}, in this process`, address: device, witness: softwareWitness(device.driver), turnMs: 1 };
+  const device = softwareDevice({ remap: { ackTimeoutMs: 2000 } });
+  return { what: `software device ${device.name}, in this process`, address: device, witness: softwareWitness(device.driver), turnMs: 1, overtimeS: 6 };
 }
+
+/** On an emulated processor starting a thread takes seconds, and a turn of the loop many milliseconds. */
+const emulated = { ackTimeoutMs: 10_000, turnMs: 5, overtimeS: 24 };
 
 /** The sample driver's device, where there is one: the kernel lane says so in the environment. */
 export function kernelPlace(): Place | undefined {
   const { VFIO_RX_MDEV_UUID: uuid, VFIO_RX_MDEV_SYSFS: sysfs } = process.env;
   if (uuid === undefined || sysfs === undefined) return undefined;
-  return { what: `mdev ${uuid} of the sample driver`, address: uuid, witness: sysfsWitness(sysfs), turnMs: 5 };
+  const { ackTimeoutMs, turnMs, overtimeS } = emulated;
+  // Before the device is opened: the driver tells it in its irq info.
+  writeFileSync(join(sysfs, 'remap', 'ack_timeout_ms'), String(ackTimeoutMs));
+  return { what: `mdev ${uuid} of the sample driver`, address: uuid, witness: sysfsWitness(sysfs), turnMs, overtimeS };
 }

@@ -112,5 +112,6 @@ export function readTraceLine(line: string): TraceLine {
 }
 
 function readFields(text: string): Readonly<Record<string, string>> {
-  return Object.fromEntries(text.split(' ').map((field) => [field.replace(/=.*/s, ''), field.replace(/^[^=]*=?/, '')]));
+  const fields = text.split(' ').filter((field) => field.includes('='));
+  return Object.fromEntries(fields.map((field) => [field.replace(/=.*/, ''), field.replace(/^[^=]*=/, '')]));
 }

@@ -1,0 +1,50 @@
+import { describe, expect, it } from 'vitest';
+import { judgeWaits } from '../../../examples/main-job/trace-order.js';
+import { goodTrace, traceOf } from './evidence.js';
+
+const faultsAfter = (from: string | RegExp, to: string): readonly string[] => judgeWaits(traceOf(goodTrace, [from, to])).faults;
+
+describe('judgeWaits', () => {
+  it('finds nothing in: signal, query, munmap, ack, release', () => {
+    expect(judgeWaits(traceOf(goodTrace))).toEqual({ waits: 1, faults: [] });
+  });
+
+  it('reads a software device, whose trace begins at 1 and has fewer fields', () => {
+    const trace = traceOf(goodTrace.replaceAll(/ areas=\d/g, '').replaceAll(/(query region=\d) mmap=\d/g, '$1'));
+    expect(judgeWaits(trace)).toEqual({ waits: 1, faults: [] });
+  });
+
+  it('sees an ack before an area was unmapped', () => {
+    expect(faultsAfter(/(14 .*\n15 .*\n)(16 .*\n)/, '$2$1')).toEqual([
+      'wait at event 11: the ack came before region 0 was unmapped',
+      'wait at event 11: the ack came before region 1 was unmapped',
+      'wait at event 11: region 0 was unmapped after the ack',
+      'wait at event 11: region 1 was unmapped after the ack',
+    ]);
+  });
+
+  it('sees an area that was never unmapped', () => {
+    expect(faultsAfter(/15 .*\n/, '')).toEqual(['wait at event 11: the ack came before region 1 was unmapped']);
+  });
+
+  it('sees a region that was unmapped unseen', () => {
+    expect(faultsAfter(/12 .*\n/, '')).toContain('wait at event 11: region 0 was unmapped before it was queried');
+  });
+
+  it('does not take a failed query for a look', () => {
+    expect(faultsAfter('12 210 query region=0 mmap=0', '12 210 query region=0 ret=-5')).toContain('wait at event 11: region 0 was unmapped before it was queried');
+  });
+
+  it('does not take the ack of an older signal for the one that is waited for', () => {
+    expect(faultsAfter('wait target=1', 'wait target=2')).toEqual(['wait at event 11: it ended without an ack']);
+  });
+
+  it('counts acks from the registration on', () => {
+    expect(faultsAfter('1 110 register role=trigger', '1 110 ack value=5\n1 110 register role=trigger')).toEqual([]);
+  });
+
+  it('sees a wait that timed out, and one that never ended', () => {
+    expect(faultsAfter('release ret=0', 'release ret=-110')).toEqual(['wait at event 11: it ended with -110']);
+    expect(faultsAfter(/17 .*\n/, '')).toEqual(['wait at event 11: it never ended']);
+  });
+});

@@ -32,9 +32,8 @@ export class SaveSession {
     this.#pending = [header];
   }
 
-  /** The device reached STOP_COPY: its contents can be read, and after them the stream ends. */
+  /** The device reached STOP_COPY, which a session does once: its contents can be read, and after them the stream ends. */
   stop(): void {
-    if (this.#stopped) return;
     this.#stopped = true;
     for (const [index, memory] of this.#regions) {
       const record = new Uint8Array(recordBytes);

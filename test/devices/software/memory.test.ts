@@ -122,12 +122,16 @@ describe('the mailbox', () => {
     port.accessNow({ region: 0, offset: 0, write: slot(4n, 1n) });
     port.accessNow({ region: 0, offset: 8, write: slot(3n, 0n) });
     port.accessNow({ region: 0, offset: 16, write: Uint8Array.of(1, 0, 0, 0) });
+    port.accessNow({ region: 0, offset: 20, write: Uint8Array.of(7, 0, 0, 0) }); // the other half: of no guest that there is
     expect(device.driver.mailbox.guests.map(({ received }) => received)).toEqual([0, 0, 0, 0]);
     expect(device.driver.readRegion(0, 16, 1)[0]).toBe(1);
     const mapping = now(port.map(0, whole));
     new BigUint64Array(mapping.memory)[9] = 5n << 32n | 9n;
     now(port.unmap(mapping));
     expect(new BigUint64Array(device.driver.readRegion(0, 72, 8).buffer)[0]).toBe(5n << 32n | 9n);
+    const again = new BigUint64Array(now(port.map(0, whole)).memory);
+    expect(device.driver.mailbox.guests.map(({ received }) => received)).toEqual([0, 0, 0, 0]);
+    expect(again[9]).toBe(5n << 32n | 9n);
   });
 
   it('takes a bulk of slots in one trapped write', () => {

@@ -52,6 +52,23 @@ describe('a software device', () => {
     expect(failure(device.open(clock))).toBe('no error, 1 values');
   });
 
+  it('is found running by the next user, whatever state the last one left it in', () => {
+    const { clock, device, port, irq } = registered();
+    const set = watch(port.setState('stop-copy'));
+    clock.advanceMs(1);
+    now(irq.ack(1n));
+    clock.advanceMs(1);
+    const data = set.values[0]?.data;
+    port.close();
+    clock.flush();
+    expect(device.driver.state).toBe('running');
+    const next = now(device.open(clock));
+    expect(now(next.regionInfo(0)).areas).toHaveLength(1);
+    const read = data === undefined ? undefined : watch(data.read(1));
+    clock.flush();
+    expect(read?.error?.code).toBe('VFIO_E_NO_DEVICE');
+  });
+
   it('refuses options that describe no device', () => {
     for (const options of [
       { regions: [{ index: 0, size: 0x2000, areas: [{ offset: 1, size: 0x1000 }] }] },

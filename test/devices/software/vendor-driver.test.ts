@@ -83,6 +83,24 @@ describe('a write of device_state', () => {
     expect(elsewhere.values).toEqual([{ state: 'stop' }]);
   });
 
+  it('is refused with EPERM also where the saving group takes nothing away', () => {
+    const { clock, port } = opened({ regions: [{ index: 0, size: 0x1000, areas: 'all' }] });
+    const set = watch(port.setState('pre-copy'));
+    clock.flush();
+    expect(set.error?.errno).toBe('EPERM');
+  });
+
+  it('goes no further once a reset came between two arcs', () => {
+    const { clock, device, port } = opened();
+    device.driver.faults.arcLatencyUs = 100;
+    const set = watch(port.setState('stop'));
+    clock.advanceMs(0.15);
+    expect(device.driver.state).toBe('running-p2p');
+    const reset = watch(port.reset());
+    clock.flush();
+    expect([set.error?.errno, reset.complete, device.driver.state]).toEqual(['ECANCELED', true, 'running']);
+  });
+
   it('is refused with EBUSY while another is outstanding, and a look at the state is not', () => {
     const { clock, port } = registered();
     watch(port.setState('pre-copy'));
@@ -263,6 +281,28 @@ describe('registration', () => {
     expect([device.driver.sent, device.driver.acked]).toEqual([0n, 0n]);
   });
 
+  it('ends the wait for a signal of the handle that it replaces', () => {
+    const { clock, port, irq } = registered();
+    const old = watch(irq.next());
+    const fresh = now(port.irq({ index: 5 }, { ackFd: true }));
+    expect(old.error?.code).toBe('VFIO_E_CLOSED');
+    now(irq.close()); // closes nothing of the new one
+    const set = watch(port.setState('pre-copy'));
+    clock.advanceMs(1);
+    now(fresh.ack(1n));
+    clock.advanceMs(1);
+    expect(set.complete).toBe(true);
+  });
+
+  it('gets no signal that was on its way to an older one', () => {
+    const { clock, device, port } = registered();
+    device.driver.faults.signalDelayUs = 10;
+    device.driver.revoke(0);
+    now(port.irq({ index: 5 }, { ackFd: true }));
+    clock.flush();
+    expect(traced(device, 'signal')).toEqual([]);
+  });
+
   it('ends a wait when the last reference to an eventfd goes without a word', () => {
     const one = driver();
     const trigger = new SoftEventfd();
@@ -288,6 +328,19 @@ describe('the script', () => {
     clock.flush();
     expect(signal.values.map(({ count }) => count)).toEqual([2n]);
     expect(() => { device.driver.revoke(7); }).toThrow(RangeError);
+  });
+
+  it('is heard in a turn of its own, by whoever waits then', () => {
+    const { clock, device, irq } = registered();
+    const first = watch(irq.next());
+    device.driver.revoke(0);
+    expect(first.values).toEqual([]);
+    first.stop();
+    clock.flush();
+    expect(first.values).toEqual([]);
+    const second = watch(irq.next());
+    clock.flush();
+    expect(second.values.map(({ count }) => count)).toEqual([1n]);
   });
 
   it('delays the signal, not the layout', () => {

@@ -7,6 +7,7 @@
  */
 import { spawn } from 'node:child_process';
 import { Observable, map, type Subscription } from 'rxjs';
+import type { VfioError } from '../src/errors.js';
 import { Eventfd } from '../src/devices/linux/eventfd.js';
 import { sharedReactor, type ReactorSlot, type SignalCallback } from '../src/devices/linux/reactor.js';
 
@@ -15,13 +16,21 @@ function counts(slot: ReactorSlot): Observable<bigint> {
   return new Observable((subscriber) => {
     const deliver: SignalCallback = (count) => {
       subscriber.next(count);
-      if (!subscriber.closed) slot.arm(deliver);
+      if (!subscriber.closed) slot.arm(deliver, failed);
     };
-    slot.arm(deliver);
+    const failed = (error: VfioError): void => {
+      subscriber.error(error);
+    };
+    slot.arm(deliver, failed);
     return () => {
       slot.disarm();
     };
   });
+}
+
+function fail(error: unknown): void {
+  console.error(error);
+  process.exit(1);
 }
 
 const addOne = map((count: bigint) => count + 1n);
@@ -32,8 +41,11 @@ function servePulse(peer: string, gapNs: string, count: string): void {
   const slot = sharedReactor().add(trigger.fd);
   const served = counts(slot)
     .pipe(addOne)
-    .subscribe((value) => {
-      answer.write(value);
+    .subscribe({
+      next: (value) => {
+        answer.write(value);
+      },
+      error: fail,
     });
   const partner = spawn(peer, ['pulse', gapNs, count], { stdio: ['ignore', 'inherit', 'inherit', trigger.fd, answer.fd] });
   partner.on('exit', () => {
@@ -72,8 +84,11 @@ function serveFlood(peer: string, fds: number, count: number, cpu: string): void
     const slot = reactor.add(trigger.fd);
     const subscription = counts(slot)
       .pipe(addOne)
-      .subscribe(() => {
-        if (--left === 0) mark();
+      .subscribe({
+        next: () => {
+          if (--left === 0) mark();
+        },
+        error: fail,
       });
     served.push({ slot, subscription });
   }

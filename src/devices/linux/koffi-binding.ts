@@ -34,36 +34,36 @@ function loadKoffi(): Koffi {
 /** Flat closures over pre-bound functions: what a call costs here is paid for every irq. */
 function bind(koffi: Koffi): Binding {
   const libc = koffi.load(null);
-  const func = <F>(definition: string): F => libc.func(definition) as unknown as F;
+  const func = (definition: string): unknown => libc.func(definition);
 
   // ioctl is variadic in C; on x86-64 and arm64 Linux its third argument travels like a named one, and a fixed
   // prototype costs half of a variadic call. `int64_t` results keep a failed mmap (all ones) a plain -1.
-  const open = func<(path: string, flags: number) => number>('int open(const char *, int)');
-  const close = func<(fd: number) => number>('int close(int)');
-  const ioctlBytes = func<(fd: number, request: number, argument: ArrayBufferView) => number>('int ioctl(int, unsigned long, void *)');
-  const ioctlInteger = func<(fd: number, request: number, argument: number) => number>('int ioctl(int, unsigned long, int64_t)');
-  const read = func<(fd: number, bytes: Uint8Array, length: number) => number>('int64_t read(int, void *, size_t)');
-  const write = func<(fd: number, bytes: Uint8Array, length: number) => number>('int64_t write(int, void *, size_t)');
-  const pread = func<(fd: number, bytes: Uint8Array, length: number, offset: bigint) => number>('int64_t pread(int, void *, size_t, int64_t)');
-  const pwrite = func<(fd: number, bytes: Uint8Array, length: number, offset: bigint) => number>('int64_t pwrite(int, void *, size_t, int64_t)');
-  const mmap = func<(address: number, length: number, protection: number, flags: number, fd: number, offset: bigint) => number>('int64_t mmap(int64_t, int64_t, int, int, int, int64_t)');
-  const munmap = func<(address: number, length: number) => number>('int munmap(int64_t, int64_t)');
-  const madvise = func<(address: number, length: number, advice: number) => number>('int madvise(int64_t, int64_t, int)');
-  const eventfd = func<(initial: number, flags: number) => number>('int eventfd(unsigned int, int)');
-  const epollCreate = func<(flags: number) => number>('int epoll_create1(int)');
-  const exit = func<(code: number) => void>('void _exit(int)');
-  const sysconf = func<(name: number) => number>('int64_t sysconf(int)');
+  const open = func('int open(const char *, int)') as (path: string, flags: number) => number;
+  const close = func('int close(int)') as (fd: number) => number;
+  const ioctlBytes = func('int ioctl(int, unsigned long, void *)') as (fd: number, request: number, argument: ArrayBufferView) => number;
+  const ioctlInteger = func('int ioctl(int, unsigned long, int64_t)') as (fd: number, request: number, argument: number) => number;
+  const read = func('int64_t read(int, void *, size_t)') as (fd: number, bytes: Uint8Array, length: number) => number;
+  const write = func('int64_t write(int, void *, size_t)') as (fd: number, bytes: Uint8Array, length: number) => number;
+  const pread = func('int64_t pread(int, void *, size_t, int64_t)') as (fd: number, bytes: Uint8Array, length: number, offset: bigint) => number;
+  const pwrite = func('int64_t pwrite(int, void *, size_t, int64_t)') as (fd: number, bytes: Uint8Array, length: number, offset: bigint) => number;
+  const mmap = func('int64_t mmap(int64_t, int64_t, int, int, int, int64_t)') as (address: number, length: number, protection: number, flags: number, fd: number, offset: bigint) => number;
+  const munmap = func('int munmap(int64_t, int64_t)') as (address: number, length: number) => number;
+  const madvise = func('int madvise(int64_t, int64_t, int)') as (address: number, length: number, advice: number) => number;
+  const eventfd = func('int eventfd(unsigned int, int)') as (initial: number, flags: number) => number;
+  const epollCreate = func('int epoll_create1(int)') as (flags: number) => number;
+  const exit = func('void _exit(int)') as (code: number) => void;
+  const sysconf = func('int64_t sysconf(int)') as (name: number) => number;
   // The calls made for every signal take addresses of one scratch buffer as plain numbers: koffi unpacks a number
   // faster than a typed array.
-  const readAt = func<(fd: number, address: number, length: number) => number>('int read(int, int64_t, int)');
-  const writeAt = func<(fd: number, address: number, length: number) => number>('int write(int, int64_t, int)');
-  const epollControl = func<(epollFd: number, operation: number, fd: number, event: number) => number>('int epoll_ctl(int, int, int, int64_t)');
-  const epollWait = func<(epollFd: number, events: number, capacity: number, timeout: number) => number>('int epoll_wait(int, int64_t, int, int)');
+  const readAt = func('int read(int, int64_t, int)') as (fd: number, address: number, length: number) => number;
+  const writeAt = func('int write(int, int64_t, int)') as (fd: number, address: number, length: number) => number;
+  const epollControl = func('int epoll_ctl(int, int, int, int64_t)') as (epollFd: number, operation: number, fd: number, event: number) => number;
+  const epollWait = func('int epoll_wait(int, int64_t, int, int)') as (epollFd: number, events: number, capacity: number, timeout: number) => number;
 
   // By number, since glibc has a name for it only from 2.35 on.
-  const epollWait2 = func<(call: number, epollFd: number, events: number, capacity: number, timeout: number, mask: number, size: number) => number>(
+  const epollWait2 = func(
     'int syscall(int64_t, int, int64_t, int, int64_t, int64_t, int64_t)',
-  );
+  ) as (call: number, epollFd: number, events: number, capacity: number, timeout: number, mask: number, size: number) => number;
 
   // An ArrayBuffer of this size lives outside V8's heap and does not move; the closures below keep it alive.
   const scratch = new ArrayBuffer(4096);

@@ -78,7 +78,7 @@ export class Reactor {
   /** Never reset while the process lives: an old event must not fit a new slot, whatever happened in between. */
   #generation = 0;
   #epollFd = -1;
-  #events!: EpollBatch;
+  #events: EpollBatch | undefined;
   #watch: Watch | undefined;
   #held = false;
   #dispatching = false;
@@ -196,25 +196,26 @@ export class Reactor {
 
   #serveWake(): void {
     const { binding } = this.#calls;
+    const events = this.#events;
+    if (events === undefined) return;
     let atNs = process.hrtime.bigint();
     let timeoutNs = 0;
     let left = this.#perWake;
     this.#linger.wake(atNs);
     do {
-      const ready = binding.epollWait(this.#epollFd, this.#events, timeoutNs);
+      const ready = binding.epollWait(this.#epollFd, events, timeoutNs);
       if (timeoutNs > 0) {
         this.#linger.waited(ready);
         atNs = process.hrtime.bigint();
       }
       if (ready <= 0) return;
-      this.#dispatch(ready, atNs);
+      this.#dispatch(events.words, ready, atNs);
       left -= ready;
       timeoutNs = this.#linger.timeoutNs(atNs);
     } while (timeoutNs > 0 && left > 0 && this.counters.armed > 0);
   }
 
-  #dispatch(ready: number, atNs: bigint): void {
-    const { words } = this.#events;
+  #dispatch(words: Uint32Array, ready: number, atNs: bigint): void {
     const slots = this.#slots;
     for (let base = 0, end = ready * epollLayout.words; base < end; base += epollLayout.words) {
       const slot = slots[words[base + epollLayout.slot] ?? 0];

@@ -46,7 +46,7 @@ test('close twice is fine, use after it is an error, and the fd is gone', () => 
   eventfd.close();
   eventfd.close();
   expect(countFds('eventfd')).toBe(before);
-  const closed = expect.objectContaining({ code: 'VFIO_E_CLOSED' });
+  const closed: unknown = expect.objectContaining({ code: 'VFIO_E_CLOSED' });
   expect(() => eventfd.read()).toThrow(closed);
   expect(() => eventfd.write(1n)).toThrow(closed);
   expect(() => eventfd.fd).toThrow(closed);

@@ -246,7 +246,7 @@ describe('limits and failures', () => {
     const outcomes = await Promise.allSettled([run(made, 'a', zeros), run(made, 'a', zeros), run(made, 'b', zeros)]);
     for (const outcome of outcomes) {
       expect(outcome.status).toBe('rejected');
-      const { reason } = outcome as PromiseRejectedResult;
+      const reason: unknown = outcome.status === 'rejected' ? outcome.reason : undefined;
       expect(VfioError.is(reason)).toBe(true);
       expect(reason).toMatchObject({ code: 'VFIO_E_UNAVAILABLE', operation: 'read' });
     }

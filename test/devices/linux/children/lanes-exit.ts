@@ -7,8 +7,11 @@ const fd = binding.eventfd(0, 0);
 sharedLanes()
   .lane('state')
   .submit({ op: 'read', fd, length: 8 })
-  .subscribe(({ bytes }) => {
-    console.log('returned', bytes[0]);
+  .subscribe({
+    next: ({ bytes }) => {
+      console.log('returned', bytes[0]);
+    },
+    error: console.error,
   });
 setTimeout(() => binding.writeCount(fd, 5n), 100).unref();
 process.on('exit', () => {

@@ -1,19 +1,24 @@
 import { renderDiagram, type RenderOptions } from '../../src/testing/index.js';
-import type { PortEvent } from '../../src/index.js';
+import type { Lane, PortEvent } from '../../src/index.js';
 import type { TraceLine } from './witness.js';
 
-/** How many panels a run may take, one below the other. */
-const panels = 3;
+/** How many panels a round may take, and all rounds at most, one below the other. */
+const panels = { round: 3, run: 6 };
+
+/** Of a whole run: what was demanded, what went and came, and the answer. */
+const lanes: readonly Lane[] = ['signal', 'unmap', 'map', 'ack', 'state'];
 
 /**
  * The first time into the saving group and back, fine enough to see the order, then the whole run.
  *
  * What a kernel's driver did is not seen at the port; its own trace has it, on the same clock.
  */
-export function runDiagrams(events: readonly PortEvent[], trace: readonly TraceLine[], options: RenderOptions): string {
+export function runDiagrams(events: readonly PortEvent[], trace: readonly TraceLine[], rounds: number, options: RenderOptions): string {
   const device = events[0]?.device ?? '';
   const all = events.some(({ lane }) => lane === 'signal') ? events : inOrder([...events, ...driverLanes(device, trace)]);
-  return `The first round:\n${renderDiagram(firstRound(all), { ...options, panels, legend: false })}\nThe whole run:\n${renderDiagram(all, { ...options, panels })}`;
+  const round = renderDiagram(firstRound(all), { ...options, panels: panels.round, legend: false });
+  const run = renderDiagram(all, { ...options, panels: Math.min(rounds + 1, panels.run), lanes });
+  return `The first round:\n${round}\nThe whole run:\n${run}`;
 }
 
 /** From the first write of device_state until the mappings are back after the second. */

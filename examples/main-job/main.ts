@@ -55,7 +55,7 @@ function run(place: Place, options: JobOptions): void {
     const guests = [loopGuestPlan, workerGuestPlan].map(({ id, name }) => ({ id, name, sent: record.sentBy(id) }));
     const { deliveries, violations, held } = witness;
     const verdict = judge({ guests, deliveries, violations, held, trace: record.trace.lines, traceMissed: record.trace.missed, sums: record.sums, failures: record.failures });
-    show.diagram(runDiagrams(recording.events, record.trace.lines, { color: process.stdout.isTTY, dropped: recording.dropped }));
+    show.diagram(runDiagrams(recording.events, record.trace.lines, options.rounds, { color: process.stdout.isTTY, dropped: recording.dropped }));
     show.verdict(verdict);
     process.exitCode = verdict.ok ? 0 : 1;
   }

@@ -7,7 +7,7 @@ export interface RemapSession {
   readonly agreement: RemapAgreement | undefined;
   /** Asks for one more batch that re-queries every declared region; completes when that batch has ended. */
   requeryAll(): Observable<never>;
-  /** The device is being closed: the stream completes. */
+  /** The device is being closed: the stream completes, or fails where a batch has not ended. */
   deviceClosed(): void;
 }
 

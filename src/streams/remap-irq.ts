@@ -11,13 +11,13 @@ import type { RemapSession } from '../devices/remap-session.js';
 export interface RemapIrqOptions {
   /**
    * How long a batch may take until `acknowledge` ends it, ms; then the stream fails with VFIO_E_BATCH_DEADLINE, because an
-   * operator swallowed or kept the batch. Default: the driver's own ack timeout, or 1000 where it never waits.
+   * operator swallowed or kept the batch. Default: 1000 more than the driver's own ack timeout, so that the driver speaks first.
    */
   readonly batchDeadlineMs?: number;
 }
 
-/** For a device whose driver waits for nothing. */
-const defaultDeadlineMs = 1000;
+/** What a batch may take beyond the driver's own timeout. */
+const marginMs = 1000;
 
 /**
  * The demands of a vendor driver to look at its regions again, one batch at a time.
@@ -34,9 +34,9 @@ const defaultDeadlineMs = 1000;
  *
  * - **Emits** `RemapSignal`: first `registered`, then one for each read of the irq, and `after-transition` ones that `transition` asks for.
  * - **Drops** nothing: what the driver adds during a batch stays in the eventfd.
- * - **Completes** when the device is closed; after its first batch in profile `static`.
+ * - **Completes** when the device is closed between two batches; after its first batch in profile `static`.
  * - **Fails** with VFIO_E_BUSY where another pipeline serves the device, VFIO_E_UNSUPPORTED or VFIO_E_PROTOCOL from the negotiation,
- *   VFIO_E_BATCH_DEADLINE, and with what registering says.
+ *   VFIO_E_BATCH_DEADLINE, VFIO_E_CLOSED where the device is closed during a batch, and with what registering says.
  * - **Releases** the irqs on unsubscribe, error and completion; this ends a write of device_state that waits for an ack (VFIO_E_CANCELED).
  *
  * @example
@@ -122,7 +122,9 @@ class RemapPump implements RemapSession {
   }
 
   deviceClosed(): void {
-    this.#out.complete();
+    const { batch } = this.#inFlight ?? {};
+    if (batch === undefined) this.#out.complete();
+    else this.#out.error(new VfioError('VFIO_E_CLOSED', `the device was closed before batch ${batch} had ended`, { operation: 'remapIrq', device: this.#device.name }));
   }
 
   release(): void {
@@ -224,7 +226,7 @@ class RemapPump implements RemapSession {
 
   #emit(channel: RemapChannel, because: BatchReason, sumRead: bigint, atNs: bigint, ended: Subject<never> | undefined): void {
     const batch = this.#nextBatch++;
-    const deadlineMs = this.#options.batchDeadlineMs ?? channel.ackTimeoutMs ?? defaultDeadlineMs;
+    const deadlineMs = this.#options.batchDeadlineMs ?? (channel.ackTimeoutMs ?? 0) + marginMs;
     this.#inFlight = { batch, ended };
     this.#deadline = this.#device.clock.scheduler.schedule(() => this.#missed(batch, because, deadlineMs), deadlineMs);
     this.#out.next({ channel, batch, because, sumRead, atNs });

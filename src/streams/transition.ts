@@ -1,6 +1,7 @@
-import { catchError, concat, defer, finalize, map, Observable, of, concatMap, throwError, timeout } from 'rxjs';
+import { catchError, concat, concatMap, defer, finalize, map, of, tap, throwError, timeout, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import type { StallWatch } from '../clock.js';
+import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { DataChannel, State, StateReply } from '../devices/port.js';
 import { pathOf } from '../devices/protocol/migration-states.js';
@@ -31,11 +32,12 @@ const nsPerMs = 1_000_000n;
  * Writes device_state, while the remap pipeline of the device goes on serving what the driver demands meanwhile.
  *
  * ```
- * transition  --(write--------------)----
- * driver      ---1(waits-------)---------
- * pipeline    ----[batch, ack]-----------
- * after       ----------------------[b]--     every region is looked at once more
- * arc         -------------------------a|
+ * state       --[p-----]----     the write is blocked between the brackets
+ * signal      --1 ----------     the driver demands a remap, and waits
+ * unmap       -- ------(01)-     served meanwhile
+ * ack         -- ------1----
+ * after       -- ------b----     then every region is looked at once more
+ * transition  -- ------(a|)-
  * ```
  *
  * - **Emits** one `Arc` when the write has returned and the batch after it has ended; then **completes**.
@@ -64,13 +66,28 @@ export function transition(device: VfioDevice, to: State, options: TransitionOpt
     const deadlineMs = options.deadlineMs ?? longestWaitMs(device.remapSession?.agreement) + marginMs;
     const stalls = clock.watchStalls();
     const atNs = clock.nowNs();
-    return device.writeState(to).pipe(
-      timeout({ first: deadlineMs, scheduler: clock.scheduler, with: () => throwError(() => deadlinePassed(device, operation, deadlineMs, stalls)) }),
-      catchError((error: unknown) => concat(lookAgain(device), throwError(() => withStall(error, device, operation, stalls)))),
-      map((reply): Arc => arc(device, from, reply, atNs)),
+    let failed: { readonly error: unknown } | undefined;
+    let undelivered: DataChannel | undefined;
+    const written = device.writeState(to).pipe(
+      map((reply) => {
+        undelivered = reply.data;
+        return arc(device, from, reply, atNs);
+      }),
+      catchError((error: unknown) => {
+        const explained = withStall(error, device, operation, stalls);
+        failed = { error: explained };
+        return concat(lookAgain(device), throwError(() => explained));
+      }),
       // A transition is done when the batch after it is; its time is the time of the write.
       concatMap((done) => concat(lookAgain(device), of(done))),
-      finalize(() => stalls.stop()),
+    );
+    return written.pipe(
+      timeout({ first: deadlineMs, scheduler: clock.scheduler, with: () => throwError(() => (failed === undefined ? deadlinePassed(device, operation, deadlineMs, stalls) : failed.error)) }),
+      tap(() => (undelivered = undefined)),
+      finalize(() => {
+        stalls.stop();
+        disregard(undelivered?.close());
+      }),
     );
   });
 }
@@ -86,10 +103,8 @@ function lookAgain(device: VfioDevice): Observable<never> {
 }
 
 function deadlinePassed(device: VfioDevice, operation: string, deadlineMs: number, stalls: StallWatch): VfioError {
-  return new VfioError('VFIO_E_DEADLINE', `not returned within ${deadlineMs} ms${stallNote(stalls)}; it stays outstanding, and no other write can start before it returns`, {
-    operation,
-    device: device.name,
-  });
+  const step = device.currentState.going === undefined ? 'the write has returned, but the batch after it has not ended' : 'the write stays outstanding, and no other can start before it returns';
+  return new VfioError('VFIO_E_DEADLINE', `not done within ${deadlineMs} ms${stallNote(stalls)}; ${step}`, { operation, device: device.name });
 }
 
 /** A driver that waited in vain: the likeliest cause is user code that held the loop, so the error says whether it did. */
@@ -110,5 +125,5 @@ const noticeableNs = 20n * nsPerMs;
 
 function stallNote(stalls: StallWatch): string {
   const longest = stalls.longestNs();
-  return longest < noticeableNs ? '; the event loop was free: is the remap pipeline subscribed, and does every operator in it answer?' : `; user code blocked the event loop for ${longest / nsPerMs} ms: move that work to a thread`;
+  return longest < noticeableNs ? '; the event loop was free: is the remap pipeline subscribed, and does every operator in it answer' : `; user code blocked the event loop for ${longest / nsPerMs} ms: move that work to a thread`;
 }

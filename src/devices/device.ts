@@ -134,6 +134,8 @@ export class VfioDevice implements AsyncDisposable {
 
   /** The last step of a batch: accessors use the new mappings, and the layouts are told once, together. */
   settle(infos: Iterable<RegionInfo>): void {
+    // A batch may outlive close(): its accessors must not come back to memory that is going.
+    this.checkOpen('remap');
     const layouts = new Map(this.#layouts.current);
     let changed = false;
     for (const info of infos) {
@@ -163,7 +165,7 @@ export class VfioDevice implements AsyncDisposable {
   close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
-      for (const region of this.#regions.values()) region.trap();
+      for (const region of this.#regions.values()) region.close();
       this.#session?.deviceClosed();
       // A holder in another thread must be out of the memory before it goes; one that stays there keeps (empty) address space.
       merge(...[...this.#regions.values()].map((region) => region.releaseHolders(closeBudgetMs))).subscribe({

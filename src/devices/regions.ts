@@ -54,6 +54,7 @@ export class Region {
   readonly #openedSize: number;
   /** What is being revoked: nobody is handed it any more, whatever a layout says meanwhile. */
   #leaving: readonly Area[] = [];
+  #closed = false;
   #rights: { readonly readable: boolean; readonly writable: boolean };
 
   constructor(port: DevicePort, layouts: Cell<Layouts>, info: RegionInfo, gate: RegionGate) {
@@ -75,9 +76,9 @@ export class Region {
     );
   }
 
-  /** Bytes. */
+  /** Bytes. A region that claims to have grown (against the protocol) keeps the size that it was opened with. */
   get size(): number {
-    return this.#layouts.current.get(this.index)?.size ?? this.#openedSize;
+    return Math.min(this.#openedSize, this.#layouts.current.get(this.index)?.size ?? this.#openedSize);
   }
 
   /** What is mapped now: what a layout is compared with. */
@@ -230,6 +231,7 @@ export class Region {
 
   /** The pieces that may be given to somebody. One that goes in part goes as a whole: what stays of it comes back with its batch. */
   #staying(): readonly MappedPiece[] {
+    if (this.#closed) return [];
     return this.pieces().filter((piece) => intersectAreas([piece.area], this.#leaving).length === 0);
   }
 
@@ -241,6 +243,12 @@ export class Region {
   /** Every accessor traps from now on: part of closing, and of whatever makes a mapped region fault. */
   trap(): void {
     this.#fast.clear();
+  }
+
+  /** Traps for good: what a batch that is still in flight settles or offers after this, nobody gets, since it is about to go. */
+  close(): void {
+    this.#closed = true;
+    this.trap();
   }
 
   #unmapPart(live: LiveMapping, areas: readonly Area[]): Observable<void> {

@@ -1,0 +1,83 @@
+import fc from 'fast-check';
+import { expect } from 'vitest';
+import { recordLanes, renderDiagram } from '../../src/testing/index.js';
+import { trueCast, type Cast } from './cast.js';
+import type { History } from './history.js';
+import { play } from './run.js';
+import { schedulePrinted, type Schedule } from './schedule.js';
+
+/** What one run says of a promise. */
+export interface Verdict {
+  /** Where the promise was broken, each in a sentence. */
+  readonly complaints: readonly string[];
+  /** How often the run put the promise to the test: one that nobody tests is not kept, only not broken. */
+  readonly tested: number;
+}
+
+/** A promise of the protocol, as a property over random schedules. */
+export interface Promised {
+  readonly name: string;
+  readonly schedules: fc.Arbitrary<Schedule>;
+  readonly judge: (history: History, schedule: Schedule) => Verdict;
+}
+
+/** A cast with one part played badly, and the complaint that must come of it. */
+export interface Mutant {
+  readonly what: string;
+  readonly cast: Cast;
+  readonly complaint: RegExp;
+}
+
+/** Schedules for each property; VFIO_RX_RUNS for a longer hunt. */
+const runs = Number(process.env['VFIO_RX_RUNS'] ?? 1_000);
+
+/** Where every file's schedules begin; VFIO_RX_SEED repeats them. */
+const seed = Number(process.env['VFIO_RX_SEED'] ?? Date.now() % 1_000_000);
+
+/** Time for one property on a busy machine, ms. */
+export const patienceMs = 300_000;
+
+/** The promise holds, whatever the schedule. A schedule under which it does not is shown at its smallest. */
+export function expectKept(promised: Promised): void {
+  let tested = 0;
+  const property = fc.property(promised.schedules, (schedule) => {
+    tested += judged(promised, schedule, trueCast);
+  });
+  const details = fc.check(property, { numRuns: runs, seed });
+  console.log(`${promised.name}: ${details.numRuns} schedules, tested ${tested} times, seed ${seed} (VFIO_RX_SEED repeats it)`);
+  const [smallest] = details.counterexample ?? [];
+  if (details.failed) {
+    const error = details.errorInstance instanceof Error ? details.errorInstance.message : 'no error';
+    throw new Error(`${promised.name}, seed ${seed}, after ${details.numShrinks} shrinks\n\n${error}\n\n${smallest === undefined ? '' : drawn(smallest)}`);
+  }
+  expect(tested, 'how often the promise was put to the test').toBeGreaterThan(runs / 4);
+}
+
+/** The same property over the same schedules turns red under a mutant, and for the reason that it should. */
+export function expectBrokenBy(promised: Promised, mutant: Mutant): void {
+  const property = fc.property(promised.schedules, (schedule) => {
+    judged(promised, schedule, mutant.cast);
+  });
+  // Not shrunk: that it falls is enough.
+  const details = fc.check(property, { numRuns: runs, seed, endOnFailure: true });
+  const complaint = details.errorInstance instanceof Error ? details.errorInstance.message : '';
+  expect({ mutant: mutant.what, seed, failed: details.failed }).toEqual({ mutant: mutant.what, seed, failed: true });
+  expect(complaint).toMatch(mutant.complaint);
+}
+
+function judged({ judge }: Promised, schedule: Schedule, cast: Cast): number {
+  const { complaints, tested } = judge(play(schedule, cast), schedule);
+  if (complaints.length > 0) throw new Error(complaints.slice(0, 5).join('\n'));
+  return tested;
+}
+
+/** The schedule in words, and what came of it as a marble diagram. */
+function drawn(schedule: Schedule): string {
+  using recording = recordLanes();
+  try {
+    play(schedule);
+  } catch {
+    // A run that throws has been recorded up to there.
+  }
+  return `${schedulePrinted(schedule)}\n\n${renderDiagram(recording.events, { width: 150 })}`;
+}

@@ -1,4 +1,5 @@
-import { concatMap, from, map, mergeMap, retry, timer, toArray, type OperatorFunction } from 'rxjs';
+import { concatMap, from, map, mergeMap, retry, throwError, timer, toArray, type OperatorFunction } from 'rxjs';
+import { VfioError } from '../errors.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { RegionInfo } from '../devices/port.js';
 import type { RegionBatch, RequeriedBatch } from '../devices/remap-batch.js';
@@ -34,7 +35,9 @@ export interface RequeryOptions {
 export function requeryRegions(device: VfioDevice, options: RequeryOptions = {}): OperatorFunction<RegionBatch, RequeriedBatch> {
   const { retries = 2, pauseMs = 1 } = options;
   const query = (index: number) =>
-    device.port.regionInfo(index).pipe(retry({ count: retries, delay: () => timer(pauseMs, device.clock.scheduler) }));
+    device.port.regionInfo(index).pipe(
+      retry({ count: retries, delay: (error: unknown) => (isFinal(error) ? throwError(() => error) : timer(pauseMs, device.clock.scheduler)) }),
+    );
   return concatMap((batch: RegionBatch) =>
     from(batch.candidates).pipe(
       mergeMap(query),
@@ -42,4 +45,9 @@ export function requeryRegions(device: VfioDevice, options: RequeryOptions = {})
       map((infos): RequeriedBatch => ({ ...batch, current: new Map(infos.map((info: RegionInfo) => [info.index, info])) })),
     ),
   );
+}
+
+/** Asking again is no help where there is nobody left to answer. */
+function isFinal(error: unknown): boolean {
+  return VfioError.is(error) && (error.code === 'VFIO_E_CLOSED' || error.code === 'VFIO_E_NO_DEVICE');
 }

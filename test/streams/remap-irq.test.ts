@@ -190,6 +190,16 @@ describe('one pipeline', () => {
     });
   });
 
+  it('fails when the device is closed during a batch', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, twoRegions);
+      t.at('--c', { c: () => void device.close() });
+      t.expect(remapIrq(device).pipe(endBatches(t, 4), told)).toBe('r-#', names, { code: 'VFIO_E_CLOSED', operation: 'remapIrq' });
+      t.expectDevice(device).toBeReleased();
+      t.atEnd(() => expect(driver.irqs).toBe(0));
+    });
+  });
+
   it('fails where waiting for the signal fails, and releases', () => {
     marbles((t) => {
       const gone = errnoError('ENODEV', 'read eventfd');
@@ -220,11 +230,11 @@ describe('one batch at a time', () => {
     });
   });
 
-  it('has a deadline: the driver\'s own ack timeout, or what the caller says', () => {
+  it('has a deadline: a second more than the driver\'s own ack timeout, or what the caller says', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, { ...twoRegions, remap: { ackTimeoutMs: 7 } });
-      t.expect(remapIrq(device).pipe(told)).toBe('r 6999us #', names, { code: 'VFIO_E_BATCH_DEADLINE' });
-      t.expect(remapIrq(device, { batchDeadlineMs: 1 }).pipe(told), '10ms ^').toBe('10ms r 999us #', names, { code: 'VFIO_E_BATCH_DEADLINE' });
+      t.expect(remapIrq(device).pipe(told)).toBe('r 1006999us #', names, { code: 'VFIO_E_BATCH_DEADLINE' });
+      t.expect(remapIrq(device, { batchDeadlineMs: 1 }).pipe(told), '2s ^').toBe('2s r 999us #', names, { code: 'VFIO_E_BATCH_DEADLINE' });
     });
   });
 

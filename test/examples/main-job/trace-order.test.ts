@@ -40,7 +40,8 @@ describe('judgeWaits', () => {
   });
 
   it('counts acks from the registration on', () => {
-    expect(faultsAfter('1 110 register role=trigger', '1 110 ack value=5\n1 110 register role=trigger')).toEqual([]);
+    const earlier = '1 109 ack value=5\n1 110 register role=trigger$1wait target=2';
+    expect(faultsAfter(/1 110 register role=trigger([^]*)wait target=1/, earlier)).toEqual(['wait at event 11: it ended without an ack']);
   });
 
   it('sees a wait that timed out, and one that never ended', () => {

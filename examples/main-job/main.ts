@@ -85,6 +85,12 @@ function ctrlC() {
   };
 }
 
+// The reader went away (`npm start | head`): nobody is left to be told.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(1);
+});
+
 const args = process.argv.slice(2);
 try {
   const options = readOptions(args);

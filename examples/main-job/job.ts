@@ -1,4 +1,4 @@
-import { catchError, concat, concatMap, connect, defer, delay, EMPTY, filter, finalize, from, interval, map, merge, of, ReplaySubject, sampleTime, Subject, take, takeUntil, tap, timeout, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, connect, defer, delay, EMPTY, filter, finalize, from, ignoreElements, interval, map, merge, of, ReplaySubject, sampleTime, share, Subject, take, takeUntil, tap, timeout, type Observable } from 'rxjs';
 import { deviceState, portChannel, regions, remapIrq, warningChannel, type RemapPlan, type VfioDevice } from '../../src/index.js';
 import { published } from './channels.js';
 import { loopGuest } from './guest.js';
@@ -69,10 +69,10 @@ function guestsAndRounds(device: VfioDevice, { options, place, record, cut }: Ru
     const { sabotage } = options;
     const { turnMs, witness } = place;
     const stop = new ReplaySubject<void>(1);
-    const guests = [
-      loopGuest(device, loopGuestPlan, stop, { turnMs, lose: sabotage === 'lose' ? lostNumber : undefined }),
-      workerGuest(device, workerGuestPlan, stop, { turnMs, stale: sabotage === 'stale' }),
-    ];
+    const inWorker = workerGuest(device, workerGuestPlan, stop, { turnMs, stale: sabotage === 'stale' }).pipe(share());
+    const onLoop = loopGuest(device, loopGuestPlan, stop, { turnMs, lose: sabotage === 'lose' ? lostNumber : undefined });
+    // A thread starts sooner while nobody else is at work.
+    const guests = [inWorker, concat(inWorker.pipe(take(1), ignoreElements()), onLoop)];
     const rounds = migrationRounds(device, options.rounds, options.seconds).pipe(
       // The driver keeps its latest events only.
       tap(() => record.trace.collect(witness.trace)),

@@ -20,7 +20,7 @@ export function softwarePlace(): Place {
 }
 
 /** On an emulated processor starting a thread takes seconds, and a turn of the loop many milliseconds. */
-const emulated = { ackTimeoutMs: 10_000, turnMs: 5, overtimeS: 24 };
+const emulated = { ackTimeoutMs: 10_000, turnMs: 5, overtimeS: 60 };
 
 /** The sample driver's device, where there is one: the kernel lane says so in the environment. */
 export function kernelPlace(): Place | undefined {

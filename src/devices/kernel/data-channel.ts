@@ -1,4 +1,4 @@
-import { catchError, concatMap, defer, finalize, map, of, throwError } from 'rxjs';
+import { catchError, concatMap, defer, map, of, tap, throwError } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { nowCall, ownedCall } from '../call.js';
 import type { Lane } from '../linux/lanes.js';
@@ -93,7 +93,9 @@ export class KernelDataChannel implements DataChannel {
       if (this.#closed) throw new VfioError('VFIO_E_CLOSED', 'the data_fd is closed', { operation, device: this.#parts.device });
       if (this.#busy) throw new VfioError('VFIO_E_BUSY', 'one read or write of a data_fd at a time', { operation, device: this.#parts.device });
       this.#busy = true;
-      return ownedCall(() => call().pipe(finalize(() => this.#idle())));
+      // Before the answer is delivered: whoever gets it may make the next call at once.
+      const idle = (): void => this.#idle();
+      return ownedCall(() => call().pipe(tap({ next: idle, error: idle })));
     });
   }
 }

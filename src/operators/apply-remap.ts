@@ -1,4 +1,4 @@
-import { concat, concatMap, defer, from, ignoreElements, map, tap, toArray, type Observable, type OperatorFunction } from 'rxjs';
+import { concat, concatMap, defer, from, ignoreElements, map, mergeMap, tap, toArray, type Observable, type OperatorFunction } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
 import type { RegionDiff } from '../devices/protocol/layout-diff.js';
 import type { AppliedRemap, RemapPlan } from '../devices/remap-batch.js';
@@ -48,7 +48,8 @@ export function applyRemap(device: VfioDevice, options: ApplyOptions = {}): Oper
 /** Everything goes before anything comes: an area may move from one region to another. */
 function revokeAll(device: VfioDevice, diffs: readonly RegionDiff[], budgetMs: number): Observable<never> {
   return from(diffs.filter((diff) => diff.revoked.length > 0)).pipe(
-    concatMap((diff) => device.region(diff.index).revoke(diff.revoked, budgetMs)),
+    // All at once: every holder's budget begins now, whatever the number of regions.
+    mergeMap((diff) => device.region(diff.index).revoke(diff.revoked, budgetMs)),
     ignoreElements(),
   );
 }

@@ -118,6 +118,18 @@ describe('applyRemap', () => {
     });
   });
 
+  it('asks the holders of all regions at once: the budget is the batch\'s, not the sum over its regions', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, twoRegions);
+      for (const index of [0, 1]) {
+        now(device.mapRegion(index));
+        now(device.region(index).hold([whole], { name: `h${index}`, release: () => timer(3, t.clock.scheduler), regain: () => EMPTY }));
+        driver.revoke(index);
+      }
+      t.expect(plans(t, device, '-d').pipe(applyRemap(device, { holderBudgetMs: 4 }), failed)).toBe('- 3ms a', { a: 'all' });
+    });
+  });
+
   it('fails with a holder that fails, and unmaps nothing; the accessors stay trapped', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, twoRegions);
@@ -176,9 +188,9 @@ describe('applyRemap', () => {
       now(device.region(1).hold([whole], letsGo('-----|')));
       driver.revoke(0);
       driver.revoke(1);
-      t.at('--s---w', { s: () => { driver.restore(0); now(device.mapRegion(0)); }, w: () => device.region(0).write32(0, 7) });
-      t.expect(plans(t, device, '-d').pipe(applyRemap(device), failed)).toBe('---------a', { a: 'all' });
-      t.expectDevice(device).toShow({ unmap: '----0----1' });
+      t.at('--s--w', { s: () => { driver.restore(0); now(device.mapRegion(0)); }, w: () => device.region(0).write32(0, 7) });
+      t.expect(plans(t, device, '-d').pipe(applyRemap(device), failed)).toBe('------a', { a: 'all' });
+      t.expectDevice(device).toShow({ unmap: '----0-1' });
       t.atEnd(() => expect(driver.violationList).toEqual([]));
     });
   });

@@ -1,6 +1,7 @@
 import { concat, concatMap, delay, EMPTY, filter, ignoreElements, map, NEVER, Observable, of, Subject, take, tap, timer } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { DataChannel, StateReply } from '../../src/devices/port.js';
+import type { RemapSignal } from '../../src/devices/remap-batch.js';
 import { errnoError } from '../../src/errors.js';
 import { remapRegions } from '../../src/operators/remap-regions.js';
 import { deviceState } from '../../src/streams/device-state.js';
@@ -34,8 +35,8 @@ describe('transition', () => {
   it('is its diagram', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, twoRegions);
-      const slow = delay(0.006, t.clock.scheduler);
-      const serve$ = remapIrq(device).pipe(concatMap((signal) => (signal.because === 'signal' ? of(signal).pipe(slow) : of(signal))), remapRegions(device));
+      const slow = (signal: RemapSignal) => of(signal).pipe(delay(0.006, t.clock.scheduler));
+      const serve$ = remapIrq(device).pipe(concatMap((signal) => (signal.because === 'signal' ? slow(signal) : of(signal))), remapRegions(device));
       t.expect(serve$.pipe(filter(({ because }) => because === 'after-transition'), map(() => 'b'))).toBe('-- ------b----');
       t.expectDevice(device).toShow({
         state: '                  --[p-----]----',
@@ -170,7 +171,7 @@ describe('a driver that gets no ack', () => {
   it('because user code blocked the loop: the error names the stall and its length', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, { ...twoRegions, remap: { ackTimeoutMs: 20 } });
-      const blocking = tap(({ because }: { readonly because: string }) => { if (because === 'signal') t.stall('50ms'); });
+      const blocking = tap(({ because }: RemapSignal) => { if (because === 'signal') t.stall('50ms'); });
       t.expect(remapIrq(device, { batchDeadlineMs: 1000 }).pipe(blocking, delay(0.001, t.clock.scheduler), remapRegions(device), ignoreElements())).toBe('');
       t.expect(transition(device, 'pre-copy').pipe(ignoreElements()), '-----^').toBe('----- 50ms --#', undefined, expect.objectContaining({
         code: 'VFIO_E_ACK_TIMEOUT', message: expect.stringContaining('user code blocked the event loop for 50 ms') as string,

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { VfioError } from '../../src/errors.js';
 import type { VfioDevice } from '../../src/devices/device.js';
 import { openDevice } from '../../src/devices/open.js';
-import type { Remap, RequeriedBatch } from '../../src/devices/remap-batch.js';
+import type { Remap, RemapSignal, RequeriedBatch } from '../../src/devices/remap-batch.js';
 import { acknowledge } from '../../src/operators/acknowledge.js';
 import { applyRemap } from '../../src/operators/apply-remap.js';
 import { decodeRegionBitmap } from '../../src/operators/decode-region-bitmap.js';
@@ -149,15 +149,18 @@ describe('a remap on the real kernel', () => {
 
   it('names the stall and its length when user code blocks the loop past the timeout', async () => {
     mdev.write('ack_timeout_ms', 300);
-    const { stop } = await serve();
+    // A user's operator that takes its time, on the loop.
+    const stall = tap<RemapSignal>(({ because }) => {
+      const until = process.hrtime.bigint() + (because === 'signal' ? 900_000_000n : 0n);
+      while (process.hrtime.bigint() < until);
+    });
+    const running = remapIrq(device).pipe(stall, remapRegions(device)).subscribe();
     const writing = failure(lastValueFrom(transition(device, 'pre-copy')));
-    const until = process.hrtime.bigint() + 900_000_000n;
-    while (process.hrtime.bigint() < until);
     const error = await writing;
     expect(error.code).toBe('VFIO_E_ACK_TIMEOUT');
     const blockedMs = Number(/blocked the event loop for (\d+) ms/.exec(error.message)?.[1]);
     expect(blockedMs).toBeGreaterThan(600);
-    stop();
+    running.unsubscribe();
   });
 
   it('fails typed when a region does not answer in mid-remap, and frees the driver', async () => {

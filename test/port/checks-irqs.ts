@@ -88,7 +88,7 @@ export const irqChecks: readonly PortCheck[] = [
     rule: 'PORT-7',
     name: 'a write that nobody acks ends by the timeout of the driver, with the state as before',
     async check(harness) {
-      const opened = await harness.openPort({ ackTimeoutMs: 30 });
+      const opened = await harness.openPort({ ackTimeoutMs: harness.briefMs });
       opened.script.ignoreAcks(true);
       const steps = new Steps(harness);
       const { irq, signal, set } = await steps.blocked(opened);

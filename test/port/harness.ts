@@ -18,6 +18,8 @@ export interface PortHarness {
   dispose(): Promise<void>;
   /** How long a check waits for something that must happen, ms. */
   readonly patienceMs: number;
+  /** An ack timeout that leaves time to look at the wait, and that a check can wait out, ms. */
+  readonly briefMs: number;
 }
 
 /** What the sample vendor driver looks like, kernel and software alike. */

@@ -10,6 +10,7 @@ export function softwareHarness(options: { readonly patienceMs?: number; readonl
   let opened = 0;
   return {
     patienceMs: options.patienceMs ?? 5000,
+    briefMs: 30,
     openPort: ({ ackTimeoutMs = 2000 } = {}) => {
       opened += 1;
       const device = softwareDevice({ name: `software${opened}`, remap: { ackTimeoutMs } });

@@ -1,4 +1,4 @@
-import { defer, finalize, ignoreElements, lastValueFrom, map, ReplaySubject, tap, type Observable } from 'rxjs';
+import { concatMap, defer, finalize, ignoreElements, lastValueFrom, map, ReplaySubject, tap, type Observable } from 'rxjs';
 import type { Clock } from '../../clock.js';
 import { VfioError, type VfioErrorCode } from '../../errors.js';
 import { disregard, nowCall, ownedCall } from '../call.js';
@@ -7,7 +7,7 @@ import type { LanePool } from '../linux/lanes.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
-import { isSaving } from '../protocol/migration-states.js';
+import { isSaving, pathOf } from '../protocol/migration-states.js';
 import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
 import { queryDeviceInfo } from '../uapi/device-info.js';
 import { queryIrqInfo } from '../uapi/irq-info.js';
@@ -44,7 +44,8 @@ export class KernelPort implements DevicePort {
   readonly #mappings: KernelMappings;
   readonly #irqs = new Set<KernelIrq>();
   readonly #channels = new Set<KernelDataChannel>();
-  readonly #layouts = new Map<number, RegionInfo>();
+  /** Where each region lies in the device's file: unlike its layout that never changes. */
+  readonly #places = new Map<number, { readonly fileOffset: number; readonly size: number }>();
   readonly #reports = new ReplaySubject<ReleaseReport>(mostReports);
   #lanesBusy = 0;
   /** Set while closing waits for the lanes. */
@@ -68,13 +69,7 @@ export class KernelPort implements DevicePort {
   }
 
   regionInfo(index: number): Call<RegionInfo> {
-    return this.#now(`VFIO_DEVICE_GET_REGION_INFO(${index})`, (operation) => {
-      const layout = this.#absent('VFIO_E_NO_REGION', `the device has no region ${index}`, () =>
-        queryRegionInfo(index, (bytes) => this.#ioctl(VFIO_DEVICE_GET_REGION_INFO, bytes, operation), this.name),
-      );
-      this.#layouts.set(index, layout);
-      return layout;
-    });
+    return this.#now(`VFIO_DEVICE_GET_REGION_INFO(${index})`, () => this.#query(index));
   }
 
   irqInfo(index: number): Call<IrqInfo> {
@@ -106,11 +101,7 @@ export class KernelPort implements DevicePort {
   }
 
   map(region: number, area: Area): Call<Mapping> {
-    return this.#now(`mmap region ${region}`, (operation) => {
-      const layout = this.#layouts.get(region);
-      if (layout === undefined) throw new VfioError('VFIO_E_RANGE', 'ask for the layout of a region before mapping it', { operation, device: this.name });
-      return this.#mappings.map(layout, area);
-    });
+    return this.#now(`mmap region ${region}`, () => this.#mappings.map(this.#query(region), area));
   }
 
   unmap(mapping: Mapping, area: Area = mapping.area): Call<void> {
@@ -139,16 +130,7 @@ export class KernelPort implements DevicePort {
   }
 
   migration(): Call<MigrationTraits | undefined> {
-    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', (operation) => {
-      const query = encodeMigrationQuery();
-      try {
-        this.#ioctl(VFIO_DEVICE_FEATURE, query, operation);
-      } catch (error) {
-        if (VfioError.is(error) && error.code === 'VFIO_E_UNSUPPORTED') return undefined;
-        throw error;
-      }
-      return { flags: Number(readMigrationFlags(query, this.name).flags & 0xffff_ffffn) };
-    });
+    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', (operation) => this.#migrationTraits(operation));
   }
 
   getState(): Call<State> {
@@ -159,8 +141,16 @@ export class KernelPort implements DevicePort {
   }
 
   setState(to: State): Call<StateReply> {
+    const operation = `device_state ${to}`;
     return ownedCall(
-      () => this.#stateIoctl(VFIO_DEVICE_FEATURE, () => encodeStateSet(to), `device_state ${to}`).pipe(map((bytes) => this.#reply(bytes))),
+      () =>
+        this.getState().pipe(
+          concatMap((from) => {
+            this.#requireArc(from, to, operation);
+            return this.#stateIoctl(VFIO_DEVICE_FEATURE, () => encodeStateSet(to), operation);
+          }),
+          map((bytes) => this.#reply(bytes)),
+        ),
       (reply) => disregard(reply.data?.close()),
     );
   }
@@ -223,6 +213,33 @@ export class KernelPort implements DevicePort {
       this.#requireOpen(operation);
       return body(operation);
     });
+  }
+
+  #query(index: number): RegionInfo {
+    const operation = `VFIO_DEVICE_GET_REGION_INFO(${index})`;
+    const layout = this.#absent('VFIO_E_NO_REGION', `the device has no region ${index}`, () =>
+      queryRegionInfo(index, (bytes) => this.#ioctl(VFIO_DEVICE_GET_REGION_INFO, bytes, operation), this.name),
+    );
+    this.#places.set(index, { fileOffset: layout.fileOffset, size: layout.size });
+    return layout;
+  }
+
+  #migrationTraits(operation: string): MigrationTraits | undefined {
+    const query = encodeMigrationQuery();
+    try {
+      this.#ioctl(VFIO_DEVICE_FEATURE, query, operation);
+    } catch (error) {
+      if (VfioError.is(error) && error.code === 'VFIO_E_UNSUPPORTED') return undefined;
+      throw error;
+    }
+    return { flags: Number(readMigrationFlags(query, this.name).flags & 0xffff_ffffn) };
+  }
+
+  /** The kernel is never asked for an arc that is not there: some kernels loop for ever on a blocked one. */
+  #requireArc(from: State, to: State, operation: string): void {
+    const flags = this.#migrationTraits(operation)?.flags ?? 0;
+    if (pathOf(flags, from, to) !== undefined) return;
+    throw new VfioError('VFIO_E_ARC', `there is no way from ${from} to ${to} on this device${from === 'error' ? ': reset it' : ''}`, { operation, device: this.name });
   }
 
   #ioctl(request: number, argument: Uint8Array, operation: string): void {
@@ -292,12 +309,12 @@ export class KernelPort implements DevicePort {
   #locate({ region, offset, write, readBytes }: AccessRequest): { readonly operation: string; readonly position: bigint } {
     const operation = `${write === undefined ? 'pread' : 'pwrite'} region ${region}`;
     this.#requireOpen(operation);
-    const layout = this.#layouts.get(region);
+    const { fileOffset, size } = this.#places.get(region) ?? this.#query(region);
     const length = write?.byteLength ?? readBytes ?? 0;
-    if (layout === undefined || !(length > 0) || !Number.isSafeInteger(offset) || offset < 0 || offset + length > layout.size) {
-      throw new VfioError('VFIO_E_RANGE', `${length} bytes at ${offset}: ${layout === undefined ? 'no such region was asked for yet' : `the region has ${layout.size} bytes`}`, { operation, device: this.name });
+    if (!(length > 0) || !Number.isSafeInteger(offset) || offset < 0 || offset + length > size) {
+      throw new VfioError('VFIO_E_RANGE', `${length} bytes at ${offset}: the region has ${size} bytes`, { operation, device: this.name });
     }
-    return { operation, position: BigInt(layout.fileOffset + offset) };
+    return { operation, position: BigInt(fileOffset + offset) };
   }
 
   #whole(value: number, length: number, operation: string, bytes: Uint8Array): Uint8Array {

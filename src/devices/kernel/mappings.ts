@@ -2,7 +2,7 @@ import { VfioError } from '../../errors.js';
 import { mapRegion, type MappedMemory } from '../linux/mapped-memory.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Area, Mapping, RegionInfo } from '../port.js';
-import { coversAreas, subtractAreas } from '../protocol/areas.js';
+import { coversAreas, intersectAreas, subtractAreas } from '../protocol/areas.js';
 
 /** Revoked address space that is kept for stale views (zero pages), mappings; the oldest is given back beyond this. */
 const mostRetired = 64;
@@ -46,14 +46,14 @@ export class KernelMappings {
     return mapping;
   }
 
+  /** Takes what is still mapped of the part; like munmap it does not mind a hole. */
   unmap(mapping: Mapping, area: Area): void {
-    const operation = `munmap region ${mapping.region}`;
+    this.#requirePages(area, `munmap region ${mapping.region}`);
     const live = this.#live.get(mapping);
-    this.#requirePages(area, operation);
-    if (live === undefined || !coversAreas(live.parts, [area])) {
-      throw new VfioError('VFIO_E_REVOKED', `${print(area)} is not mapped by this mapping any more`, { operation, device: this.#device });
+    if (live === undefined) return;
+    for (const part of intersectAreas(live.parts, [area])) {
+      live.memory.revoke({ offset: part.offset - mapping.area.offset, size: part.size });
     }
-    live.memory.revoke({ offset: area.offset - mapping.area.offset, size: area.size });
     live.parts = subtractAreas(live.parts, [area]);
     if (live.parts.length === 0) this.#retire(mapping, live.memory);
   }

@@ -173,7 +173,8 @@ export class VfioDevice implements AsyncDisposable {
         complete: () => this.port.close(),
       });
       this.#layouts.complete();
-      this.#writer.cell.complete();
+      // A write that was outstanding still says where it ended.
+      this.port.released.subscribe({ error: () => undefined, complete: () => this.#writer.cell.complete() });
     }
     return lastValueFrom(this.port.released.pipe(ignoreElements()), { defaultValue: undefined });
   }

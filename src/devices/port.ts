@@ -25,6 +25,7 @@ export type Call<T> = Observable<T>;
  * - **PORT-4** `map` takes only a part of an area that the latest layout offers; a mapping shows the device's memory until it is unmapped.
  * - **PORT-5** When `unmap` completes, the device sees that part no longer mapped; a stale view neither faults nor reaches the device.
  * - **PORT-6** An irq is armed only between the subscription of `next()` and its value; what the driver adds meanwhile stays in the eventfd, and counts add.
+ *   A line has one handle at a time.
  * - **PORT-7** `setState` may be outstanding for seconds; meanwhile every *now* call, trapped access and ack goes on.
  * - **PORT-8** `closeIrq` (and so close) frees a `setState` that waits for this irq's ack: it fails with VFIO_E_CANCELED.
  * - **PORT-9** After `close()` every call fails with VFIO_E_CLOSED; closing twice is fine; `released` completes when no fd, mapping or registration is left, also when a call was outstanding.
@@ -41,7 +42,10 @@ export interface DevicePort extends AsyncDisposable {
   regionInfo(index: number): Call<RegionInfo>;
   /** *Now.* VFIO_DEVICE_GET_IRQ_INFO. Fails with VFIO_E_NO_IRQ where the device has none at this index. */
   irqInfo(index: number): Call<IrqInfo>;
-  /** *Now.* VFIO_DEVICE_SET_IRQS with fresh eventfds: DATA_EVENTFD | ACTION_TRIGGER, and with `ackFd` a second one by ACTION_UNMASK. */
+  /**
+   * *Now.* VFIO_DEVICE_SET_IRQS with fresh eventfds: DATA_EVENTFD | ACTION_TRIGGER, and with `ackFd` a second one by ACTION_UNMASK.
+   * Fails with VFIO_E_NO_IRQ, and with VFIO_E_BUSY while a handle of the same line is open: the kernel would replace it silently.
+   */
   irq(line: IrqLine, options?: { readonly ackFd?: boolean }): Call<IrqHandle>;
   /** *Now.* Maps a page-aligned part of a region. */
   map(region: number, area: Area): Call<Mapping>;

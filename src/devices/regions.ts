@@ -174,6 +174,8 @@ export class Region {
     return defer(() => {
       const failed: NotMapped[] = [];
       const each = from(areas).pipe(
+        // Somebody else may have mapped some of it since it was asked for.
+        concatMap((area) => from(subtractAreas([area], this.mapped.areas))),
         concatMap((area) =>
           this.#port.map(this.index, area).pipe(
             tap((mapping) => this.#mapped.push({ mapping, parts: [mapping.area] })),

@@ -108,6 +108,16 @@ export const brokenPorts: readonly BrokenPort[] = [
     ), port.unmap(mapping, area)) }),
   },
   {
+    name: 'gives a line to whoever comes last', rule: 'PORT-6', noticedBy: 'a line has one handle at a time',
+    because: 'a second registration of the same line should have failed',
+    spoil: (port) => {
+      let last: IrqHandle | undefined;
+      return withChanges(port, {
+        irq: (line, options) => concat(defer(() => last?.close() ?? EMPTY).pipe(ignoreElements()), defer(() => port.irq(line, options)).pipe(tap((handle) => { last = handle; }))),
+      });
+    },
+  },
+  {
     name: 'is always armed', rule: 'PORT-6', noticedBy: 'what comes while the irq is not armed stays in the eventfd, and adds',
     because: 'one delivery of 2, it was 1',
     spoil: (port) => withIrqs(port, (handle) => {

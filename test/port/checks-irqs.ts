@@ -57,6 +57,20 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
+    rule: 'PORT-6',
+    name: 'a line has one handle at a time',
+    async check(harness) {
+      const { port, script } = await harness.openPort();
+      const steps = new Steps(harness);
+      const irq = await steps.value(port.irq(face.msi), 'the registration');
+      await steps.fails('VFIO_E_BUSY', port.irq(face.msi), 'a second registration of the same line');
+      script.raiseMsi();
+      await steps.value(irq.next(), 'the signal of the first');
+      await steps.value(irq.close(), 'close of the irq');
+      await steps.value(port.irq(face.msi), 'a registration after the close');
+    },
+  },
+  {
     rule: 'PORT-7',
     name: 'now calls, trapped accesses and the ack go on while setState is outstanding',
     async check(harness) {

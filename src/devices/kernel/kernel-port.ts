@@ -81,8 +81,12 @@ export class KernelPort implements DevicePort {
   }
 
   irq(line: IrqLine, options: { readonly ackFd?: boolean } = {}): Call<IrqHandle> {
-    return this.#now('VFIO_DEVICE_SET_IRQS', () => {
-      const irq = this.#absent('VFIO_E_NO_IRQ', `the device has no irq ${line.index}, vector ${line.vector ?? 0}, or does not take it now`, () =>
+    return this.#now('VFIO_DEVICE_SET_IRQS', (operation) => {
+      const { index, vector = 0 } = line;
+      if ([...this.#irqs].some((open) => open.line.index === index && (open.line.vector ?? 0) === vector)) {
+        throw new VfioError('VFIO_E_BUSY', `irq ${index}, vector ${vector} is in use: share() its stream, or close its handle first`, { operation, device: this.name });
+      }
+      const irq = this.#absent('VFIO_E_NO_IRQ', `the device has no irq ${index}, vector ${vector}, or does not take it now`, () =>
         new KernelIrq(
           {
             device: this.name,

@@ -73,7 +73,7 @@ export class SoftwarePort implements DevicePort {
       const { index, vector = 0 } = line;
       if (vector !== 0) throw this.#error('VFIO_E_NO_IRQ', `irq ${index} has no vector ${vector}`, operation, 'EINVAL');
       this.#check(this.#driver.faults.take('irq'), 'eventfd');
-      this.#irqs.get(index)?.release();
+      if (this.#irqs.has(index)) throw this.#error('VFIO_E_BUSY', `irq ${index} is in use: share() its stream, or close its handle first`, operation, undefined);
       const handle = new SoftwareIrqHandle(line, options.ackFd === true, this.#timers, this.name, (going) => {
         if (this.#irqs.get(index) !== going) return;
         this.#irqs.delete(index);

@@ -113,7 +113,6 @@ describe('a write of device_state', () => {
 
   for (const [how, cancel] of [
     ['disable', ({ irq }) => { now(irq.close()); }],
-    ['re-registration', ({ port }) => { now(port.irq({ index: 5 }, { ackFd: true })); }],
     ['reset', ({ port }) => { watch(port.reset()); }],
     ['close', ({ port }) => { port.close(); }],
     ['removal', ({ device }) => { device.driver.remove(); }],
@@ -281,23 +280,23 @@ describe('registration', () => {
     expect([device.driver.sent, device.driver.acked]).toEqual([0n, 0n]);
   });
 
-  it('ends the wait for a signal of the handle that it replaces', () => {
-    const { clock, port, irq } = registered();
-    const old = watch(irq.next());
-    const fresh = now(port.irq({ index: 5 }, { ackFd: true }));
-    expect(old.error?.code).toBe('VFIO_E_CLOSED');
-    now(irq.close()); // closes nothing of the new one
-    const set = watch(port.setState('pre-copy'));
-    clock.advanceMs(1);
-    now(fresh.ack(1n));
-    clock.advanceMs(1);
-    expect(set.complete).toBe(true);
+  it('ends the wait of the registration that it replaces', () => {
+    const one = driver();
+    one.registerIrq(5, 'trigger', new SoftEventfd());
+    one.registerIrq(5, 'ack', new SoftEventfd());
+    const outcomes: unknown[] = [];
+    one.setState('pre-copy', (outcome) => outcomes.push(outcome));
+    expect(one.waiters).toBe(1);
+    one.registerIrq(5, 'trigger', new SoftEventfd());
+    expect(outcomes).toEqual([{ errno: 'ECANCELED' }]);
+    expect(one.layout.get(0)).toEqual([mailbox]);
   });
 
   it('gets no signal that was on its way to an older one', () => {
-    const { clock, device, port } = registered();
+    const { clock, device, port, irq } = registered();
     device.driver.faults.signalDelayUs = 10;
     device.driver.revoke(0);
+    now(irq.close());
     now(port.irq({ index: 5 }, { ackFd: true }));
     clock.flush();
     expect(traced(device, 'signal')).toEqual([]);

@@ -54,6 +54,7 @@ export interface Schedule {
 export function deviceOptions({ regions, migration, ackTimeoutMs, maxWaits }: DeviceSketch): SoftwareDeviceOptions {
   return {
     regions: regions.map((sketch, index) => regionOf(sketch, index)),
+    numRegions: regions.length,
     remap: { regions: declaredRegions({ regions }).reduce((bits, index) => bits | (1n << BigInt(index)), 0n), ackTimeoutMs, maxWaits },
     migration,
     mailbox: false,

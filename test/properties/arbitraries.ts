@@ -24,11 +24,13 @@ export const ordinary: Menu = { transition: 12, revoke: 2, restore: 4, flicker: 
 
 /** A write that is likely to be blocked, and a close soon after it has begun. */
 export const closedWhileBlocked: fc.Arbitrary<readonly Timed[]> = fc
-  .record({ ignored: fc.constantFrom(true, true, false), beganUs: us(20_000), closedUs: us(3_000) })
+  .record({ ignored: fc.constantFrom(true, true, false), beganUs: us(20_000), closedUs: fc.integer({ min: 0, max: 3_000 }) })
   .map(({ ignored, beganUs, closedUs }) => [
-    { afterUs: beganUs, act: { do: 'ignore acks', on: ignored } },
-    { afterUs: 0, act: { do: 'subscribe' } },
-    { afterUs: 100_000, act: { do: 'transition', to: 'over', deadlineMs: undefined } },
+    { afterUs: beganUs, act: { do: 'subscribe' } },
+    { afterUs: 0, act: { do: 'restore', region: 0 } },
+    { afterUs: 0, act: { do: 'transition', to: 'running', deadlineMs: undefined } },
+    { afterUs: 400_000, act: { do: 'ignore acks', on: ignored } },
+    { afterUs: 0, act: { do: 'transition', to: 'stop-copy', deadlineMs: undefined } },
     { afterUs: closedUs, act: { do: 'close' } },
   ]);
 

@@ -54,12 +54,18 @@ export function expectKept(promised: Promised): void {
   expect(tested, 'how often the promise was put to the test').toBeGreaterThan(runs / 4);
 }
 
+/** What a mutant is found by; anything else that a run throws is a fault of the run and proves nothing. */
+class Caught extends Error {}
+
 /** The same judge over the same schedules turns red under a mutant, and for the reason that it should. */
 export function expectBrokenBy(promised: Promised, mutant: Mutant): void {
   const details = check(promised, (schedule) => {
     const { complaints } = promised.judge(play(schedule, mutant.cast), schedule);
-    if (complaints.some((complaint) => mutant.complaint.test(complaint))) throw new Error(complaints.join('\n'));
+    if (complaints.some((complaint) => mutant.complaint.test(complaint))) throw new Caught(complaints.join('\n'));
   }, true);
+  if (details.failed && !(details.errorInstance instanceof Caught)) {
+    throw new Error(`${promised.name}, mutant "${mutant.what}", seed ${seed}: the run failed, not the promise`, { cause: details.errorInstance });
+  }
   expect({ mutant: mutant.what, seed, failed: details.failed }).toEqual({ mutant: mutant.what, seed, failed: true });
 }
 

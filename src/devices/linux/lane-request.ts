@@ -64,6 +64,14 @@ export function namesOf(request: LaneRequest): { readonly operation: string; rea
   return { operation: request.operation ?? request.op, device: request.device };
 }
 
+/** A driver that claims to have moved more bytes than there were, or fewer than none: VFIO_E_PROTOCOL. */
+export function lieOf(request: LaneRequest, result: LaneResult): VfioError | undefined {
+  const { value, errno } = result;
+  const asked = laneBytes(request);
+  if (request.op === 'ioctl' || errno !== undefined || (value >= 0 && value <= asked)) return undefined;
+  return new VfioError('VFIO_E_PROTOCOL', `the driver claims to have moved ${String(value)} of ${String(asked)} bytes: report that to its vendor; nothing of it is taken`, { ...namesOf(request), cause: result });
+}
+
 /** The error of a failed call; its `cause` is the `LaneResult`, for the times and the struct as the kernel left it. */
 export function laneError(request: LaneRequest, result: LaneResult): VfioError {
   const { operation, device } = namesOf(request);

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { VfioError } from '../../errors.js';
 import { errnoName } from './binding.js';
-import { inputOf, laneBytes, namesOf, type LaneRequest, type LaneResult } from './lane-request.js';
+import { inputOf, laneBytes, lieOf, namesOf, type LaneRequest, type LaneResult } from './lane-request.js';
 import { mapAnonymous, type MappedMemory } from './mapped-memory.js';
 import type { Syscalls } from './syscalls.js';
 
@@ -27,6 +27,7 @@ export interface WorkerSetup {
 /** Where the worker's file is: beside this one. */
 export const workerUrl = new URL('./syscall-worker.mjs', import.meta.url);
 
+/** Told once for each call, whatever happened to it; an error says nothing about the thread: see `dead`. */
 type Done = (outcome: LaneResult | VfioError) => void;
 
 /**
@@ -41,6 +42,7 @@ export class LaneThread {
   #memory: MappedMemory | undefined;
   #current: { readonly request: LaneRequest; readonly done: Done } | undefined;
   #failure: unknown;
+  #dead = false;
 
   /** @param ended called once, when the thread is gone. */
   constructor(calls: Syscalls, wakeFd: number, url: URL, ended: () => void) {
@@ -57,6 +59,7 @@ export class LaneThread {
       this.#failure = error;
     });
     this.#worker.on('exit', () => {
+      this.#dead = true;
       this.#memory?.close();
       this.#memory = undefined;
       const current = this.#current;
@@ -64,6 +67,11 @@ export class LaneThread {
       ended();
       current?.done(this.#deathOf(current.request));
     });
+  }
+
+  /** It takes no further call. */
+  get dead(): boolean {
+    return this.#dead;
   }
 
   /** Starts a call; only while none is out. Throws (bad range, no memory) before anything is started. */
@@ -89,7 +97,7 @@ export class LaneThread {
     if (current === undefined || Atomics.load(this.#words, layout.word.state) !== layout.state.done) return;
     this.#current = undefined;
     this.#turn(layout.state.idle);
-    current.done(this.#result(current.request));
+    current.done(this.#outcome(current.request));
   }
 
   /** Ends the thread when it is idle; only then. The process waits for it: it is a matter of milliseconds. */
@@ -103,11 +111,22 @@ export class LaneThread {
     Atomics.notify(this.#words, layout.word.state);
   }
 
+  /** What the driver answered is checked, and no failure in here may cost the call its answer. */
+  #outcome(request: LaneRequest): LaneResult | VfioError {
+    try {
+      const result = this.#result(request);
+      return lieOf(request, result) ?? result;
+    } catch (cause) {
+      return new VfioError('VFIO_E_LIMIT', 'no memory for the answer of this call: ask for less at once', { ...namesOf(request), cause });
+    }
+  }
+
   #result(request: LaneRequest): LaneResult {
     const { word, wide } = layout;
     const errno = this.#words[word.errno] ?? 0;
     const value = Number(this.#wides[wide.value]);
-    const length = request.op === 'ioctl' ? laneBytes(request) : 'length' in request ? Math.max(value, 0) : 0;
+    const asked = laneBytes(request);
+    const length = request.op === 'ioctl' ? asked : 'length' in request ? Math.min(Math.max(value, 0), asked) : 0;
     return {
       value,
       errno: errno === 0 ? undefined : errnoName(errno),

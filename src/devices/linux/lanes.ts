@@ -38,17 +38,19 @@ export interface Lane {
    * the `LaneResult`. Bytes are copied when it is subscribed.
    *
    * Unsubscribing takes a waiting call out of the queue. A running one cannot be taken back: it keeps its lane until it
-   * returns, and `late` is then told (a fd in the answer wants to be closed).
+   * returns, and nobody is told then. Who wants to see to its answer (a fd in it wants to be closed) stays subscribed.
    *
-   * **Fails** `VFIO_E_LIMIT` (no thread free, queue full), `VFIO_E_CLOSED`, `VFIO_E_UNAVAILABLE` (a thread cannot start
-   * or died), `VFIO_E_RANGE` (more than `maxLaneBytes`).
+   * **Fails** `VFIO_E_LIMIT` (no thread free, queue full, no memory), `VFIO_E_CLOSED`, `VFIO_E_UNAVAILABLE` (a thread
+   * cannot start or died), `VFIO_E_RANGE` (more than `maxLaneBytes`), `VFIO_E_PROTOCOL` (the driver claims to have moved
+   * more bytes than there were).
    */
-  submit(request: LaneRequest, late?: (result: LaneResult) => void): Observable<LaneResult>;
+  submit(request: LaneRequest): Observable<LaneResult>;
+  /** Ends the calls that wait in this lane (`VFIO_E_CLOSED`); the running one returns in its time. */
+  withdraw(): void;
 }
 
 interface Job {
   readonly request: LaneRequest;
-  readonly late: ((result: LaneResult) => void) | undefined;
   readonly subscriber: Subscriber<LaneResult>;
 }
 
@@ -107,13 +109,16 @@ export class LanePool {
   lane(name: string): Lane {
     return {
       name,
-      submit: (request, late) =>
+      submit: (request) =>
         new Observable((subscriber) => {
-          this.#accept(name, { request, late, subscriber });
+          this.#accept(name, { request, subscriber });
           return () => {
             this.#withdraw(name, subscriber);
           };
         }),
+      withdraw: () => {
+        this.#drop(this.#lanes.get(name)?.queue.splice(0) ?? []);
+      },
     };
   }
 
@@ -125,10 +130,13 @@ export class LanePool {
       clearTimeout(timer);
       thread.end();
     }
-    const dropped = [...this.#lanes.values()].flatMap((lane) => lane.queue.splice(0));
-    this.#queued -= dropped.length;
-    for (const { request, subscriber } of dropped) subscriber.error(closedError(request));
+    this.#drop([...this.#lanes.values()].flatMap((lane) => lane.queue.splice(0)));
     this.#releaseIfEnded();
+  }
+
+  #drop(waiting: readonly Job[]): void {
+    this.#queued -= waiting.length;
+    for (const { request, subscriber } of waiting) subscriber.error(closedError(request));
   }
 
   #accept(name: string, job: Job): void {
@@ -175,12 +183,10 @@ export class LanePool {
 
   #finish(name: string, lane: LaneState, thread: LaneThread, job: Job, outcome: LaneResult | VfioError): void {
     // The lane goes on before anybody is told: a subscriber may submit to it at once.
-    if (outcome instanceof VfioError) this.#replace(name, lane, thread);
+    if (thread.dead) this.#replace(name, lane, thread);
     else this.#next(name, lane, thread);
-    const { request, late, subscriber } = job;
-    if (subscriber.closed) {
-      if (!(outcome instanceof VfioError)) late?.(outcome);
-    } else if (outcome instanceof VfioError) {
+    const { request, subscriber } = job;
+    if (outcome instanceof VfioError) {
       subscriber.error(outcome);
     } else if (outcome.errno !== undefined) {
       subscriber.error(laneError(request, outcome));
@@ -297,18 +303,9 @@ export class LanePool {
   }
 
   readonly #collect = (): void => {
-    // First the next request, then the answers: a subscriber that throws must not cost the lanes their wakeup.
+    // First the next request, then the answers: what they set off must not cost the lanes their wakeup.
     this.#wake?.slot.arm(this.#collect);
-    for (const thread of [...this.#running]) {
-      try {
-        thread.collect();
-      } catch (error) {
-        // Out of somebody's `late`: the other threads' answers would wait for ever.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
+    for (const thread of [...this.#running]) thread.collect();
   };
 
   /** The wake eventfd outlives every thread: they write to its number. */
@@ -329,7 +326,7 @@ export class LanePool {
 }
 
 function closedError(request: LaneRequest): VfioError {
-  return new VfioError('VFIO_E_CLOSED', 'the threads for blocking calls are closed', namesOf(request));
+  return new VfioError('VFIO_E_CLOSED', 'withdrawn before it began, or made too late: what it was for is closed', namesOf(request));
 }
 
 let shared: LanePool | undefined;

@@ -19,7 +19,8 @@ export interface Protection {
  *
  * A view on memory that is unmapped is a crash waiting for its next access, and an ArrayBuffer on foreign memory cannot
  * be detached. So `revoke` does not unmap: it puts private zero pages in the same place. The driver's mapping is gone
- * (its vma is closed), a stale view reads zeros and writes into nothing.
+ * (its vma is closed), a stale view reads zeros and writes into nothing. `place` puts a device there again: then every
+ * view of this memory, however old, shows that.
  *
  * Not copied into a child on fork (MADV_DONTFORK): a child would keep the driver's mapping open.
  */
@@ -52,8 +53,13 @@ export class MappedMemory {
    * Takes a part, or all, away: what was there is unmapped, and zero pages of this process stand in its place.
    * Already revoked parts may be revoked again.
    *
+   * The device's pages go first, stale views come second. Where the kernel gives no writable zero pages (ENOMEM: the
+   * commit limit, RLIMIT_DATA) they are read-only: a stale view reads zeros, and a write through it ends the process by
+   * SIGSEGV. Where it gives no mapping at all (vm.max_map_count) the range is unmapped, and filled again as soon as that
+   * made room; if even that fails, an access through a stale view ends the process by SIGSEGV.
+   *
    * @throws VfioError `VFIO_E_RANGE` (not page-aligned, or outside), `VFIO_E_CLOSED`, `VFIO_E_LIMIT` (ENOMEM: a part
-   *   in the middle splits the mapping, and vm.max_map_count is reached).
+   *   in the middle would split the mapping, and vm.max_map_count is reached): only then it is still mapped.
    */
   revoke(range: MemoryRange = { offset: 0, size: this.size }): void {
     if (this.#closed) throw new VfioError('VFIO_E_CLOSED', 'the mapping is closed', { operation: 'revoke', device: this.#device });
@@ -62,7 +68,35 @@ export class MappedMemory {
     if (!isPages(offset, page) || !isPages(size, page) || size === 0 || offset + size > this.size) {
       throw new VfioError('VFIO_E_RANGE', `bytes ${String(offset)} to ${String(offset + size)} are not whole pages of this mapping (${String(this.size)} bytes)`, { operation: 'revoke', device: this.#device });
     }
-    this.#calls.mmap(this.#start + offset, size, linux.PROT_READ | linux.PROT_WRITE, zeroPages | linux.MAP_FIXED, -1, 0n, { operation: 'revoke', device: this.#device });
+    this.#zero(offset, size);
+  }
+
+  /**
+   * Puts a part of a device's region over all of it, as `mapRegion` does. On failure it is revoked.
+   *
+   * @param offset in the file, bytes
+   * @throws VfioError as `mapRegion`; `VFIO_E_CLOSED`.
+   */
+  place(fd: number, offset: bigint, protection: Protection): void {
+    if (this.#closed) throw new VfioError('VFIO_E_CLOSED', 'the mapping is closed', { operation: 'mmap', device: this.#device });
+    try {
+      putDevice(this.#calls, this.#start, this.size, fd, offset, protection, this.#device);
+    } catch (error) {
+      // Linux has unmapped what was there before it asks the driver: without this, stale views would have nothing.
+      this.#zero(0, this.size);
+      throw error;
+    }
+  }
+
+  #zero(offset: number, size: number): void {
+    const names = { operation: 'revoke', device: this.#device };
+    const start = this.#start + offset;
+    const fill = (protection: number): void => {
+      this.#calls.mmap(start, size, protection, zeroPages | linux.MAP_FIXED, -1, 0n, names);
+    };
+    if (fits(() => fill(linux.PROT_READ | linux.PROT_WRITE)) || fits(() => fill(linux.PROT_READ))) return;
+    this.#calls.munmap(start, size, names);
+    fits(() => fill(linux.PROT_READ));
   }
 
   /**
@@ -94,11 +128,26 @@ export function mapRegion(fd: number, offset: bigint, size: number, protection: 
   if (!isPages(size, page) || size === 0 || offset < 0n || offset % BigInt(page) !== 0n) {
     throw new VfioError('VFIO_E_RANGE', `offset ${String(offset)} and size ${String(size)} are not whole pages of ${String(page)} bytes`, { operation: 'mmap', device });
   }
-  const flags = (protection.read ? linux.PROT_READ : 0) | (protection.write ? linux.PROT_WRITE : 0);
   return reserved(calls, size, device, (start) => {
-    calls.mmap(start, size, flags, linux.MAP_SHARED | linux.MAP_FIXED, fd, offset, { operation: 'mmap', device });
-    calls.madvise(start, size, linux.MADV_DONTFORK, { operation: 'madvise(MADV_DONTFORK)', device });
+    putDevice(calls, start, size, fd, offset, protection, device);
   });
+}
+
+function putDevice(calls: Syscalls, start: number, size: number, fd: number, offset: bigint, protection: Protection, device: string | undefined): void {
+  const flags = (protection.read ? linux.PROT_READ : 0) | (protection.write ? linux.PROT_WRITE : 0);
+  calls.mmap(start, size, flags, linux.MAP_SHARED | linux.MAP_FIXED, fd, offset, { operation: 'mmap', device });
+  calls.madvise(start, size, linux.MADV_DONTFORK, { operation: 'madvise(MADV_DONTFORK)', device });
+}
+
+/** False where there was no room for it (ENOMEM). */
+function fits(map: () => void): boolean {
+  try {
+    map();
+    return true;
+  } catch (error) {
+    if (VfioError.is(error) && error.errno === 'ENOMEM') return false;
+    throw error;
+  }
 }
 
 /** Zeroed memory of this process, outside V8's heap: for DMA and for tests. Rounded up to whole pages. */

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { VfioError } from '../../../src/errors.js';
 import { koffiBinding } from '../../../src/devices/linux/koffi-binding.js';
 import { mapAnonymous, mapRegion } from '../../../src/devices/linux/mapped-memory.js';
 import { Syscalls, linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
@@ -102,6 +103,83 @@ describe('a mapped region', () => {
     expect(() => {
       mapping.revoke();
     }).toThrow(expect.objectContaining({ code: 'VFIO_E_CLOSED' }));
+  });
+});
+
+describe('revoking without room for zero pages', () => {
+  // The first two are the reservation and the device; the revocation comes third.
+  const revoked = (mmap: readonly ('ENOMEM' | undefined)[], munmap: readonly ('ENOMEM' | undefined)[] = []) => {
+    const calls = new Syscalls(faultyBinding(koffiBinding(), { mmap: [undefined, undefined, ...mmap], munmap }));
+    return mapRegion(fd, 0n, size, both, calls, 'd0');
+  };
+
+  test('no writable ones: read-only ones, so that the device is gone and a stale view reads zeros', () => {
+    const mapping = revoked(['ENOMEM']);
+    mapping.revoke({ offset: page, size: page });
+    expect(mappingsAt(mapping.address + BigInt(page), page)[0]).toContain(' r--p ');
+    expect(firstBytes(mapping.memory)).toEqual([1, 0, 3, 4]);
+    mapping.close();
+  });
+
+  test('no mapping at all: unmapped, and filled as soon as there is room', () => {
+    const mapping = revoked(['ENOMEM', 'ENOMEM']);
+    mapping.revoke();
+    expect(ofFile(mapping.address)).toBe(0);
+    expect(firstBytes(mapping.memory)).toEqual([0, 0, 0, 0]);
+    mapping.close();
+  });
+
+  test('never any room: the device is gone all the same', () => {
+    const mapping = revoked(['ENOMEM', 'ENOMEM', 'ENOMEM']);
+    mapping.revoke();
+    expect(mappingsAt(mapping.address, size)).toEqual([]);
+    mapping.close();
+  });
+
+  test('a part that cannot be cut out: the error says so, since it is still mapped', () => {
+    const mapping = revoked(['ENOMEM', 'ENOMEM'], ['ENOMEM']);
+    expect(() => mapping.revoke({ offset: page, size: page })).toThrow(expect.objectContaining({ code: 'VFIO_E_LIMIT', errno: 'ENOMEM', device: 'd0' }));
+    expect(firstBytes(mapping.memory)).toEqual([1, 2, 3, 4]);
+    mapping.close();
+  });
+});
+
+describe('memory that is used again', () => {
+  test('shows the device in every view of it, and is not inherited either', () => {
+    const mapping = mapRegion(fd, 0n, 2 * page, both);
+    const stale = new Uint8Array(mapping.memory);
+    mapping.revoke();
+    mapping.place(fd, BigInt(2 * page), { read: true, write: false });
+    expect([stale[0], stale[page]]).toEqual([3, 4]);
+    expect(mappingsAt(mapping.address, 2 * page)[0]).toContain(' r--s ');
+    mapping.close();
+    expect(() => mapping.place(fd, 0n, both)).toThrow(expect.objectContaining({ code: 'VFIO_E_CLOSED' }));
+  });
+
+  test.each([
+    ['the device refuses', { mmap: [undefined, undefined, undefined, 'EINVAL'] }],
+    ['no DONTFORK', { madvise: [undefined, 'ENOMEM'] }],
+  ] as const)('%s: stale views read zeros as before', (_, plan) => {
+    const mapping = mapRegion(fd, 0n, size, both, new Syscalls(faultyBinding(koffiBinding(), plan)));
+    mapping.revoke();
+    expect(() => mapping.place(fd, 0n, both)).toThrow(VfioError);
+    expect(ofFile(mapping.address)).toBe(0);
+    expect(firstBytes(mapping.memory)).toEqual([0, 0, 0, 0]);
+    mapping.close();
+  });
+
+  test('the kernel has unmapped the place before the driver refuses: it is filled again', () => {
+    const real = koffiBinding();
+    const refused = 2;
+    const refusing: typeof real = {
+      ...real,
+      mmap: (...args) => (args[4] === refused ? (real.munmap(args[0], args[1]), -22) : real.mmap(...args)),
+    };
+    const mapping = mapRegion(fd, 0n, size, both, new Syscalls(refusing));
+    mapping.revoke();
+    expect(() => mapping.place(refused, 0n, both)).toThrow(expect.objectContaining({ errno: 'EINVAL' }));
+    expect(firstBytes(mapping.memory)).toEqual([0, 0, 0, 0]);
+    mapping.close();
   });
 });
 

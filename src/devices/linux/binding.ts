@@ -7,9 +7,9 @@ import { constants } from 'node:os';
  *
  * Why koffi and not ffi-napi: ffi-napi is abandoned and its install fails on Node 20 (its native code no longer
  * compiles against the headers), and where it can be built by hand a call costs about twenty times as much. koffi is
- * maintained, comes prebuilt for each platform (no compiler, no install script), and brings what an event loop needs:
- * typed arrays as pointers without a copy, views on mapped memory and a poll handle on Node's own loop. It is pinned
- * exactly, because the reactor leans on details of that poll handle.
+ * maintained, comes prebuilt for each platform (its install script, which compiles where no binary fits, need not run),
+ * and brings what an event loop needs: typed arrays as pointers without a copy, views on mapped memory and a poll handle
+ * on Node's own loop. It is pinned exactly, because the reactor leans on details of that poll handle.
  *
  * Addresses are numbers: user space of x86-64 and arm64 ends far below 2^53.
  */

@@ -1,0 +1,69 @@
+import { execFile } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import ts from 'typescript';
+import { describe, expect, it } from 'vitest';
+
+const root = resolve(import.meta.dirname, '..');
+const folder = join(root, '.cache', 'samples');
+
+/** For a compiler and a process on a busy machine, ms. */
+const patienceMs = 120_000;
+
+/** The TypeScript samples of a page that can be run: those with imports. Written to files that import src instead of the package. */
+function samplesOf(page: string): readonly string[] {
+  const text = readFileSync(join(root, page), 'utf8');
+  const samples = [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, sample = '']) => sample).filter((sample) => sample.startsWith('import '));
+  mkdirSync(folder, { recursive: true });
+  return samples.map((sample, index) => {
+    const file = join(folder, `${page.replaceAll(/\W/g, '-')}-${index}.ts`);
+    const sources = sample.replaceAll("'vfio-rx'", "'../../src/index.js'").replaceAll("'vfio-rx/testing'", "'../../src/testing/index.js'");
+    writeFileSync(file, onSoftware(sources));
+    return file;
+  });
+}
+
+/** A real device's address becomes a software device. */
+function onSoftware(sample: string): string {
+  const opened = sample.replace(/openDevice\('[^']+'\)/, 'openDevice(softwareDevice())');
+  return opened === sample ? sample : `import { softwareDevice } from '../../src/index.js';\n${opened}`;
+}
+
+/** What the compiler of this project says of each file. */
+function complaints(files: readonly string[]): readonly (readonly string[])[] {
+  const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), (path) => ts.sys.readFile(path)) as { config: { compilerOptions: object } };
+  const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, root);
+  const compiled = ts.createProgram(files, options);
+  return files.map((file) => ts.getPreEmitDiagnostics(compiled, compiled.getSourceFile(file)).map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n')));
+}
+
+const [program = '', marbleTest = '', ...more] = samplesOf('README.md');
+const guide = samplesOf('docs/marbles.md');
+
+describe('the samples of README and docs/marbles.md', () => {
+  it('are all here', () => {
+    expect([program, marbleTest].every((file) => file !== '')).toBe(true);
+    expect([more.length, guide.length]).toEqual([0, 1]);
+  });
+
+  it('compile, and one that does not would be seen', () => {
+    const broken = join(folder, 'broken.ts');
+    writeFileSync(broken, readFileSync(program, 'utf8').replace('tookNs', 'tookMs'));
+    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide]);
+    expect(ofBroken).toContain("Property 'tookMs' does not exist on type 'Arc'.");
+    expect(ofOthers).toEqual([[], [], []]);
+  }, patienceMs);
+
+  it('serve a real program to its end', async () => {
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--import', 'tsx', program], { cwd: root });
+    expect(stdout).toMatch(/^batch 0 seen after \d+ ns\nbatch 1 acked after \d+ ns\n(batch \d+ \w+ after \d+ ns\n)*saving after \d+ ns\n$/);
+    expect(stderr).toBe('');
+  }, patienceMs);
+
+  // Their own it() are tests of this file.
+  describe('run', async () => {
+    for (const file of [marbleTest, ...guide]) await import(/* @vite-ignore */ pathToFileURL(file).href);
+  });
+});

@@ -18,6 +18,7 @@ export interface PortSource {
  */
 export type DeviceAddress = string | PortSource;
 
+/** On which clock a device is opened. */
 export interface OpenOptions {
   /** Default: real time. A virtual clock works on software devices only (else VFIO_E_CLOCK). */
   readonly clock?: Clock;

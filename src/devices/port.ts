@@ -72,6 +72,7 @@ export interface DevicePort extends AsyncDisposable {
   readonly released: Observable<ReleaseReport>;
 }
 
+/** What a port can do inside subscribe(), and in which pages; the same for as long as it is open. */
 export interface PortTraits {
   /** Every *now* call answers inside subscribe(). */
   readonly remapInOneTurn: boolean;
@@ -128,6 +129,7 @@ export interface MigrationTraits {
   readonly flags: number;
 }
 
+/** Where a write of device_state ended. */
 export interface StateReply {
   readonly state: State;
   /** The data_fd, where the path to this state made a new one. The receiver owns it. */

@@ -24,7 +24,9 @@ const nsPerMs = 1_000_000n;
  * - **Releases** the batch: after the emission `remapIrq` arms the irq again.
  *
  * @example
- * applied$.pipe(acknowledge(device)).subscribe(({ servedNs, headroomNs }) => console.log(servedNs, headroomNs));
+ * remapIrq(device)
+ *   .pipe(decodeRegionBitmap(), requeryRegions(device), diffRegions(device), applyRemap(device), acknowledge(device))
+ *   .subscribe(({ servedNs, headroomNs }) => console.log(servedNs, headroomNs));
  * @see remapIrq, remapRegions
  */
 export function acknowledge(device: VfioDevice): OperatorFunction<AppliedRemap, Remap> {

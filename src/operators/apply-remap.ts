@@ -4,6 +4,7 @@ import type { RegionDiff } from '../devices/protocol/layout-diff.js';
 import type { AppliedRemap, RemapPlan } from '../devices/remap-batch.js';
 import type { NotMapped } from '../devices/regions.js';
 
+/** What `applyRemap` grants to holders. */
 export interface ApplyOptions {
   /** How long a holder may take to let go of a revoked area, ms. Default: half of the driver's ack timeout, or 100. */
   readonly holderBudgetMs?: number;
@@ -18,7 +19,7 @@ const defaultBudgetMs = 100;
  * plan     --d---------e-----     d: region 0 is revoked; e: it is offered again
  * holder   --a---l-----g-----     asked to let go, has let go, gets it back
  * unmap    ------0-----------
- * map      ------------0-----
+ * map      0-----------0-----     the first by mapRegion, before all this
  * apply    ------a-----b-----
  * ```
  *
@@ -32,7 +33,9 @@ const defaultBudgetMs = 100;
  * - **Releases** nothing: mappings live until they are revoked or the device is closed.
  *
  * @example
- * plan$.pipe(applyRemap(device, { holderBudgetMs: 20 })).subscribe(({ notMapped }) => console.log(notMapped));
+ * remapIrq(device)
+ *   .pipe(decodeRegionBitmap(), requeryRegions(device), diffRegions(device), applyRemap(device, { holderBudgetMs: 20 }), acknowledge(device))
+ *   .subscribe(({ notMapped }) => console.log(notMapped));
  * @see acknowledge, remapRegions
  */
 export function applyRemap(device: VfioDevice, options: ApplyOptions = {}): OperatorFunction<RemapPlan, AppliedRemap> {

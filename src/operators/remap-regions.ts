@@ -7,6 +7,7 @@ import { decodeRegionBitmap } from './decode-region-bitmap.js';
 import { diffRegions } from './diff-regions.js';
 import { requeryRegions, type RequeryOptions } from './requery-regions.js';
 
+/** The options of all five steps. */
 export interface RemapOptions extends RequeryOptions, ApplyOptions {}
 
 /**

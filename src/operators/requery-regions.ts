@@ -4,6 +4,7 @@ import type { VfioDevice } from '../devices/device.js';
 import type { RegionInfo } from '../devices/port.js';
 import type { RegionBatch, RequeriedBatch } from '../devices/remap-batch.js';
 
+/** How often, and after which pause, a query that failed is asked again. */
 export interface RequeryOptions {
   /** How often a failed query is asked again before the batch fails. Default 2. */
   readonly retries?: number;

@@ -8,6 +8,7 @@ import { negotiate, type RemapAgreement, type RemapPage } from '../devices/proto
 import type { BatchReason, RemapChannel, RemapSignal } from '../devices/remap-batch.js';
 import type { RemapSession } from '../devices/remap-session.js';
 
+/** How long `remapIrq` believes in its operators. */
 export interface RemapIrqOptions {
   /**
    * How long a batch may take until `acknowledge` ends it, ms; then the stream fails with VFIO_E_BATCH_DEADLINE, because an

@@ -7,6 +7,7 @@ import type { DataChannel, State, StateReply } from '../devices/port.js';
 import { pathOf } from '../devices/protocol/migration-states.js';
 import { longestWaitMs } from '../devices/remap-session.js';
 
+/** How long the caller of `transition` is ready to wait. */
 export interface TransitionOptions {
   /** How long the caller waits, ms. Default: what the driver may wait at most for its acks, and 5000 more. */
   readonly deadlineMs?: number;

@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
+import * as library from '../src/index.js';
 
 const root = resolve(import.meta.dirname, '..');
 const folder = join(root, '.cache', 'samples');
@@ -31,29 +32,43 @@ function onSoftware(sample: string): string {
   return opened === sample ? sample : `import { softwareDevice } from '../../src/index.js';\n${opened}`;
 }
 
+/** The `@example` of every operator and stream, with the names of the library and a `device` in scope. */
+function examplesOf(room: string): readonly string[] {
+  mkdirSync(folder, { recursive: true });
+  return readdirSync(join(root, room)).filter((name) => name !== 'index.ts').map((name) => {
+    const [, example = 'there is no example'] = / \* @example\n([\s\S]*?)\n \* @see/.exec(readFileSync(join(root, room, name), 'utf8')) ?? [];
+    const file = join(folder, `example-${name}`);
+    const scope = `import { ${Object.keys(library).join(', ')} } from '../../src/index.js';\ndeclare const device: VfioDevice;\n`;
+    writeFileSync(file, scope + example.replaceAll(/^ \* ?/gm, ''));
+    return file;
+  });
+}
+
 /** What the compiler of this project says of each file. */
 function complaints(files: readonly string[]): readonly (readonly string[])[] {
   const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), (path) => ts.sys.readFile(path)) as { config: { compilerOptions: object } };
-  const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, root);
+  const { options } = ts.convertCompilerOptionsFromJson({ ...config.compilerOptions, noUnusedLocals: false }, root);
   const compiled = ts.createProgram(files, options);
   return files.map((file) => ts.getPreEmitDiagnostics(compiled, compiled.getSourceFile(file)).map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n')));
 }
 
 const [program = '', marbleTest = '', ...more] = samplesOf('README.md');
 const guide = samplesOf('docs/marbles.md');
+const examples = ['src/operators', 'src/streams'].flatMap(examplesOf);
 
-describe('the samples of README and docs/marbles.md', () => {
+describe('the samples of README, docs/marbles.md and doc comments', () => {
   it('are all here', () => {
     expect([program, marbleTest].every((file) => file !== '')).toBe(true);
     expect([more.length, guide.length]).toEqual([0, 1]);
+    expect(examples.length).toBeGreaterThan(10);
   });
 
   it('compile, and one that does not would be seen', () => {
     const broken = join(folder, 'broken.ts');
     writeFileSync(broken, readFileSync(program, 'utf8').replace('tookNs', 'tookMs'));
-    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide]);
+    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide, ...examples]);
     expect(ofBroken).toContain("Property 'tookMs' does not exist on type 'Arc'.");
-    expect(ofOthers).toEqual([[], [], []]);
+    expect(ofOthers.flat()).toEqual([]);
   }, patienceMs);
 
   it('serve a real program to its end', async () => {

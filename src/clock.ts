@@ -20,6 +20,14 @@ export interface StallWatch {
   stop(): void;
 }
 
+/** What a timer can wait at most, ms: above 2^31 - 1 Node fires after 1 ms. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/** A delay as a timer can take it: bounds come from devices, too. */
+export function timerMs(ms: number): number {
+  return Math.min(ms, longestTimerMs);
+}
+
 const stallTickMs = 5;
 
 /** Ticks while a watch is on, and remembers the longest gap. A gap that is still going on counts too: the answer to a

@@ -1,14 +1,14 @@
-import { concat, concatMap, defer, from, ignoreElements, lastValueFrom, merge, tap, type Observable } from 'rxjs';
+import { concat, concatMap, defer, EMPTY, from, ignoreElements, lastValueFrom, merge, tap, type Observable } from 'rxjs';
 import { Cell } from '../cell.js';
 import type { Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { absentIsEmpty, nowCall } from './call.js';
-import type { Call, DeviceInfo, DevicePort, IrqInfo, MigrationTraits, RegionInfo, ReleaseReport, State, StateReply } from './port.js';
+import type { Call, DeviceInfo, DevicePort, IrqInfo, MigrationTraits, RegionInfo, ReleaseReport, State } from './port.js';
 import { Region, type Layouts, type NotMapped, type RegionGate } from './regions.js';
 import type { RemapSession } from './remap-session.js';
-import { StateWriter, type StateView } from './state-writer.js';
-import { normalizeAreas, subtractAreas } from './protocol/areas.js';
-import { sameLayout } from './protocol/layout-diff.js';
+import { StateWriter, type StateView, type WrittenState } from './state-writer.js';
+import { subtractAreas } from './protocol/areas.js';
+import { offeredAreas, sameLayout } from './protocol/layout-diff.js';
 
 /** What `openDevice` learnt before the device was handed out. */
 export interface OpenedDevice {
@@ -43,7 +43,7 @@ export class VfioDevice implements AsyncDisposable {
     this.info = opened.info;
     this.migration = opened.migration;
     this.#layouts = new Cell<Layouts>(new Map(opened.regions.map((info) => [info.index, info])));
-    this.#writer = new StateWriter(port, opened.state);
+    this.#writer = new StateWriter(port, opened.state, () => this.#session?.requeryAll() ?? EMPTY);
     const gate: RegionGate = { checkOpen: (operation) => this.checkOpen(operation), mayBlock: () => this.#writer.outstanding };
     this.#regions = new Map(opened.regions.map((info) => [info.index, new Region(port, this.#layouts, info, gate)]));
   }
@@ -82,14 +82,14 @@ export class VfioDevice implements AsyncDisposable {
     throw new VfioError('VFIO_E_NO_REGION', `the device has the regions ${[...this.#regions.keys()].join(', ')}`, { operation: `region ${index}`, device: this.name });
   }
 
-  /** Maps what the layout of one region offers and is not mapped yet; the remap pipeline does this by itself for all of them. */
+  /** Maps what the layout of one region offers and is not mapped yet; the remap pipeline does this by itself for the regions that its driver declares (for all of them where layouts are static). */
   mapRegion(index: number): Call<readonly NotMapped[]> {
     return defer(() => {
       const region = this.region(index);
       return this.port.regionInfo(index).pipe(
         concatMap((info) => {
-          const offered = info.mmappable ? normalizeAreas(info.areas) : [];
-          return region.attach(subtractAreas(offered, region.mapped.areas)).pipe(tap(() => this.settle([info])));
+          const { areas, size } = region.mapped;
+          return region.attach(subtractAreas(offeredAreas(info, size), areas)).pipe(tap(() => this.settle([info])));
         }),
       );
     });
@@ -127,8 +127,8 @@ export class VfioDevice implements AsyncDisposable {
     };
   }
 
-  /** Writes device_state; prefer `transition`, which knows the arcs, the deadline and the remap pipeline. */
-  writeState(to: State): Call<StateReply> {
+  /** Writes device_state, and lets the remap pipeline look at every region once more; prefer `transition`, which knows the arcs and a deadline. */
+  writeState(to: State): Call<WrittenState> {
     return this.#writer.write(to);
   }
 

@@ -1,7 +1,8 @@
-import { concat, EMPTY, merge, Observable, catchError, defer, ignoreElements, throwError, timeout } from 'rxjs';
-import type { Clock } from '../clock.js';
+import { catchError, concat, defer, EMPTY, finalize, ignoreElements, merge, throwError, timeout, type Observable } from 'rxjs';
+import { timerMs, type Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
-import { intersectAreas, subtractAreas } from './protocol/areas.js';
+import { disregard, nowCall } from './call.js';
+import { intersectAreas, normalizeAreas, subtractAreas } from './protocol/areas.js';
 import type { Area, Call } from './port.js';
 
 /** A live piece of a mapping, as a holder gets it: `bytes` begin at `area.offset` of the region. */
@@ -24,7 +25,7 @@ export interface Holder {
   readonly name: string;
   /** Completes when the holder touches none of these areas any more. Must do so within the budget. */
   release(areas: readonly Area[]): Observable<unknown>;
-  /** These pieces may be used from now on. Its end is awaited, within the same budget; a failure is reported and holds up no ack. */
+  /** These pieces may be used from now on. Comes after the ack and holds up nothing; unsubscribed when it takes longer than the budget, or when the next batch begins. */
   regain(pieces: readonly MappedPiece[]): Observable<unknown>;
 }
 
@@ -36,8 +37,10 @@ export interface Hold {
 interface Entry {
   readonly holder: Holder;
   readonly wanted: readonly Area[];
-  /** What it has now: only that is asked back. */
+  /** What it has been given and not been asked back. */
   held: readonly Area[];
+  /** What it has been asked back and has not let go for certain: asked again before any of it is unmapped, given anew by the next offer. */
+  asked: readonly Area[];
 }
 
 /** The holders of one region. */
@@ -51,47 +54,81 @@ export class Holders {
     this.#device = device;
   }
 
-  /** Returns how to take it out again. */
+  /** Takes a holder in and hands it what is mapped of what it wants; emits the hold then. Who fails or leaves before that is asked to let go. */
+  hold(holder: Holder, wanted: readonly Area[], pieces: readonly MappedPiece[], budgetMs: number): Call<Hold> {
+    return defer(() => {
+      const entry = this.#enter(holder, wanted);
+      const remove = (): void => void this.#entries.delete(entry);
+      let handedOver = false;
+      const hold = nowCall((): Hold => {
+        handedOver = true;
+        return { release: () => nowCall(remove) };
+      });
+      return concat(this.#offerTo(entry, pieces, budgetMs), hold).pipe(
+        finalize(() => {
+          if (!handedOver) disregard(concat(this.#ask(entry, entry.held, budgetMs), nowCall(remove)));
+        }),
+      );
+    });
+  }
+
+  /** Takes a holder in, with nothing in its hands. Returns how to take it out again. */
   add(holder: Holder, wanted: readonly Area[]): () => void {
-    const entry: Entry = { holder, wanted, held: [] };
-    this.#entries.add(entry);
+    const entry = this.#enter(holder, wanted);
     return () => this.#entries.delete(entry);
   }
 
-  /** Asks every holder of a part of `areas` to let go; all at once, each within the budget. Fails with VFIO_E_HOLDER. */
+  /**
+   * Asks every holder of a part of `areas` to let go; all at once, each within the budget. Waits for all of them, and fails
+   * with VFIO_E_HOLDER of the first that did not.
+   */
   release(areas: readonly Area[], budgetMs: number): Observable<never> {
-    const asked = [...this.#entries].flatMap((entry) => {
-      const overlap = intersectAreas(entry.held, areas);
-      return overlap.length === 0 ? [] : [this.#ask(entry, overlap, budgetMs)];
+    return defer(() => {
+      const failures: unknown[] = [];
+      const asked = [...this.#entries].flatMap((entry) => {
+        const overlap = intersectAreas([...entry.held, ...entry.asked], areas);
+        return overlap.length === 0 ? [] : [this.#ask(entry, overlap, budgetMs)];
+      });
+      const settled = asked.map((one) =>
+        one.pipe(
+          catchError((error: unknown) => {
+            failures.push(error);
+            return EMPTY;
+          }),
+        ),
+      );
+      // merge, not forkJoin: that one ends with the first of these, since none of them has a value.
+      return concat(merge(...settled), defer(() => (failures.length === 0 ? EMPTY : throwError(() => failures[0]))));
     });
-    // merge, not forkJoin: that one ends with the first of these, since none of them has a value.
-    return merge(...asked);
   }
 
-  /** Tells the holders who want them of pieces that are mapped and that they do not have yet. */
+  /** Tells the holders who want them of pieces that are mapped and that they do not have. */
   regain(pieces: readonly MappedPiece[], budgetMs: number): Observable<never> {
-    const mapped = pieces.map((piece) => piece.area);
-    const told = [...this.#entries].flatMap((entry) => {
-      const fresh = intersectAreas(subtractAreas(entry.wanted, entry.held), mapped);
-      return fresh.length === 0 ? [] : [this.#tell(entry, fresh, pieces, budgetMs)];
-    });
-    return merge(...told);
+    return merge(...[...this.#entries].map((entry) => this.#offerTo(entry, pieces, budgetMs)));
+  }
+
+  #enter(holder: Holder, wanted: readonly Area[]): Entry {
+    const entry: Entry = { holder, wanted, held: [], asked: [] };
+    this.#entries.add(entry);
+    return entry;
   }
 
   #ask(entry: Entry, areas: readonly Area[], budgetMs: number): Observable<never> {
-    return concat(
-      this.#within(defer(() => entry.holder.release(areas)), entry.holder, 'release', budgetMs),
-      defer(() => {
-        entry.held = subtractAreas(entry.held, areas);
-        return EMPTY;
-      }),
-    );
+    return defer(() => {
+      if (areas.length === 0) return EMPTY;
+      entry.held = subtractAreas(entry.held, areas);
+      entry.asked = normalizeAreas([...entry.asked, ...areas]);
+      const gone = nowCall(() => (entry.asked = subtractAreas(entry.asked, areas))).pipe(ignoreElements());
+      return concat(this.#within(defer(() => entry.holder.release(areas)), entry.holder, 'release', budgetMs), gone);
+    });
   }
 
-  #tell(entry: Entry, areas: readonly Area[], pieces: readonly MappedPiece[], budgetMs: number): Observable<never> {
+  #offerTo(entry: Entry, pieces: readonly MappedPiece[], budgetMs: number): Observable<never> {
     return defer(() => {
-      entry.held = [...entry.held, ...areas];
-      const mine = pieces.flatMap((piece) => cut(piece, areas));
+      const fresh = intersectAreas(subtractAreas(entry.wanted, entry.held), pieces.map((piece) => piece.area));
+      if (fresh.length === 0) return EMPTY;
+      entry.held = normalizeAreas([...entry.held, ...fresh]);
+      const mine = pieces.flatMap((piece) => cut(piece, fresh));
       return this.#within(defer(() => entry.holder.regain(mine)), entry.holder, 'regain', budgetMs);
     });
   }
@@ -103,7 +140,7 @@ export class Holders {
       ignoreElements(),
       catchError((cause: unknown) => throwError(() => failure(`the holder failed to ${step}`, cause))),
       timeout({
-        first: budgetMs,
+        first: timerMs(budgetMs),
         scheduler: this.#clock.scheduler,
         with: () => throwError(() => failure(`the holder did not ${step} within ${budgetMs} ms: raise holderBudgetMs, or make it answer faster`)),
       }),

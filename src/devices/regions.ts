@@ -134,14 +134,7 @@ export class Region {
   hold(areas: readonly Area[], holder: Holder, budgetMs = 100): Call<Hold> {
     return defer(() => {
       this.#gate.checkOpen(`hold region ${this.index}`);
-      const remove = this.#holders.add(holder, areas);
-      const hold: Hold = { release: () => nowCall(remove) };
-      return concat(this.#holders.regain(this.#staying(), budgetMs), of(hold)).pipe(
-        catchError((error: unknown) => {
-          remove();
-          throw error;
-        }),
-      );
+      return this.#holders.hold(holder, areas, this.#staying(), budgetMs);
     });
   }
 

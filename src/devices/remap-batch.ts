@@ -17,9 +17,9 @@ export interface RemapChannel {
   readonly declared: ReadonlySet<number>;
   /** The driver's bound on one wait, ms; undefined where it never waits. */
   readonly ackTimeoutMs: number | undefined;
-  /** *Now.* Sends the sum of counts that was read back to the driver. Nothing is written for 0. */
+  /** *Now.* Sends a sum of counts that were read back to the driver. Nothing is written for 0. Fails with VFIO_E_RANGE for more than was read and not yet acked. */
   ack(sum: bigint): Call<void>;
-  /** Ends the batch: the irq is armed again. `acknowledge` calls this; whoever replaces it must, too. */
+  /** Ends the batch: the irq is armed again. `acknowledge` calls this; whoever replaces it must, too. What was not acked is in the next batch's sum. */
   end(batch: number): void;
 }
 

@@ -5,7 +5,10 @@ import type { RemapAgreement } from './protocol/negotiation.js';
 export interface RemapSession {
   /** undefined until the negotiation is over. */
   readonly agreement: RemapAgreement | undefined;
-  /** Asks for one more batch that re-queries every declared region; completes when that batch has ended. */
+  /**
+   * Asks, when subscribed, for one more batch that re-queries every declared region; completes when that batch has ended, at
+   * once where layouts are static. Fails with VFIO_E_CANCELED where the pipeline ends before it.
+   */
   requeryAll(): Observable<never>;
   /** The device is being closed: the stream completes, or fails where a batch has not ended. */
   deviceClosed(): void;

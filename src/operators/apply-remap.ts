@@ -1,8 +1,8 @@
-import { concat, concatMap, defer, from, ignoreElements, map, mergeMap, tap, toArray, type Observable, type OperatorFunction } from 'rxjs';
+import { concat, concatMap, defer, EMPTY, finalize, from, ignoreElements, map, merge, mergeMap, Subscription, tap, toArray, type Observable, type OperatorFunction } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
 import type { RegionDiff } from '../devices/protocol/layout-diff.js';
 import type { AppliedRemap, RemapPlan } from '../devices/remap-batch.js';
-import type { NotMapped } from '../devices/regions.js';
+import type { NotMapped, Region } from '../devices/regions.js';
 
 /** What `applyRemap` grants to holders. */
 export interface ApplyOptions {
@@ -24,7 +24,7 @@ const defaultBudgetMs = 100;
  * ```
  *
  * In this order for all regions: accessors trap, holders let go, revoked areas are unmapped; then added areas are mapped,
- * accessors use them, holders get them.
+ * accessors use them. Holders get them when the batch has gone on: taking back holds up no ack, and ends with the next batch.
  *
  * - **Emits** one `AppliedRemap` when all is done; an area that could not be mapped stays trapped and stands in `notMapped`.
  * - **Drops** nothing: one batch after the other.
@@ -39,13 +39,22 @@ const defaultBudgetMs = 100;
  * @see acknowledge, remapRegions
  */
 export function applyRemap(device: VfioDevice, options: ApplyOptions = {}): OperatorFunction<RemapPlan, AppliedRemap> {
-  return concatMap((plan: RemapPlan) => {
-    const { ackTimeoutMs } = plan.channel;
-    const budgetMs = options.holderBudgetMs ?? (ackTimeoutMs === undefined ? defaultBudgetMs : ackTimeoutMs / 2);
-    return concat(revokeAll(device, plan.diffs, budgetMs), addAll(device, plan, budgetMs)).pipe(
-      map((notMapped): AppliedRemap => ({ ...plan, notMapped })),
-    );
-  });
+  return (source) =>
+    defer(() => {
+      const offers = new Offers();
+      const apply = (plan: RemapPlan): Observable<AppliedRemap> => {
+        const { ackTimeoutMs } = plan.channel;
+        const budgetMs = options.holderBudgetMs ?? (ackTimeoutMs === undefined ? defaultBudgetMs : ackTimeoutMs / 2);
+        offers.stop();
+        return concat(
+          revokeAll(device, plan.diffs, budgetMs),
+          addAll(device, plan).pipe(map((notMapped): AppliedRemap => ({ ...plan, notMapped }))),
+          // Only now, when the steps behind have had the batch: who takes an area back must not hold up the ack.
+          offers.begin(plan.diffs.map((diff) => device.region(diff.index)), budgetMs),
+        );
+      };
+      return source.pipe(concatMap(apply), finalize(() => offers.stop()));
+    });
 }
 
 /** Everything goes before anything comes: an area may move from one region to another. */
@@ -57,14 +66,32 @@ function revokeAll(device: VfioDevice, diffs: readonly RegionDiff[], budgetMs: n
   );
 }
 
-function addAll(device: VfioDevice, plan: RemapPlan, budgetMs: number): Observable<readonly NotMapped[]> {
-  const regions = plan.diffs.map((diff) => device.region(diff.index));
-  const offers = defer(() => from(regions).pipe(concatMap((region) => region.offer(budgetMs)), ignoreElements()));
+function addAll(device: VfioDevice, plan: RemapPlan): Observable<readonly NotMapped[]> {
   return from(plan.diffs).pipe(
     concatMap((diff) => device.region(diff.index).attach(diff.added)),
     toArray(),
     map((lists) => lists.flat()),
     tap(() => device.settle(plan.current.values())),
-    concatMap((notMapped) => concat(offers, from([notMapped]))),
   );
+}
+
+/** What is being offered to holders: goes on beside the pipeline, and ends when the next batch begins or the pipeline does. */
+class Offers {
+  #running = Subscription.EMPTY;
+
+  /** Begins when subscribed, and completes at once. */
+  begin(regions: readonly Region[], budgetMs: number): Observable<never> {
+    return defer(() => {
+      this.#running = this.#start(regions, budgetMs);
+      return EMPTY;
+    });
+  }
+
+  stop(): void {
+    this.#running.unsubscribe();
+  }
+
+  #start(regions: readonly Region[], budgetMs: number): Subscription {
+    return merge(...regions.map((region) => region.offer(budgetMs))).subscribe({ error: () => undefined });
+  }
 }

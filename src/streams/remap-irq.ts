@@ -1,8 +1,9 @@
 import { catchError, concatMap, defer, EMPTY, from, map, merge, Observable, of, Subject, Subscription, take, tap, toArray, type Subscriber } from 'rxjs';
+import { timerMs } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
-import type { IrqHandle, IrqSignal } from '../devices/port.js';
+import type { Call, IrqHandle, IrqSignal } from '../devices/port.js';
 import { ackWrites, isSaturated } from '../devices/protocol/ack-value.js';
 import { negotiate, type RemapAgreement, type RemapPage } from '../devices/protocol/negotiation.js';
 import type { BatchReason, RemapChannel, RemapSignal } from '../devices/remap-batch.js';
@@ -56,6 +57,15 @@ interface RegisteredPage {
   readonly page: RemapPage;
   readonly handle: IrqHandle;
   readonly channel: RemapChannel;
+  /** The sum of what was read and not yet acked: what an ack may say at most. */
+  unacked: bigint;
+}
+
+/** A full batch that was asked for and has not begun. */
+interface AskedBatch {
+  readonly channel: RemapChannel;
+  readonly because: BatchReason;
+  readonly ended: Subject<never>;
 }
 
 /** One subscription of `remapIrq`: registers, then hands out one batch after the other. */
@@ -65,8 +75,8 @@ class RemapPump implements RemapSession {
   readonly #options: RemapIrqOptions;
   readonly #out: Subscriber<RemapSignal>;
   readonly #pages: RegisteredPage[] = [];
-  /** Full batches that were asked for and not begun: the page whose turn it is, why, and who waits for the end. */
-  readonly #asked: { readonly channel: RemapChannel; readonly because: BatchReason; readonly ended: Subject<never> }[] = [];
+  /** One for each page at most: who asks while one has not begun shares it. */
+  readonly #asked: AskedBatch[] = [];
   #giveBack: (() => void) | undefined;
   #waiting: Subscription | undefined;
   #deadline: Subscription | undefined;
@@ -98,7 +108,7 @@ class RemapPump implements RemapSession {
         next: (agreement) => {
           this.agreement = agreement;
           const channels = agreement.profile === 'static' ? [this.#staticChannel()] : this.#pages.map((page) => page.channel);
-          for (const channel of channels) this.#asked.push({ channel, because: 'registered', ended: new Subject() });
+          for (const channel of channels) void this.#ask(channel, 'registered');
           this.#proceed();
         },
         error: (error: unknown) => this.#out.error(error),
@@ -108,11 +118,7 @@ class RemapPump implements RemapSession {
   requeryAll(): Observable<never> {
     return defer(() => {
       if (this.#released || this.agreement?.profile !== 'region-remap') return EMPTY;
-      const ended = this.#pages.map(({ channel }) => {
-        const one = new Subject<never>();
-        this.#asked.push({ channel, because: 'after-transition', ended: one });
-        return one;
-      });
+      const ended = this.#pages.map(({ channel }) => this.#ask(channel, 'after-transition'));
       // Subscribed to before the batch can end: an idle pipeline begins it, and may end it, at once.
       const all = merge(...ended);
       return new Observable<never>((subscriber) => {
@@ -120,6 +126,14 @@ class RemapPump implements RemapSession {
         this.#proceed();
       });
     });
+  }
+
+  #ask(channel: RemapChannel, because: BatchReason): Observable<never> {
+    const waiting = this.#asked.find((asked) => asked.channel === channel);
+    if (waiting !== undefined) return waiting.ended;
+    const asked = { channel, because, ended: new Subject<never>() };
+    this.#asked.push(asked);
+    return asked.ended;
   }
 
   deviceClosed(): void {
@@ -135,8 +149,9 @@ class RemapPump implements RemapSession {
     this.#deadline?.unsubscribe();
     for (const { handle } of this.#pages) disregard(handle.close());
     this.#giveBack?.();
-    this.#inFlight?.ended?.complete();
-    for (const { ended } of this.#asked.splice(0)) ended.complete();
+    const lost = new VfioError('VFIO_E_CANCELED', 'the remap pipeline ended before it had looked at every region once more', { operation: 'remapIrq', device: this.#device.name });
+    this.#inFlight?.ended?.error(lost);
+    for (const { ended } of this.#asked.splice(0)) ended.error(lost);
   }
 
   /** Registers every page or none: on failure `release` closes those that were registered. */
@@ -146,7 +161,7 @@ class RemapPump implements RemapSession {
       concatMap((page) =>
         this.#everyRegionAnswers(page).pipe(
           concatMap(() => this.#device.port.irq({ index: page.irqIndex }, { ackFd: true })),
-          tap((handle) => this.#pages.push({ page, handle, channel: this.#channel(page, handle) })),
+          tap((handle) => this.#pages.push(this.#registered(page, handle))),
         ),
       ),
       toArray(),
@@ -165,15 +180,33 @@ class RemapPump implements RemapSession {
     );
   }
 
-  #channel(page: RemapPage, handle: IrqHandle): RemapChannel {
-    return {
-      profile: 'region-remap',
-      page: page.page,
-      declared: page.declared,
-      ackTimeoutMs: page.ackTimeoutMs,
-      ack: (sum) => from(ackWrites(sum)).pipe(concatMap((count) => handle.ack(count)), toArray(), map(() => undefined)),
-      end: (batch) => this.#end(batch),
+  #registered(page: RemapPage, handle: IrqHandle): RegisteredPage {
+    const registered: RegisteredPage = {
+      page,
+      handle,
+      unacked: 0n,
+      channel: {
+        profile: 'region-remap',
+        page: page.page,
+        declared: page.declared,
+        ackTimeoutMs: page.ackTimeoutMs,
+        ack: (sum) => this.#ack(registered, sum),
+        end: (batch) => this.#end(batch),
+      },
     };
+    return registered;
+  }
+
+  #ack(registered: RegisteredPage, sum: bigint): Call<void> {
+    return defer(() => {
+      const { page, handle, unacked } = registered;
+      if (sum < 0n || sum > unacked) {
+        const message = `an ack of ${sum}, but ${unacked} was read and not yet acked: more would cover a signal that nobody has seen`;
+        throw new VfioError('VFIO_E_RANGE', message, { operation: `ack irq ${page.irqIndex}`, device: this.#device.name });
+      }
+      registered.unacked -= sum;
+      return from(ackWrites(sum)).pipe(concatMap((count) => handle.ack(count)), toArray(), map(() => undefined));
+    });
   }
 
   #staticChannel(): RemapChannel {
@@ -222,14 +255,15 @@ class RemapPump implements RemapSession {
     const { channel } = page;
     // The page that was served goes last: one that always signals must not keep the others waiting.
     this.#pages.push(...this.#pages.splice(this.#pages.indexOf(page), 1));
-    this.#emit(channel, isSaturated(signal.count) ? 'saturated' : 'signal', signal.count, signal.atNs, undefined);
+    page.unacked += signal.count;
+    this.#emit(channel, isSaturated(signal.count) ? 'saturated' : 'signal', page.unacked, signal.atNs, undefined);
   }
 
   #emit(channel: RemapChannel, because: BatchReason, sumRead: bigint, atNs: bigint, ended: Subject<never> | undefined): void {
     const batch = this.#nextBatch++;
     const deadlineMs = this.#options.batchDeadlineMs ?? (channel.ackTimeoutMs ?? 0) + marginMs;
     this.#inFlight = { batch, ended };
-    this.#deadline = this.#device.clock.scheduler.schedule(() => this.#missed(batch, because, deadlineMs), deadlineMs);
+    this.#deadline = this.#device.clock.scheduler.schedule(() => this.#missed(batch, because, deadlineMs), timerMs(deadlineMs));
     this.#out.next({ channel, batch, because, sumRead, atNs });
   }
 

@@ -1,9 +1,8 @@
-import { catchError, concat, concatMap, defer, finalize, map, of, tap, throwError, timeout, type Observable } from 'rxjs';
+import { catchError, defer, finalize, map, throwError, timeout, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
-import type { StallWatch } from '../clock.js';
-import { disregard } from '../devices/call.js';
+import { timerMs, type StallWatch } from '../clock.js';
 import type { VfioDevice } from '../devices/device.js';
-import type { DataChannel, State, StateReply } from '../devices/port.js';
+import type { DataChannel, State } from '../devices/port.js';
 import { pathOf } from '../devices/protocol/migration-states.js';
 import { longestWaitMs } from '../devices/remap-session.js';
 
@@ -41,7 +40,7 @@ const nsPerMs = 1_000_000n;
  * transition  -- ------(a|)-
  * ```
  *
- * - **Emits** one `Arc` when the write has returned and the batch after it has ended; then **completes**.
+ * - **Emits** one `Arc` when the write has returned and the batch after it has ended; then **completes**. A failure comes at once, its batch follows.
  * - **Drops** nothing.
  * - **Fails** before the kernel is asked: VFIO_E_ARC (no such arc; some kernels lock up on blocked ones), VFIO_E_BUSY (another
  *   write is outstanding), VFIO_E_UNSUPPORTED (the device cannot migrate). After: VFIO_E_REFUSED (the remap irq is not enabled),
@@ -67,45 +66,18 @@ export function transition(device: VfioDevice, to: State, options: TransitionOpt
     const deadlineMs = options.deadlineMs ?? longestWaitMs(device.remapSession?.agreement) + marginMs;
     const stalls = clock.watchStalls();
     const atNs = clock.nowNs();
-    let failed: { readonly error: unknown } | undefined;
-    let undelivered: DataChannel | undefined;
-    const written = device.writeState(to).pipe(
-      map((reply) => {
-        undelivered = reply.data;
-        return arc(device, from, reply, atNs);
-      }),
-      catchError((error: unknown) => {
-        const explained = withStall(error, device, operation, stalls);
-        failed = { error: explained };
-        return concat(lookAgain(device), throwError(() => explained));
-      }),
-      // A transition is done when the batch after it is; its time is the time of the write.
-      concatMap((done) => concat(lookAgain(device), of(done))),
-    );
-    return written.pipe(
-      timeout({ first: deadlineMs, scheduler: clock.scheduler, with: () => throwError(() => (failed === undefined ? deadlinePassed(device, operation, deadlineMs, stalls) : failed.error)) }),
-      tap(() => (undelivered = undefined)),
-      finalize(() => {
-        stalls.stop();
-        disregard(undelivered?.close());
-      }),
+    return device.writeState(to).pipe(
+      map((written): Arc => ({ device: name, from, to: written.state, atNs, tookNs: written.returnedNs - atNs, ...(written.data === undefined ? {} : { data: written.data }) })),
+      timeout({ first: timerMs(deadlineMs), scheduler: clock.scheduler, with: () => throwError(() => deadlinePassed(device, operation, deadlineMs, stalls)) }),
+      catchError((error: unknown) => throwError(() => withStall(error, device, operation, stalls))),
+      finalize(() => stalls.stop()),
     );
   });
 }
 
-function arc(device: VfioDevice, from: State, reply: StateReply, atNs: bigint): Arc {
-  const tookNs = device.clock.nowNs() - atNs;
-  return { device: device.name, from, to: reply.state, atNs, tookNs, ...(reply.data === undefined ? {} : { data: reply.data }) };
-}
-
-/** The batch after a write, whatever its result; none where no pipeline serves the device or the write is still outstanding. */
-function lookAgain(device: VfioDevice): Observable<never> {
-  return defer(() => (device.currentState.going === undefined ? (device.remapSession?.requeryAll() ?? concat()) : concat()));
-}
-
 function deadlinePassed(device: VfioDevice, operation: string, deadlineMs: number, stalls: StallWatch): VfioError {
   const step = device.currentState.going === undefined ? 'the write has returned, but the batch after it has not ended' : 'the write stays outstanding, and no other can start before it returns';
-  return new VfioError('VFIO_E_DEADLINE', `not done within ${deadlineMs} ms${stallNote(stalls)}; ${step}`, { operation, device: device.name });
+  return new VfioError('VFIO_E_DEADLINE', `not done within ${deadlineMs} ms${stallNote(stalls, deadlineMs)}; ${step}`, { operation, device: device.name });
 }
 
 /** A driver that waited in vain: the likeliest cause is user code that held the loop, so the error says whether it did. */
@@ -113,7 +85,7 @@ function withStall(error: unknown, device: VfioDevice, operation: string, stalls
   if (!VfioError.is(error) || error.code !== 'VFIO_E_ACK_TIMEOUT') return error;
   const limitMs = longestWaitMs(device.remapSession?.agreement);
   const limit = limitMs === 0 ? '' : ` (it waits ${limitMs} ms at most)`;
-  return new VfioError('VFIO_E_ACK_TIMEOUT', `the vendor driver got no ack before its own deadline${limit}${stallNote(stalls)}`, {
+  return new VfioError('VFIO_E_ACK_TIMEOUT', `the vendor driver got no ack before its own deadline${limit}${stallNote(stalls, limitMs)}`, {
     operation,
     device: device.name,
     errno: error.errno,
@@ -121,10 +93,10 @@ function withStall(error: unknown, device: VfioDevice, operation: string, stalls
   });
 }
 
-/** Shorter than this is no stall but the usual noise of timers. */
-const noticeableNs = 20n * nsPerMs;
-
-function stallNote(stalls: StallWatch): string {
+/** Says who kept the driver waiting: user code, where it held the loop for a good part of the time that the driver waits. */
+function stallNote(stalls: StallWatch, limitMs: number): string {
   const longest = stalls.longestNs();
-  return longest < noticeableNs ? '; the event loop was free: is the remap pipeline subscribed, and does every operator in it answer' : `; user code blocked the event loop for ${longest / nsPerMs} ms: move that work to a thread`;
+  const noticeable = (BigInt(Math.ceil(limitMs)) * nsPerMs) / 2n;
+  if (longest > 0n && longest >= noticeable) return `; user code blocked the event loop for ${longest / nsPerMs} ms: move that work to a thread`;
+  return '; the event loop was free: is the remap pipeline subscribed, and do its operators and holders answer in time';
 }

@@ -26,6 +26,32 @@ describe('holders', () => {
     });
   });
 
+  it('that let go get it back although another one failed', () => {
+    marbles((t) => {
+      const holders = new Holders(t.clock, 'dev0');
+      const given: string[] = [];
+      holders.add(holder('stubborn', () => throwError(() => new Error('no'))), [whole]);
+      holders.add(holder('obedient', () => t.cold('--|'), () => { given.push('obedient'); return EMPTY; }), [whole]);
+      t.expect(holders.regain([all], 100)).toBe('|');
+      // All of them are waited for, and the failure is told then.
+      t.expect(holders.release([whole], 100), '-^').toBe('---#', undefined, { code: 'VFIO_E_HOLDER', operation: 'holder stubborn release' });
+      t.expect(holders.regain([all], 100), '----^').toBe('----|');
+      t.atEnd(() => expect(given).toEqual(['obedient', 'obedient']));
+    });
+  });
+
+  it('that was asked and did not answer is asked again before anything is unmapped', () => {
+    marbles((t) => {
+      const holders = new Holders(t.clock, 'dev0');
+      let asked = 0;
+      holders.add(holder('deaf', () => { asked += 1; return asked === 1 ? NEVER : EMPTY; }), [whole]);
+      t.expect(holders.regain([all], 100)).toBe('|');
+      t.expect(holders.release([whole], 0.002), '-^').toBe('---#', undefined, { code: 'VFIO_E_HOLDER' });
+      t.expect(holders.release([firstPage], 1), '----^').toBe('----|');
+      t.atEnd(() => expect(asked).toBe(2));
+    });
+  });
+
   it('are asked only for what they have of it', () => {
     marbles((t) => {
       const asked: unknown[] = [];

@@ -1,4 +1,4 @@
-import { concat, map, NEVER, of, Subject, tap, throwError, timer } from 'rxjs';
+import { concat, EMPTY, map, NEVER, of, Subject, tap, throwError, timer } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { DataChannel, DevicePort, StateReply } from '../../src/devices/port.js';
 import { softwareDevice } from '../../src/devices/software/software-device.js';
@@ -10,7 +10,7 @@ import { altered, now, twoRegions } from '../support/devices.js';
 const text = map(({ state, going }: StateView) => (going === undefined ? state : `${state}>${going}`));
 
 function writerOn(t: MarbleTest, calls: Partial<Pick<DevicePort, 'setState' | 'getState'>>): StateWriter {
-  return new StateWriter(altered(now(softwareDevice(twoRegions).open(t.clock)), () => calls), 'running');
+  return new StateWriter(altered(now(softwareDevice(twoRegions).open(t.clock)), () => calls), 'running', () => EMPTY);
 }
 
 describe('StateWriter', () => {

@@ -1,5 +1,6 @@
-import { concat, defer, EMPTY, ignoreElements, map, NEVER, Subject, throwError, timer, type Observable } from 'rxjs';
+import { concat, defer, EMPTY, finalize, ignoreElements, map, NEVER, Subject, throwError, timer, type Observable } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import { disregard } from '../../src/devices/call.js';
 import type { VfioDevice } from '../../src/devices/device.js';
 import type { Holder } from '../../src/devices/holders.js';
 import type { AppliedRemap } from '../../src/devices/remap-batch.js';
@@ -54,6 +55,22 @@ describe('applyRemap', () => {
       t.at('-------s', { s: () => driver.restore(0) });
       t.expect(plans(t, device, '--d-----e', [0]).pipe(applyRemap(device), failed)).toBe('------a-b', { a: 'all', b: 'all' });
       t.atEnd(() => expect(trapped).toEqual(['3', '5', '7']));
+    });
+  });
+
+  it('goes on while holders take back what they were given, and stops that when the next batch begins', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, twoRegions);
+      const said = new Subject<string>();
+      const holder = (name: string): Holder => ({
+        name,
+        release: () => { said.next('a'); return EMPTY; },
+        regain: () => defer(() => { said.next('g'); return NEVER; }).pipe(finalize(() => said.next('x'))),
+      });
+      for (const index of [0, 1]) disregard(device.region(index).hold([whole], holder(`slow ${index}`)));
+      t.at('                   -----r', { r: () => driver.revoke(0) });
+      t.expect(said).toBe('  --<g,g>---<x,x,a>');
+      t.expect(plans(t, device, '--d---e').pipe(applyRemap(device), failed)).toBe('--a---b', { a: 'all', b: 'all' });
     });
   });
 

@@ -146,16 +146,16 @@ export const requeryMutants: readonly Mutant[] = [
   },
 ];
 
-/** Against P4. */
+/** Against P4. At the port, since `remapIrq` itself refuses an ack of more than was read. */
 export const ackMutants: readonly Mutant[] = [
   {
-    what: 'a batch that read nothing is acked, too',
-    cast: playing({ acknowledge: (device) => (source) => source.pipe(map((batch) => (batch.sumRead === 0n ? { ...batch, sumRead: 1n } : batch)), trueCast.acknowledge(device)) }),
+    what: 'an ack is written whenever the irq is armed, whether or not something was read',
+    cast: playing({ port: withIrq((handle) => ({ next: () => concat(handle.ack(1n).pipe(ignoreElements()), handle.next()) })) }),
     complaint: /after \d+ reads/,
   },
   {
     what: 'one more is acked than was read',
-    cast: playing({ acknowledge: (device) => (source) => source.pipe(map((batch) => (batch.sumRead === 0n ? batch : { ...batch, sumRead: batch.sumRead + 1n })), trueCast.acknowledge(device)) }),
+    cast: playing({ port: withIrq((handle) => ({ ack: (count) => handle.ack(count + 1n) })) }),
     complaint: /acked \d+ of \d+ that were read/,
   },
   {

@@ -1,8 +1,8 @@
-import { concat, concatMap, ignoreElements, map, of, Subject, throwError, timer } from 'rxjs';
+import { concat, concatMap, defer, EMPTY, map, of, Subject, tap, throwError, timer } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { IrqHandle, IrqInfo } from '../../src/devices/port.js';
 import type { RemapSignal } from '../../src/devices/remap-batch.js';
-import { errnoError } from '../../src/errors.js';
+import { errnoError, VfioError } from '../../src/errors.js';
 import { remapRegions } from '../../src/operators/remap-regions.js';
 import { remapIrq } from '../../src/streams/remap-irq.js';
 import { transition } from '../../src/streams/transition.js';
@@ -13,6 +13,9 @@ import { openedNow, twoRegions, type Alter } from '../support/devices.js';
 const told = map(({ because, sumRead, channel }: RemapSignal) => `${because} ${sumRead}${channel.page === 0 ? '' : ` of page ${channel.page}`}`);
 
 const names = { r: 'registered 0', s: 'signal 1', t: 'signal 2', a: 'after-transition 0' };
+
+/** Ends every batch and acks none. */
+const endedOnly = concatMap((signal: RemapSignal) => concat(of(signal), defer(() => { signal.channel.end(signal.batch); return EMPTY; })));
 
 describe('remapIrq', () => {
   it('is its diagram', () => {
@@ -135,9 +138,8 @@ describe('two pages', () => {
           close: () => of(undefined),
         }),
       }));
-      const acked = concatMap((signal: RemapSignal) => concat(of(signal), signal.channel.ack(signal.sumRead).pipe(ignoreElements())));
-      t.expect(remapIrq(device).pipe(acked, endBatches(t, 1), told), '^------------!').toBe('rp---s---q', { ...names, p: 'registered 0 of page 1', q: 'signal 1 of page 1' });
-      t.expect(acks).toBe('-----a---b', { a: '5:1', b: '2:1' });
+      t.expect(remapIrq(device).pipe(endBatches(t, 1), told), '^------------!').toBe('rp---s---q', { ...names, p: 'registered 0 of page 1', q: 'signal 1 of page 1' });
+      t.expect(acks).toBe('------a---b', { a: '5:1', b: '2:1' });
     });
   });
 });
@@ -221,6 +223,32 @@ describe('one batch at a time', () => {
     });
   });
 
+  it('what was not acked is in the next sum', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, twoRegions);
+      t.at('-----r-s', { r: () => driver.revoke(0), s: () => driver.restore(0) });
+      t.expect(remapIrq(device).pipe(endedOnly, told)).toBe('r----s-t', names);
+      t.atEnd(() => expect(driver.acked).toBe(0n));
+    });
+  });
+
+  it('an ack never says more than was read', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, twoRegions);
+      t.at('-----r', { r: () => driver.revoke(0) });
+      const answers: string[] = [];
+      const greedy = tap(({ because, channel }: RemapSignal) => {
+        if (because !== 'signal') return;
+        for (const sum of [2n, 1n, 1n]) channel.ack(sum).subscribe({ next: () => answers.push('acked'), error: (error: unknown) => answers.push(VfioError.is(error) ? error.code : 'another') });
+      });
+      t.expect(remapIrq(device).pipe(greedy, endedOnly, told)).toBe('r----s', names);
+      t.atEnd(() => {
+        expect(answers).toEqual(['VFIO_E_RANGE', 'acked', 'VFIO_E_RANGE']);
+        expect({ acked: driver.acked, violations: driver.violations }).toEqual({ acked: 1n, violations: 0 });
+      });
+    });
+  });
+
   it('a saturated count is named: anything may have changed', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, twoRegions, (port) => ({
@@ -271,11 +299,11 @@ describe('full batches that a transition asks for', () => {
     });
   });
 
-  it('are not waited for when the pipeline has gone', () => {
+  it('fail their transition when the pipeline goes before them', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, twoRegions);
       t.expect(remapIrq(device).pipe(endBatches(t, 3), told), '^----!').toBe('r--a', names);
-      t.expect(transition(device, 'running-p2p').pipe(map(({ to }) => to)), '-^').toBe('-----<running-p2p,|>');
+      t.expect(transition(device, 'running-p2p').pipe(map(({ to }) => to)), '-^').toBe('-----#', undefined, { code: 'VFIO_E_CANCELED' });
     });
   });
 });

@@ -173,9 +173,19 @@ describe('a driver that gets no ack', () => {
       const { device } = openedNow(t.clock, { ...twoRegions, remap: { ackTimeoutMs: 20 } });
       const blocking = tap(({ because }: RemapSignal) => { if (because === 'signal') t.stall('50ms'); });
       t.expect(remapIrq(device, { batchDeadlineMs: 1000 }).pipe(blocking, delay(0.001, t.clock.scheduler), remapRegions(device), ignoreElements())).toBe('');
-      t.expect(transition(device, 'pre-copy').pipe(ignoreElements()), '-----^').toBe('----- 50ms --#', undefined, expect.objectContaining({
+      t.expect(transition(device, 'pre-copy').pipe(ignoreElements()), '-----^').toBe('----- 50ms #', undefined, expect.objectContaining({
         code: 'VFIO_E_ACK_TIMEOUT', message: expect.stringContaining('user code blocked the event loop for 50 ms') as string,
       }));
+    });
+  });
+});
+
+describe('a deadline', () => {
+  it('that passed leaves the batch to the write that returns late', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions, slowState(t, 5000, () => undefined));
+      t.expect(remapIrq(device).pipe(remapRegions(device), map(({ because }) => because))).toBe('r 4999us a', { r: 'registered', a: 'after-transition' });
+      t.expect(transition(device, 'running-p2p', { deadlineMs: 1 })).toBe('1ms #', undefined, { code: 'VFIO_E_DEADLINE' });
     });
   });
 });
@@ -197,7 +207,7 @@ describe('unsubscribing', () => {
       const { device } = openedNow(t.clock, twoRegions, slowState(t, 3, (what) => said.next(what)));
       t.expect(remapIrq(device).pipe(endBatches(t, 4), ignoreElements())).toBe('');
       t.expect(transition(device, 'pre-copy'), '-^---!').toBe('');
-      t.expect(said).toBe('-----c', { c: 'closed' });
+      t.expect(said).toBe('--------c', { c: 'closed' });
     });
   });
 

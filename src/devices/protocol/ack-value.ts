@@ -12,8 +12,9 @@ export function isSaturated(count: bigint): boolean {
   return count >= saturatedCount;
 }
 
-/** The writes that bring `sum` to the driver: none for 0, two for the one sum that no single write can carry. */
+/** The writes that bring `sum` to the driver: none for 0, one for almost any, more for what no single write can carry. */
 export function ackWrites(sum: bigint): readonly bigint[] {
-  if (sum === 0n) return [];
-  return sum <= largestWrite ? [sum] : [largestWrite, sum - largestWrite];
+  const writes: bigint[] = [];
+  for (let rest = sum; rest > 0n; rest -= largestWrite) writes.push(rest < largestWrite ? rest : largestWrite);
+  return writes;
 }

@@ -1,5 +1,5 @@
 import type { Area, RegionInfo } from '../uapi/region-info.js';
-import { intersectAreas, normalizeAreas, subtractAreas } from './areas.js';
+import { intersectAreas, subtractAreas } from './areas.js';
 
 /** What is mapped of a region now, and under which access flags it was mapped. */
 export interface MappedLayout {
@@ -27,12 +27,17 @@ export interface AccessRights {
   readonly write: boolean;
 }
 
+/** What may be mapped of a region. One that claims to have grown is believed up to the size that it was opened with, bytes. */
+export function offeredAreas(layout: RegionInfo, openedSize: number): readonly Area[] {
+  return layout.mmappable ? intersectAreas(layout.areas, [{ offset: 0, size: openedSize }]) : [];
+}
+
 /**
  * Compares a layout with what IS mapped, not with the last answer: an earlier map may have failed.
  * Where READ or WRITE came or went the mapping's protection is stale, so all of it is mapped anew.
  */
 export function diffLayout(mapped: MappedLayout, layout: RegionInfo): RegionDiff {
-  const offered = layout.mmappable ? normalizeAreas(layout.areas) : [];
+  const offered = offeredAreas(layout, mapped.size);
   const lost = { read: mapped.readable && !layout.readable, write: mapped.writable && !layout.writable };
   const gained = { read: !mapped.readable && layout.readable, write: !mapped.writable && layout.writable };
   const sameRights = !lost.read && !lost.write && !gained.read && !gained.write;

@@ -6,6 +6,7 @@ import { remapIrq } from '../../src/streams/remap-irq.js';
 import { transition } from '../../src/streams/transition.js';
 import { marbles } from '../../src/testing/index.js';
 import { codeOf, firstPage, now, openedNow, secondPage, twoRegions, whole } from '../support/devices.js';
+import { virtualClock } from '../support/virtual-clock.js';
 
 const options = { ...twoRegions, regions: [...(twoRegions.regions ?? []), { index: 4, size: 0x100 }, { index: 5, size: 0x100, writable: false }, { index: 6, size: 0x100, readable: false }] };
 
@@ -21,35 +22,29 @@ const written = [0xfe, 0xfedc, 0xfedc_ba98, 0xfedc_ba98_7654_3210n];
 describe('accessors', () => {
   for (const way of ['trapped', 'mapped'] as const) {
     it(`${way}: every width, little-endian, aligned, inside the region`, () => {
-      marbles((t) => {
-        const { device, driver } = openedNow(t.clock, options, (port) => ({ accessNow: (request) => { trapped += 1; return port.accessNow(request); } }));
-        let trapped = 0;
-        if (way === 'mapped') now(device.mapRegion(0));
-        const region = device.region(0);
-        expect(widths.map(([bytes, roundTrip]) => roundTrip(region, 0x100 + 2 * bytes))).toEqual(written);
-        expect(trapped).toBe(way === 'mapped' ? 0 : 8);
-        expect([...driver.readRegion(0, 0x110, 8)]).toEqual([0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe]);
-        for (const [bytes, roundTrip] of widths) {
-          const last = 0x2000 - bytes;
-          expect(() => roundTrip(region, last)).not.toThrow();
-          for (const offset of [-bytes, last + bytes, last + 1, 0x2000, 2 ** 53, NaN, 0.5, Infinity]) expect(codeOf(() => roundTrip(region, offset)), `${bytes} at ${offset}`).toBe('VFIO_E_RANGE');
-          if (bytes > 1) expect(codeOf(() => roundTrip(region, bytes / 2)), `${bytes} misaligned`).toBe('VFIO_E_RANGE');
-        }
-        t.atEnd(() => undefined);
-      });
+      const { device, driver } = openedNow(virtualClock(), options, (port) => ({ accessNow: (request) => { trapped += 1; return port.accessNow(request); } }));
+      let trapped = 0;
+      if (way === 'mapped') now(device.mapRegion(0));
+      const region = device.region(0);
+      expect(widths.map(([bytes, roundTrip]) => roundTrip(region, 0x100 + 2 * bytes))).toEqual(written);
+      expect(trapped).toBe(way === 'mapped' ? 0 : 8);
+      expect([...driver.readRegion(0, 0x110, 8)]).toEqual([0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe]);
+      for (const [bytes, roundTrip] of widths) {
+        const last = 0x2000 - bytes;
+        expect(() => roundTrip(region, last)).not.toThrow();
+        for (const offset of [-bytes, last + bytes, last + 1, 0x2000, 2 ** 53, NaN, 0.5, Infinity]) expect(codeOf(() => roundTrip(region, offset)), `${bytes} at ${offset}`).toBe('VFIO_E_RANGE');
+        if (bytes > 1) expect(codeOf(() => roundTrip(region, bytes / 2)), `${bytes} misaligned`).toBe('VFIO_E_RANGE');
+      }
     });
   }
 
   it('say what they may not do', () => {
-    marbles((t) => {
-      const { device } = openedNow(t.clock, options);
-      expect(() => device.region(5).write8(0, 1)).toThrow(/software0: write region 5: 1 bytes at offset 0: the region is not writable/);
-      expect(() => device.region(6).read64(8)).toThrow(/read region 6: .*the region is not readable/);
-      expect(() => device.region(4).read32(2)).toThrow(/offset must be a multiple of 4/);
-      expect(() => device.region(4).read32(0x100)).toThrow(/the region has 256 bytes/);
-      expect(codeOf(() => device.region(3))).toBe('VFIO_E_NO_REGION');
-      t.atEnd(() => undefined);
-    });
+    const { device } = openedNow(virtualClock(), options);
+    expect(() => device.region(5).write8(0, 1)).toThrow(/software0: write region 5: 1 bytes at offset 0: the region is not writable/);
+    expect(() => device.region(6).read64(8)).toThrow(/read region 6: .*the region is not readable/);
+    expect(() => device.region(4).read32(2)).toThrow(/offset must be a multiple of 4/);
+    expect(() => device.region(4).read32(0x100)).toThrow(/the region has 256 bytes/);
+    expect(codeOf(() => device.region(3))).toBe('VFIO_E_NO_REGION');
   });
 
   it('survive remaps: the same region object, whatever is mapped', () => {
@@ -88,28 +83,22 @@ describe('accessors', () => {
   });
 
   it('would block where the port needs a round trip', () => {
-    marbles((t) => {
-      const { device } = openedNow(t.clock, twoRegions, (port) => ({ traits: { ...port.traits, syncAccess: false } }));
-      expect(codeOf(() => device.region(0).read8(0))).toBe('VFIO_E_WOULD_BLOCK');
-      now(device.mapRegion(0));
-      expect(device.region(0).read8(0)).toBe(0);
-      t.atEnd(() => undefined);
-    });
+    const { device } = openedNow(virtualClock(), twoRegions, (port) => ({ traits: { ...port.traits, syncAccess: false } }));
+    expect(codeOf(() => device.region(0).read8(0))).toBe('VFIO_E_WOULD_BLOCK');
+    now(device.mapRegion(0));
+    expect(device.region(0).read8(0)).toBe(0);
   });
 
   it('go on within the size that the region was opened with, though a driver says that it grew', () => {
-    marbles((t) => {
-      let size = 0x100;
-      const { device } = openedNow(t.clock, options, (port) => ({ regionInfo: (index) => port.regionInfo(index).pipe(map((info) => (index === 4 ? { ...info, size } : info))) }));
-      size = 0x200;
-      now(device.mapRegion(4));
-      expect(codeOf(() => device.region(4).read8(0x100))).toBe('VFIO_E_RANGE');
-      expect(device.region(4).size).toBe(0x100);
-      size = 0x80;
-      now(device.mapRegion(4));
-      expect(codeOf(() => device.region(4).read8(0x80))).toBe('VFIO_E_RANGE');
-      t.atEnd(() => undefined);
-    });
+    let size = 0x100;
+    const { device } = openedNow(virtualClock(), options, (port) => ({ regionInfo: (index) => port.regionInfo(index).pipe(map((info) => (index === 4 ? { ...info, size } : info))) }));
+    size = 0x200;
+    now(device.mapRegion(4));
+    expect(codeOf(() => device.region(4).read8(0x100))).toBe('VFIO_E_RANGE');
+    expect(device.region(4).size).toBe(0x100);
+    size = 0x80;
+    now(device.mapRegion(4));
+    expect(codeOf(() => device.region(4).read8(0x80))).toBe('VFIO_E_RANGE');
   });
 });
 
@@ -128,17 +117,14 @@ describe('request', () => {
 
 describe('hold', () => {
   it('hands out what is mapped now, and later what comes', () => {
-    marbles((t) => {
-      const { device } = openedNow(t.clock, twoRegions);
-      const region = device.region(0);
-      const given: unknown[] = [];
-      now(region.attach([firstPage]));
-      now(region.hold([whole], { name: 'h', release: () => EMPTY, regain: (pieces) => { given.push(...pieces.map(({ area }) => area)); return EMPTY; } }));
-      now(region.attach([secondPage]));
-      now(region.offer(10));
-      expect(given).toEqual([firstPage, secondPage]);
-      t.atEnd(() => undefined);
-    });
+    const { device } = openedNow(virtualClock(), twoRegions);
+    const region = device.region(0);
+    const given: unknown[] = [];
+    now(region.attach([firstPage]));
+    now(region.hold([whole], { name: 'h', release: () => EMPTY, regain: (pieces) => { given.push(...pieces.map(({ area }) => area)); return EMPTY; } }));
+    now(region.attach([secondPage]));
+    now(region.offer(10));
+    expect(given).toEqual([firstPage, secondPage]);
   });
 
   it('that its holder does not take within the budget is none, and what it was given is asked back', () => {
@@ -154,14 +140,11 @@ describe('hold', () => {
   });
 
   it('given back is not asked for any more', () => {
-    marbles((t) => {
-      const { device } = openedNow(t.clock, twoRegions);
-      now(device.mapRegion(0));
-      const hold = now(device.region(0).hold([whole], { name: 'gone', release: () => NEVER, regain: () => EMPTY }));
-      now(hold.release());
-      now(device.region(0).revoke([whole], 1));
-      expect(device.region(0).mapped.areas).toEqual([]);
-      t.atEnd(() => undefined);
-    });
+    const { device } = openedNow(virtualClock(), twoRegions);
+    now(device.mapRegion(0));
+    const hold = now(device.region(0).hold([whole], { name: 'gone', release: () => NEVER, regain: () => EMPTY }));
+    now(hold.release());
+    now(device.region(0).revoke([whole], 1));
+    expect(device.region(0).mapped.areas).toEqual([]);
   });
 });

@@ -4,7 +4,7 @@
  */
 export const errorCodes = {
   VFIO_E_UNAVAILABLE: 'this machine offers no VFIO, or the kernel module is not loaded',
-  VFIO_E_PERMISSION: 'the caller may not open or use this file or device (EACCES, EPERM on open)',
+  VFIO_E_PERMISSION: 'the caller may not open or use this file or device (EACCES, EPERM)',
   VFIO_E_ADDRESS: 'the address names no device: malformed, no such PCI function, mdev or group',
   VFIO_E_GROUP_NOT_VIABLE: 'another driver still holds a device of the same IOMMU group',
   VFIO_E_NO_DEVICE: 'the device is gone or was never there (ENODEV, ENXIO)',
@@ -14,10 +14,9 @@ export const errorCodes = {
   VFIO_E_PROTOCOL: 'the other side broke its contract: a truncated, looping or contradictory answer',
   VFIO_E_RANGE: 'offset, width or alignment lies outside what the region or the call allows',
   VFIO_E_WOULD_BLOCK: 'a synchronous access cannot be made now without blocking the loop: use request()',
-  VFIO_E_REVOKED: 'a view or mapping was used after its area had been revoked',
   VFIO_E_CLOSED: 'the device, handle or channel is closed',
   VFIO_E_BUSY: 'one such call or pipeline is outstanding on this device already (EBUSY)',
-  VFIO_E_REFUSED: 'the vendor driver refused: the remap irq is not registered (EPERM)',
+  VFIO_E_REFUSED: 'the vendor driver refused a write of device_state: the remap irq is not registered (EPERM)',
   VFIO_E_ARC: 'device_state has no such arc: refused before the kernel is asked',
   VFIO_E_ACK_TIMEOUT: 'the vendor driver waited for an ack until its own deadline (ETIMEDOUT)',
   VFIO_E_CANCELED: 'a blocked call was ended because its irq was disabled or the device was reset or closed (ECANCELED, EINTR)',
@@ -73,7 +72,7 @@ export class VfioError extends Error {
 /** errno -> code and advice, for a failed system call whose errno means the same thing everywhere in VFIO. */
 const byErrno: Readonly<Record<string, readonly [VfioErrorCode, string]>> = {
   EACCES: ['VFIO_E_PERMISSION', 'permission denied: run as root, or give this user access to the group file under /dev/vfio'],
-  EPERM: ['VFIO_E_REFUSED', 'refused by the kernel or the vendor driver: enable the remap irq first, or check capabilities and RLIMIT_MEMLOCK'],
+  EPERM: ['VFIO_E_PERMISSION', 'not permitted: run as root or with the capability that this call needs; on a machine without interrupt remapping load vfio_iommu_type1 with allow_unsafe_interrupts=1'],
   ENOENT: ['VFIO_E_ADDRESS', 'no such file or device: check the address and that the device is bound to its VFIO driver'],
   ENODEV: ['VFIO_E_NO_DEVICE', 'no such device: it was removed, or is not bound to a VFIO driver'],
   ENXIO: ['VFIO_E_NO_DEVICE', 'no such device or address: it was removed'],
@@ -93,4 +92,10 @@ const byErrno: Readonly<Record<string, readonly [VfioErrorCode, string]>> = {
 export function errnoError(errno: string, operation: string, device?: string, cause?: unknown): VfioError {
   const [code, advice] = byErrno[errno] ?? ['VFIO_E_IO', 'the kernel refused the call'];
   return new VfioError(code, advice, { operation, device, errno, cause });
+}
+
+/** The same for a write of device_state, where EPERM is the vendor driver's own word. */
+export function stateErrnoError(errno: string, operation: string, device?: string, cause?: unknown): VfioError {
+  if (errno !== 'EPERM') return errnoError(errno, operation, device, cause);
+  return new VfioError('VFIO_E_REFUSED', 'refused by the vendor driver: its remap irq is not registered, subscribe to remapIrq() first', { operation, device, errno, cause });
 }

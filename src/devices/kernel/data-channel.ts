@@ -1,7 +1,7 @@
 import { catchError, concatMap, defer, map, of, tap, throwError } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { nowCall, ownedCall } from '../call.js';
-import type { Lane } from '../linux/lanes.js';
+import type { LaneRequest, LaneResult } from '../linux/lane-request.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Call, Chunk, DataChannel } from '../port.js';
 
@@ -12,9 +12,12 @@ const mostBytes = 16 * 1024 * 1024;
 export interface ChannelParts {
   readonly fd: number;
   readonly direction: 'save' | 'resume';
-  readonly lane: Lane;
   readonly calls: Syscalls;
   readonly device: string;
+  /** Makes a call on the channel's lane; closing the port waits for it. */
+  readonly submit: (request: LaneRequest) => Call<LaneResult>;
+  /** Throws VFIO_E_CLOSED once the port is closed. */
+  readonly requireOpen: (operation: string) => void;
   /** True where 0 bytes are the end for good: in STOP_COPY. */
   readonly final: () => boolean;
   /** Told when the fd is closed. */
@@ -38,44 +41,70 @@ export class KernelDataChannel implements DataChannel {
     this.#parts = parts;
   }
 
+  /** At most 16 MiB at once (VFIO_E_RANGE). */
   read(maxBytes: number): Call<Chunk> {
-    return this.#one('read data_fd', () => {
+    const operation = 'read data_fd';
+    const { fd, device } = this.#parts;
+    return defer(() => {
+      this.#requireOpen(operation);
       if (!Number.isSafeInteger(maxBytes) || maxBytes <= 0 || maxBytes > mostBytes) {
-        throw new VfioError('VFIO_E_RANGE', `between 1 and ${mostBytes} bytes a read, not ${maxBytes}`, { operation: 'read data_fd', device: this.#parts.device });
+        throw new VfioError('VFIO_E_RANGE', `between 1 and ${mostBytes} bytes a read, not ${maxBytes}`, { operation, device });
       }
-      return this.#parts.lane.submit({ op: 'read', fd: this.#parts.fd, length: maxBytes, operation: 'read data_fd', device: this.#parts.device }).pipe(
-        map(({ value, bytes }): Chunk => {
-          if (value > 0) return { kind: 'bytes', bytes };
-          return { kind: this.#parts.final() ? 'end' : 'quiet' };
-        }),
-        catchError((error: unknown) => (VfioError.is(error) && error.errno === 'ENOMSG' ? of<Chunk>({ kind: 'quiet' }) : throwError(() => error))),
+      return this.#alone(operation, () =>
+        this.#parts.submit({ op: 'read', fd, length: maxBytes, operation, device }).pipe(
+          map(({ value, bytes }): Chunk => {
+            if (value > 0) return { kind: 'bytes', bytes };
+            return { kind: this.#parts.final() ? 'end' : 'quiet' };
+          }),
+          catchError((error: unknown) => (VfioError.is(error) && error.errno === 'ENOMSG' ? of<Chunk>({ kind: 'quiet' }) : throwError(() => error))),
+        ),
       );
     });
   }
 
+  /** All of `bytes`, however little the driver takes at once; 0 bytes are not even shown to it. */
   write(bytes: Uint8Array): Call<void> {
-    return this.#one('write data_fd', () => this.#writeAll(bytes));
+    const operation = 'write data_fd';
+    return defer(() => {
+      this.#requireOpen(operation);
+      return bytes.length === 0 ? of(undefined) : this.#alone(operation, () => this.#writeAll(bytes, operation));
+    });
   }
 
   close(): Call<void> {
     return nowCall(() => this.release());
   }
 
+  /** While a thread is in a call on it the fd stays open: its number must not go to another file. */
   release(): void {
     if (this.#closed) return;
     this.#closed = true;
-    // While a thread is in a call on it the number must not go to another file.
     if (!this.#busy) this.#closeFd();
   }
 
-  /** A driver may take less than it was given. */
-  #writeAll(bytes: Uint8Array): Call<void> {
-    return this.#parts.lane.submit({ op: 'write', fd: this.#parts.fd, bytes, operation: 'write data_fd', device: this.#parts.device }).pipe(
+  #writeAll(bytes: Uint8Array, operation: string): Call<void> {
+    const { fd, device } = this.#parts;
+    return this.#parts.submit({ op: 'write', fd, bytes, operation, device }).pipe(
       concatMap(({ value }) => {
-        if (value <= 0 || value > bytes.length) throw new VfioError('VFIO_E_PROTOCOL', `the driver took ${value} of ${bytes.length} bytes`, { operation: 'write data_fd', device: this.#parts.device });
-        return value === bytes.length ? of(undefined) : this.#writeAll(bytes.subarray(value));
+        if (value <= 0) throw new VfioError('VFIO_E_PROTOCOL', `the driver took ${value} of ${bytes.length} bytes`, { operation, device });
+        if (value === bytes.length) return of(undefined);
+        this.#requireOpen(operation);
+        return this.#writeAll(bytes.subarray(value), operation);
       }),
     );
+  }
+
+  #requireOpen(operation: string): void {
+    if (this.#closed) throw new VfioError('VFIO_E_CLOSED', 'the data_fd is closed', { operation, device: this.#parts.device });
+    this.#parts.requireOpen(operation);
+  }
+
+  #alone<T>(operation: string, call: () => Call<T>): Call<T> {
+    if (this.#busy) throw new VfioError('VFIO_E_BUSY', 'one read or write of a data_fd at a time', { operation, device: this.#parts.device });
+    this.#busy = true;
+    // Before the answer is delivered: whoever gets it may make the next call at once.
+    const idle = (): void => this.#idle();
+    return ownedCall(() => defer(call).pipe(tap({ next: idle, error: idle })));
   }
 
   #idle(): void {
@@ -84,18 +113,10 @@ export class KernelDataChannel implements DataChannel {
   }
 
   #closeFd(): void {
-    this.#parts.calls.close(this.#parts.fd, this.#parts.device);
-    this.#parts.closed();
-  }
-
-  #one<T>(operation: string, call: () => Call<T>): Call<T> {
-    return defer(() => {
-      if (this.#closed) throw new VfioError('VFIO_E_CLOSED', 'the data_fd is closed', { operation, device: this.#parts.device });
-      if (this.#busy) throw new VfioError('VFIO_E_BUSY', 'one read or write of a data_fd at a time', { operation, device: this.#parts.device });
-      this.#busy = true;
-      // Before the answer is delivered: whoever gets it may make the next call at once.
-      const idle = (): void => this.#idle();
-      return ownedCall(() => call().pipe(tap({ next: idle, error: idle })));
-    });
+    try {
+      this.#parts.calls.close(this.#parts.fd, this.#parts.device);
+    } finally {
+      this.#parts.closed();
+    }
   }
 }

@@ -1,11 +1,12 @@
 import { Observable, type Subscriber } from 'rxjs';
-import { VfioError } from '../../errors.js';
+import { errnoError, VfioError } from '../../errors.js';
 import { nowCall } from '../call.js';
 import { Eventfd } from '../linux/eventfd.js';
 import type { Reactor, ReactorSlot } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Call, IrqHandle, IrqLine, IrqSignal } from '../port.js';
 import { encodeIrqDisable, encodeIrqSet } from '../uapi/irq-set.js';
+import { runAll, runAllOrThrow } from './run-all.js';
 
 /** What an irq needs of its port. */
 export interface IrqContext {
@@ -14,6 +15,8 @@ export interface IrqContext {
   readonly reactor: Reactor;
   /** VFIO_DEVICE_SET_IRQS. */
   setIrqs(argument: Uint8Array, what: string): void;
+  /** Whether another handle, of another vector of this index, is open. */
+  sharesIndex(handle: KernelIrq): boolean;
   /** Told when the handle is closed. */
   closed(handle: KernelIrq): void;
 }
@@ -42,13 +45,14 @@ export class KernelIrq implements IrqHandle {
       undo.push(() => this.#trigger.close());
       this.#ack = withAck ? new Eventfd(calls, device) : undefined;
       undo.push(() => this.#ack?.close());
-      this.#slot = reactor.add(this.#trigger.fd);
+      this.#slot = concerning(device, () => reactor.add(this.#trigger.fd));
       undo.push(() => this.#slot.close());
       this.#register('trigger', this.#trigger.fd);
       undo.push(() => this.#disable());
       if (this.#ack !== undefined) this.#register('unmask', this.#ack.fd);
     } catch (error) {
-      for (const step of undo.reverse()) step();
+      // What went wrong first is what counts; a device that is gone fails every step of the way back, too.
+      runAll(undo.reverse());
       throw error;
     }
   }
@@ -64,17 +68,19 @@ export class KernelIrq implements IrqHandle {
         return undefined;
       }
       this.#waiting = subscriber;
-      this.#slot.arm(
-        (count, atNs) => {
+      const fail = (error: unknown): void => {
+        this.#waiting = undefined;
+        subscriber.error(located(error, this.#context.device));
+      };
+      try {
+        this.#slot.arm((count, atNs) => {
           this.#waiting = undefined;
           subscriber.next({ line: this.line, count, atNs });
           subscriber.complete();
-        },
-        (error) => {
-          this.#waiting = undefined;
-          subscriber.error(error);
-        },
-      );
+        }, fail);
+      } catch (error) {
+        fail(error);
+      }
       return () => {
         if (this.#waiting !== subscriber) return;
         this.#waiting = undefined;
@@ -103,29 +109,47 @@ export class KernelIrq implements IrqHandle {
   release(): void {
     if (this.#closed) return;
     this.#closed = true;
-    try {
-      this.#disable();
-    } finally {
-      this.#slot.close();
-      this.#trigger.close();
-      this.#ack?.close();
-      this.#context.closed(this);
-      const waiting = this.#waiting;
-      this.#waiting = undefined;
-      waiting?.error(this.#closedError());
-    }
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    runAllOrThrow([
+      () => this.#disable(),
+      () => this.#slot.close(),
+      () => this.#trigger.close(),
+      () => this.#ack?.close(),
+      () => this.#context.closed(this),
+      () => waiting?.error(this.#closedError()),
+    ]);
   }
 
   #register(action: 'trigger' | 'unmask', fd: number): void {
     const { index, vector = 0 } = this.line;
-    this.#context.setIrqs(encodeIrqSet({ index, action, start: vector, data: 'eventfd', fds: [fd] }, this.#context.device), `irq ${index} ${action}`);
+    this.#context.setIrqs(encodeIrqSet({ index, action, start: vector, data: 'eventfd', fds: [fd] }, this.#context.device), `irq ${index} ${action}${fd < 0 ? ' off' : ''}`);
   }
 
+  /** DATA_NONE with count 0 would silence every vector of the index: it is for the last handle. */
   #disable(): void {
-    this.#context.setIrqs(encodeIrqDisable(this.line.index, this.#context.device), `irq ${this.line.index} off`);
+    if (!this.#context.sharesIndex(this)) {
+      this.#context.setIrqs(encodeIrqDisable(this.line.index, this.#context.device), `irq ${this.line.index} off`);
+      return;
+    }
+    runAllOrThrow([() => this.#register('trigger', -1), ...(this.#ack === undefined ? [] : [() => this.#register('unmask', -1)])]);
   }
 
   #closedError(): VfioError {
     return new VfioError('VFIO_E_CLOSED', 'the irq is closed', { operation: `irq ${this.line.index}`, device: this.#context.device });
   }
+}
+
+function concerning<T>(device: string, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw located(error, device);
+  }
+}
+
+/** The reactor serves all devices and cannot say whose irq failed. */
+function located(error: unknown, device: string): unknown {
+  if (!VfioError.is(error) || error.errno === undefined || error.device !== undefined) return error;
+  return errnoError(error.errno, error.operation, device, error);
 }

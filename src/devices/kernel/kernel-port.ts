@@ -1,6 +1,6 @@
-import { concatMap, defer, finalize, ignoreElements, lastValueFrom, map, ReplaySubject, tap, type Observable } from 'rxjs';
+import { catchError, concatMap, defer, ignoreElements, lastValueFrom, map, ReplaySubject, tap, type Observable } from 'rxjs';
 import type { Clock } from '../../clock.js';
-import { VfioError, type VfioErrorCode } from '../../errors.js';
+import { stateErrnoError, VfioError, type VfioErrorCode } from '../../errors.js';
 import { disregard, nowCall, ownedCall } from '../call.js';
 import type { LaneRequest } from '../linux/lane-request.js';
 import type { LanePool } from '../linux/lanes.js';
@@ -16,23 +16,32 @@ import { queryRegionInfo } from '../uapi/region-info.js';
 import { KernelDataChannel } from './data-channel.js';
 import type { GroupLease } from './groups.js';
 import { KernelIrq } from './irq-handle.js';
+import { LaneCalls } from './lane-calls.js';
 import { KernelMappings } from './mappings.js';
 
 /** What a kernel port is made of; tests put doubles between it and the kernel. */
 export interface KernelParts {
   readonly calls: Syscalls;
   readonly reactor: Reactor;
-  readonly pool: LanePool;
+  readonly pool: Pick<LanePool, 'lane'>;
   readonly clock: Clock;
 }
 
 /** A late subscriber of `released` is told so many steps: more than a device has irqs and mappings. */
 const mostReports = 1024;
 
-/** How long closing waits for a write of device_state that does not return although its irq is disabled, ms. */
+/** After so long closing says that it waits for a call that does not return although the irqs are disabled, ms. */
 const closeBoundMs = 10_000;
 
-/** A device of the kernel, through its group: every call of the port is one ioctl, mmap, pread or pwrite. */
+/**
+ * A device of the kernel, through its group: every call of the port is one ioctl, mmap, pread or pwrite.
+ *
+ * Closing waits for the calls that are out, however long that takes: a fd that is closed under a thread in a call on it
+ * goes to the next file that is opened, and the thread, or a call that waits behind it, would work on that. A call that
+ * does not return is reported in `released` after ten seconds (VFIO_E_DEADLINE); fd, group and mappings then stay, and
+ * `released` stays open, until it does. Only the end of the process frees a driver that never answers, and
+ * `process.exit()` waits for a blocked thread: `process.kill(process.pid, 'SIGKILL')` does not.
+ */
 export class KernelPort implements DevicePort {
   readonly name: string;
   readonly clock: Clock;
@@ -42,14 +51,14 @@ export class KernelPort implements DevicePort {
   readonly #fd: number;
   readonly #lease: GroupLease;
   readonly #mappings: KernelMappings;
+  readonly #laneCalls: LaneCalls;
   readonly #irqs = new Set<KernelIrq>();
   readonly #channels = new Set<KernelDataChannel>();
   /** Where each region lies in the device's file: unlike its layout that never changes. */
   readonly #places = new Map<number, { readonly fileOffset: number; readonly size: number }>();
   readonly #reports = new ReplaySubject<ReleaseReport>(mostReports);
-  #lanesBusy = 0;
-  /** Set while closing waits for the lanes. */
-  #becameIdle: (() => void) | undefined;
+  /** What VFIO_DEVICE_FEATURE_MIGRATION answered: it does not change while the device is open. */
+  #migration: { readonly traits: MigrationTraits | undefined } | undefined;
   #state: State = 'running';
   #closed = false;
 
@@ -62,6 +71,7 @@ export class KernelPort implements DevicePort {
     this.#fd = fd;
     this.#lease = lease;
     this.#mappings = new KernelMappings(fd, parts.calls, name);
+    this.#laneCalls = new LaneCalls(parts.pool, name);
   }
 
   info(): Call<DeviceInfo> {
@@ -93,6 +103,7 @@ export class KernelPort implements DevicePort {
             calls: this.#parts.calls,
             reactor: this.#parts.reactor,
             setIrqs: (argument, what) => this.#ioctl(VFIO_DEVICE_SET_IRQS, argument, `VFIO_DEVICE_SET_IRQS ${what}`),
+            sharesIndex: (handle) => [...this.#irqs].some((open) => open !== handle && open.line.index === index),
             closed: (handle) => this.#irqs.delete(handle),
           },
           line,
@@ -118,8 +129,7 @@ export class KernelPort implements DevicePort {
       const { write, readBytes = 0 } = request;
       const where = { fd: this.#fd, offset: position, operation, device: this.name };
       const call: LaneRequest = write === undefined ? { op: 'pread', length: readBytes, ...where } : { op: 'pwrite', bytes: write, ...where };
-      const lane = this.#parts.pool.lane(`access:${this.name}`);
-      return this.#counted(() => lane.submit(call).pipe(map(({ value, bytes }) => this.#whole(value, write?.length ?? readBytes, operation, bytes))));
+      return this.#laneCalls.submit('access', call).pipe(map(({ value, bytes }) => this.#whole(value, write?.length ?? readBytes, operation, bytes)));
     });
   }
 
@@ -134,7 +144,7 @@ export class KernelPort implements DevicePort {
   }
 
   migration(): Call<MigrationTraits | undefined> {
-    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', (operation) => this.#migrationTraits(operation));
+    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', () => this.#migrationTraits());
   }
 
   getState(): Call<State> {
@@ -150,8 +160,13 @@ export class KernelPort implements DevicePort {
       () =>
         this.getState().pipe(
           concatMap((from) => {
+            this.#requireOpen(operation);
             this.#requireArc(from, to, operation);
             return this.#stateIoctl(VFIO_DEVICE_FEATURE, () => encodeStateSet(to), operation);
+          }),
+          catchError((error: unknown) => {
+            if (VfioError.is(error) && error.errno === 'EPERM' && error.operation === operation) throw stateErrnoError(error.errno, operation, this.name, error.cause);
+            throw error;
           }),
           map((bytes) => this.#reply(bytes)),
         ),
@@ -168,39 +183,37 @@ export class KernelPort implements DevicePort {
     this.#closed = true;
     // First of all: this frees a write of device_state that waits for an ack.
     for (const irq of [...this.#irqs]) this.#step(`irq ${irq.line.index} disabled`, () => irq.release());
-    this.#whenLanesAreIdle(() => this.#releaseRest(options.keepViews === true));
+    let waited = false;
+    this.#laneCalls.drain(this.clock.scheduler, closeBoundMs, {
+      stuck: () => {
+        waited = true;
+        this.#reports.next({ what: 'call stuck', error: this.#stuckError() });
+      },
+      done: () => {
+        if (waited) this.#reports.next({ what: 'stuck call returned' });
+        this.#releaseRest(options.keepViews === true);
+      },
+    });
   }
 
+  /** Ends when `released` completes: with a call that is stuck in the vendor driver, not before that returns. */
   [Symbol.asyncDispose](): Promise<void> {
     this.close();
     return lastValueFrom(this.released.pipe(ignoreElements()), { defaultValue: undefined });
   }
 
-  /** Closing the device fd under a thread that is inside a call on it would release nothing. */
-  #whenLanesAreIdle(then: () => void): void {
-    if (this.#lanesBusy === 0) {
-      then();
-      return;
-    }
-    const bound = this.clock.scheduler.schedule(() => {
-      const message = `a call of the vendor driver has not returned ${closeBoundMs} ms after its irqs were disabled; its fd is freed when it does`;
-      this.#becameIdle = undefined;
-      this.#reports.next({ what: 'blocked call given up', error: new VfioError('VFIO_E_DEADLINE', message, { operation: 'close', device: this.name }) });
-      then();
-    }, closeBoundMs);
-    this.#becameIdle = () => {
-      bound.unsubscribe();
-      this.#reports.next({ what: 'blocked call returned' });
-      then();
-    };
-  }
-
+  /** No call is out: no thread can meet a fd that is closed here. */
   #releaseRest(keepViews: boolean): void {
     for (const channel of [...this.#channels]) this.#step('data_fd closed', () => channel.release());
-    for (const what of this.#mappings.close(keepViews)) this.#reports.next({ what });
+    this.#mappings.close(keepViews, (what, release) => this.#step(what, release));
     this.#step('device fd closed', () => this.#parts.calls.close(this.#fd, this.name));
     this.#step('group given back', () => this.#lease.release());
     this.#reports.complete();
+  }
+
+  #stuckError(): VfioError {
+    const message = `a call has not returned from the vendor driver ${closeBoundMs} ms after the irqs were disabled; the device is released when it does, or with the process (SIGKILL: a blocked thread holds up process.exit())`;
+    return new VfioError('VFIO_E_DEADLINE', message, { operation: 'close', device: this.name });
   }
 
   #step(what: string, release: () => void): void {
@@ -228,10 +241,15 @@ export class KernelPort implements DevicePort {
     return layout;
   }
 
-  #migrationTraits(operation: string): MigrationTraits | undefined {
+  #migrationTraits(): MigrationTraits | undefined {
+    this.#migration ??= { traits: this.#queryMigration() };
+    return this.#migration.traits;
+  }
+
+  #queryMigration(): MigrationTraits | undefined {
     const query = encodeMigrationQuery();
     try {
-      this.#ioctl(VFIO_DEVICE_FEATURE, query, operation);
+      this.#ioctl(VFIO_DEVICE_FEATURE, query, 'VFIO_DEVICE_FEATURE_MIGRATION');
     } catch (error) {
       if (VfioError.is(error) && error.code === 'VFIO_E_UNSUPPORTED') return undefined;
       throw error;
@@ -241,7 +259,7 @@ export class KernelPort implements DevicePort {
 
   /** The kernel is never asked for an arc that is not there: some kernels loop for ever on a blocked one. */
   #requireArc(from: State, to: State, operation: string): void {
-    const flags = this.#migrationTraits(operation)?.flags ?? 0;
+    const flags = this.#migrationTraits()?.flags ?? 0;
     if (pathOf(flags, from, to) !== undefined) return;
     throw new VfioError('VFIO_E_ARC', `there is no way from ${from} to ${to} on this device${from === 'error' ? ': reset it' : ''}`, { operation, device: this.name });
   }
@@ -250,25 +268,11 @@ export class KernelPort implements DevicePort {
     this.#parts.calls.ioctl(this.#fd, request, argument, { operation, device: this.name });
   }
 
-  /** Runs on the device's state lane: one thread, which nothing else queues behind. */
+  /** Runs on the port's state lane: one thread, which nothing else queues behind. */
   #stateIoctl(request: number, argument: () => Uint8Array | number, operation: string): Call<Uint8Array> {
     return defer(() => {
       this.#requireOpen(operation);
-      const lane = this.#parts.pool.lane(`state:${this.name}`);
-      return this.#counted(() => lane.submit({ op: 'ioctl', fd: this.#fd, request, argument: argument(), operation, device: this.name }).pipe(map(({ bytes }) => bytes)));
-    });
-  }
-
-  /** A call on a lane: runs to its end whoever listens, and closing waits for it. */
-  #counted<T>(start: () => Observable<T>): Call<T> {
-    return ownedCall(() => {
-      this.#lanesBusy += 1;
-      return start().pipe(
-        finalize(() => {
-          this.#lanesBusy -= 1;
-          if (this.#lanesBusy === 0) this.#becameIdle?.();
-        }),
-      );
+      return this.#laneCalls.submit('state', { op: 'ioctl', fd: this.#fd, request, argument: argument(), operation, device: this.name }).pipe(map(({ bytes }) => bytes));
     });
   }
 
@@ -285,13 +289,13 @@ export class KernelPort implements DevicePort {
   }
 
   #channel(fd: number, state: State): KernelDataChannel {
-    const lane = this.#parts.pool.lane(`data:${this.name}:${fd}`);
     const channel = new KernelDataChannel({
       fd,
       direction: isSaving(state) ? 'save' : 'resume',
-      lane,
       calls: this.#parts.calls,
       device: this.name,
+      submit: (request) => this.#laneCalls.submit(`data:${fd}`, request),
+      requireOpen: (operation) => this.#requireOpen(operation),
       final: () => this.#state === 'stop-copy',
       closed: () => this.#channels.delete(channel),
     });

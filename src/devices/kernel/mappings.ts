@@ -3,25 +3,41 @@ import { mapRegion, type MappedMemory } from '../linux/mapped-memory.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Area, Mapping, RegionInfo } from '../port.js';
 import { coversAreas, intersectAreas, subtractAreas } from '../protocol/areas.js';
-
-/** Revoked address space that is kept for stale views (zero pages), mappings; the oldest is given back beyond this. */
-const mostRetired = 64;
+import { runAllOrThrow } from './run-all.js';
 
 interface Live {
   readonly memory: MappedMemory;
   parts: readonly Area[];
 }
 
+/** What the mappings of a device cost. */
+export interface MappingCounters {
+  /** Mappings that show the device, at least in part. */
+  readonly mapped: number;
+  /** Revoked ones whose address space is kept, and how much that is. */
+  readonly reserved: number;
+  readonly reservedBytes: number;
+  /** How often a kept one was used again. */
+  readonly reused: number;
+}
+
 /**
  * The mapped areas of one device. A revoked part is replaced by zero pages at the same address: the driver sees its vma
  * close, and a stale view neither faults nor reaches the device.
+ *
+ * For the sake of stale views that address space is kept until the device is closed; it is used again when the same area
+ * of the same region is mapped again, so that it does not grow with the number of remaps. A view from before the
+ * revocation then shows the device's memory once more: the very bytes that the layout offers at that moment, until they
+ * are revoked again. It never shows anything else.
  */
 export class KernelMappings {
   readonly #fd: number;
   readonly #calls: Syscalls;
   readonly #device: string;
   readonly #live = new Map<Mapping, Live>();
-  readonly #retired: MappedMemory[] = [];
+  /** Revoked whole, by the area that they were made for. */
+  readonly #reserved = new Map<string, MappedMemory[]>();
+  #reused = 0;
 
   constructor(fd: number, calls: Syscalls, device: string) {
     this.#fd = fd;
@@ -29,8 +45,10 @@ export class KernelMappings {
     this.#device = device;
   }
 
-  get size(): number {
-    return this.#live.size;
+  get counters(): MappingCounters {
+    const reserved = [...this.#reserved.values()].flat();
+    const reservedBytes = reserved.reduce((sum, { size }) => sum + size, 0);
+    return { mapped: this.#live.size, reserved: reserved.length, reservedBytes, reused: this.#reused };
   }
 
   /** `layout` is the latest answer for this region: only what it offers is mapped. */
@@ -40,7 +58,7 @@ export class KernelMappings {
     if (!coversAreas(layout.areas, [area])) {
       throw new VfioError('VFIO_E_RANGE', `the layout does not offer ${print(area)}`, { operation, device: this.#device, errno: 'EINVAL' });
     }
-    const memory = mapRegion(this.#fd, BigInt(layout.fileOffset + area.offset), area.size, { read: layout.readable, write: layout.writable }, this.#calls, this.#device);
+    const memory = this.#memory(layout, area);
     const mapping: Mapping = { region: layout.index, area, memory: memory.memory, address: memory.address };
     this.#live.set(mapping, { memory, parts: [area] });
     return mapping;
@@ -53,26 +71,42 @@ export class KernelMappings {
     if (live === undefined) return;
     for (const part of intersectAreas(live.parts, [area])) {
       live.memory.revoke({ offset: part.offset - mapping.area.offset, size: part.size });
+      live.parts = subtractAreas(live.parts, [part]);
     }
-    live.parts = subtractAreas(live.parts, [area]);
-    if (live.parts.length === 0) this.#retire(mapping, live.memory);
+    if (live.parts.length === 0) this.#reserve(mapping, live.memory);
   }
 
-  /** Takes every area away. Address space stays reserved for stale views with `keepReserved`. Yields what it did. */
-  *close(keepReserved: boolean): Generator<string> {
-    for (const [mapping, { memory }] of this.#live) {
-      memory.revoke();
-      this.#retired.push(memory);
-      yield `region ${mapping.region} ${print(mapping.area)} unmapped`;
+  /**
+   * Takes every area away, one `step` for each; a step may fail, and the others are made all the same. With
+   * `keepReserved` the address space stays reserved for stale views.
+   */
+  close(keepReserved: boolean, step: (what: string, release: () => void) => void): void {
+    for (const [mapping, { memory }] of [...this.#live]) {
+      this.#reserve(mapping, memory);
+      step(`region ${mapping.region} ${print(mapping.area)} unmapped`, () => memory.revoke());
     }
-    this.#live.clear();
-    for (const memory of this.#retired.splice(0)) if (!keepReserved) memory.close();
+    const reserved = [...this.#reserved.values()].flat();
+    this.#reserved.clear();
+    if (keepReserved || reserved.length === 0) return;
+    step('address space given back', () => runAllOrThrow(reserved.map((memory) => () => memory.close())));
   }
 
-  #retire(mapping: Mapping, memory: MappedMemory): void {
+  #memory(layout: RegionInfo, area: Area): MappedMemory {
+    const offset = BigInt(layout.fileOffset + area.offset);
+    const protection = { read: layout.readable, write: layout.writable };
+    const kept = this.#reserved.get(keyOf(layout.index, area));
+    const memory = kept?.at(-1);
+    if (kept === undefined || memory === undefined) return mapRegion(this.#fd, offset, area.size, protection, this.#calls, this.#device);
+    memory.place(this.#fd, offset, protection);
+    kept.pop();
+    this.#reused += 1;
+    return memory;
+  }
+
+  #reserve(mapping: Mapping, memory: MappedMemory): void {
     this.#live.delete(mapping);
-    this.#retired.push(memory);
-    if (this.#retired.length > mostRetired) this.#retired.shift()?.close();
+    const key = keyOf(mapping.region, mapping.area);
+    this.#reserved.set(key, [...(this.#reserved.get(key) ?? []), memory]);
   }
 
   #requirePages(area: Area, operation: string): void {
@@ -80,6 +114,10 @@ export class KernelMappings {
     if (area.size > 0 && area.offset >= 0 && area.offset % page === 0 && area.size % page === 0) return;
     throw new VfioError('VFIO_E_RANGE', `${print(area)} is not made of whole pages of ${page} bytes`, { operation, device: this.#device, errno: 'EINVAL' });
   }
+}
+
+function keyOf(region: number, area: Area): string {
+  return `${region} ${print(area)}`;
 }
 
 function print(area: Area): string {

@@ -26,7 +26,7 @@ export class Syscalls {
   /** @throws VfioError by errno; ENOENT is `VFIO_E_ADDRESS`, EACCES and EPERM are `VFIO_E_PERMISSION`. */
   open(path: string, flags: number = linux.O_RDWR): number {
     const fd = this.#retried(() => this.binding.open(path, flags | linux.O_CLOEXEC));
-    if (fd < 0) throw openError(errnoName(fd), path);
+    if (fd < 0) throw errnoError(errnoName(fd), 'open', path);
     return fd;
   }
 
@@ -106,14 +106,6 @@ export class Syscalls {
     for (let again = 0; value === -EINTR && again < maxInterrupts; again++) value = call();
     return value;
   }
-}
-
-/** On open, EPERM speaks of the file and not of a remap irq. */
-function openError(errno: string, path: string): VfioError {
-  if (errno === 'EPERM') {
-    return new VfioError('VFIO_E_PERMISSION', 'not permitted: run as root, or give this user access to the file', { operation: 'open', device: path, errno });
-  }
-  return errnoError(errno, 'open', path);
 }
 
 let shared: Syscalls | undefined;

@@ -1,6 +1,6 @@
 import { lastValueFrom, map, Observable, ReplaySubject } from 'rxjs';
 import type { Clock } from '../../clock.js';
-import { errnoError, VfioError, type VfioErrorCode } from '../../errors.js';
+import { errnoError, stateErrnoError, VfioError, type VfioErrorCode } from '../../errors.js';
 import { nowCall } from '../call.js';
 import type {
   AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits,
@@ -205,7 +205,7 @@ export class SoftwarePort implements DevicePort {
           this.#requireOpen(operation);
           begin((outcome) => {
             answer(() => {
-              if (outcome.errno !== undefined) { subscriber.error(errnoError(outcome.errno, operation, this.name)); return; }
+              if (outcome.errno !== undefined) { subscriber.error(stateErrnoError(outcome.errno, operation, this.name)); return; }
               subscriber.next(read(outcome));
               subscriber.complete();
             });

@@ -28,12 +28,12 @@ const KernelAddressCodec = new t.Type<KernelAddress, unknown>(
   (value): value is KernelAddress => typeof value === 'object' && value !== null && 'kind' in value,
   (value, context) => {
     const address = typeof value === 'string' ? parse(value) : undefined;
-    return address === undefined ? t.failure(value, context, `${JSON.stringify(value)}: ${forms}`) : t.success(address);
+    return address === undefined ? t.failure(value, context, typeof value === 'string' ? forms : `${JSON.stringify(value)}: ${forms}`) : t.success(address);
   },
   (address) => address,
 );
 
-/** Fails with VFIO_E_ADDRESS, which names the accepted forms. */
+/** Fails with VFIO_E_ADDRESS, which carries the text and names the accepted forms. */
 export function parseAddress(text: unknown): KernelAddress {
-  return decodeOrThrow(KernelAddressCodec, text, 'VFIO_E_ADDRESS', 'open');
+  return decodeOrThrow(KernelAddressCodec, text, 'VFIO_E_ADDRESS', 'open', typeof text === 'string' ? text : undefined);
 }

@@ -1,4 +1,4 @@
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { errnoError, VfioError } from '../../errors.js';
 import type { KernelAddress } from './address.js';
@@ -22,6 +22,17 @@ export interface FoundDevice {
 export interface ListedDevice extends FoundDevice {
   readonly kind: 'mdev' | 'pci';
 }
+
+/**
+ * Where VFIO is missing that is said first: "no such mdev" would send people looking for the wrong thing.
+ * Fails with VFIO_E_UNAVAILABLE.
+ */
+export function requireVfio(device: string, paths: KernelPaths = kernelPaths): void {
+  if (absent(join(paths.dev, 'vfio'), (path) => statSync(path)) !== undefined) return;
+  throw new VfioError('VFIO_E_UNAVAILABLE', noVfio, { operation: 'open', device });
+}
+
+export const noVfio = 'this machine offers no VFIO: load it with modprobe vfio_iommu_type1 (and the bus driver), or use a software device';
 
 /** Finds the IOMMU group of an address through sysfs. Fails with VFIO_E_ADDRESS, saying what is missing. */
 export function findDevice(address: KernelAddress, paths: KernelPaths = kernelPaths): FoundDevice {
@@ -56,7 +67,7 @@ function onlyDevice(group: number, paths: KernelPaths): string {
   const [name] = names;
   if (name !== undefined && names.length === 1) return name;
   const why = name === undefined ? 'no such group, or it is empty' : `it has ${names.length} devices: say which, as group:${group}/${name}`;
-  throw new VfioError('VFIO_E_ADDRESS', why, { operation: 'find device', device: `group ${group}` });
+  throw new VfioError('VFIO_E_ADDRESS', why, { operation: 'find device', device: `group:${group}` });
 }
 
 function groupOf(device: string): number | undefined {
@@ -77,12 +88,12 @@ function entries(path: string): readonly string[] {
 }
 
 /** ENOENT is an answer here; anything else is an error. */
-function absent<T>(path: string, read: () => T): T | undefined {
+function absent<T>(path: string, read: (path: string) => T): T | undefined {
   try {
-    return read();
+    return read(path);
   } catch (error) {
     const errno = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'EIO';
     if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined;
-    throw errnoError(errno, 'read sysfs', path, error);
+    throw errnoError(errno, 'look for', path, error);
   }
 }

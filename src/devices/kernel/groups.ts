@@ -11,7 +11,8 @@ import {
   VFIO_TYPE1v2_IOMMU,
 } from '../uapi/constants.js';
 import { encodeGroupStatusQuery, readGroupStatus } from '../uapi/group.js';
-import { kernelPaths, type KernelPaths } from './discovery.js';
+import { kernelPaths, noVfio, type KernelPaths } from './discovery.js';
+import { runAll, runAllOrThrow } from './run-all.js';
 
 /** A share in an opened group; the group is closed with the last one, the container with the last group. */
 export interface GroupLease {
@@ -46,9 +47,14 @@ export class VfioGroups {
     return this.#open.size;
   }
 
-  /** Fails with VFIO_E_UNAVAILABLE, VFIO_E_PERMISSION, VFIO_E_ADDRESS, VFIO_E_BUSY, VFIO_E_GROUP_NOT_VIABLE, VFIO_E_LIMIT; leaves nothing open then. */
-  lease(number: number): GroupLease {
-    const group = this.#open.get(number) ?? this.#openGroup(number);
+  /**
+   * Fails with VFIO_E_UNAVAILABLE, VFIO_E_PERMISSION, VFIO_E_ADDRESS, VFIO_E_BUSY, VFIO_E_GROUP_NOT_VIABLE, VFIO_E_LIMIT;
+   * leaves nothing open then.
+   *
+   * @param device what errors of the group call it: the address that led here
+   */
+  lease(number: number, device = `group:${number}`): GroupLease {
+    const group = this.#open.get(number) ?? this.#openGroup(number, device);
     group.leases += 1;
     let given = true;
     return {
@@ -61,12 +67,11 @@ export class VfioGroups {
     };
   }
 
-  #openGroup(number: number): OpenGroup {
+  #openGroup(number: number, device: string): OpenGroup {
     this.#openContainer();
-    const device = `group ${number}`;
     let fd = -1;
     try {
-      fd = this.#openGroupFile(number);
+      fd = this.#openGroupFile(number, device);
       const status = encodeGroupStatusQuery();
       this.#calls.ioctl(fd, VFIO_GROUP_GET_STATUS, status, { operation: 'VFIO_GROUP_GET_STATUS', device });
       if (!readGroupStatus(status, device).viable) {
@@ -76,8 +81,7 @@ export class VfioGroups {
       // The IOMMU model is the container's; it can be set once the first group is in, and only once.
       if (this.#open.size === 0) this.#calls.ioctl(this.#container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU, { operation: 'VFIO_SET_IOMMU', device });
     } catch (error) {
-      if (fd >= 0) this.#calls.close(fd, device);
-      this.#closeContainerIfUnused();
+      runAll([() => (fd < 0 ? undefined : this.#calls.close(fd, device)), () => this.#closeContainerIfUnused()]);
       throw error;
     }
     const group = { fd, leases: 0 };
@@ -85,18 +89,23 @@ export class VfioGroups {
     return group;
   }
 
-  #openGroupFile(number: number): number {
-    return explained(() => this.#calls.open(`${this.#paths.dev}/${number}`), {
-      EBUSY: ['VFIO_E_BUSY', 'another process has this group open: end it first'],
-      ENOENT: ['VFIO_E_ADDRESS', 'no such VFIO group: bind a device of it to a VFIO driver, or create the mdev'],
-    });
+  #openGroupFile(number: number, device: string): number {
+    const path = `${this.#paths.dev}/${number}`;
+    return explained(
+      () => this.#calls.open(path),
+      {
+        EBUSY: ['VFIO_E_BUSY', `another process has ${path} open: end it first`],
+        ENOENT: ['VFIO_E_ADDRESS', `no such VFIO group (${path}): bind a device of it to a VFIO driver, or create the mdev`],
+      },
+      device,
+    );
   }
 
   #openContainer(): void {
     if (this.#container >= 0) return;
     const path = `${this.#paths.dev}/vfio`;
     const fd = explained(() => this.#calls.open(path), {
-      ENOENT: ['VFIO_E_UNAVAILABLE', 'this machine offers no VFIO: load it with modprobe vfio_iommu_type1 (and the bus driver), or use a software device'],
+      ENOENT: ['VFIO_E_UNAVAILABLE', noVfio],
       ENODEV: ['VFIO_E_UNAVAILABLE', 'the VFIO module is not loaded: modprobe vfio_iommu_type1'],
     });
     try {
@@ -128,8 +137,7 @@ export class VfioGroups {
     if (group.leases > 0) return;
     this.#open.delete(number);
     // Closing the group file takes the group out of the container.
-    this.#calls.close(group.fd, `group ${number}`);
-    this.#closeContainerIfUnused();
+    runAllOrThrow([() => this.#calls.close(group.fd, `group:${number}`), () => this.#closeContainerIfUnused()]);
   }
 
   #closeContainerIfUnused(): void {
@@ -140,14 +148,14 @@ export class VfioGroups {
   }
 }
 
-/** The same failure, with what this errno means at this place. */
-function explained<T>(call: () => T, meanings: Readonly<Record<string, readonly [VfioErrorCode, string]>>): T {
+/** The same failure, with what this errno means at this place, and for whom. */
+function explained<T>(call: () => T, meanings: Readonly<Record<string, readonly [VfioErrorCode, string]>>, whose?: string): T {
   try {
     return call();
   } catch (error) {
     const meaning = VfioError.is(error) && error.errno !== undefined ? meanings[error.errno] : undefined;
     if (meaning === undefined || !VfioError.is(error)) throw error;
     const { operation, device, errno } = error;
-    throw new VfioError(meaning[0], meaning[1], { operation, device, errno, cause: error });
+    throw new VfioError(meaning[0], meaning[1], { operation, device: whose ?? device, errno, cause: error });
   }
 }

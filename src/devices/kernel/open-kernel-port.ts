@@ -2,10 +2,10 @@ import type { Clock } from '../../clock.js';
 import { nowCall } from '../call.js';
 import { sharedLanes } from '../linux/lanes.js';
 import { sharedReactor } from '../linux/reactor.js';
-import { linuxSyscalls } from '../linux/syscalls.js';
+import { linuxSyscalls, type Syscalls } from '../linux/syscalls.js';
 import type { Call, DevicePort } from '../port.js';
 import { parseAddress } from './address.js';
-import { findDevice } from './discovery.js';
+import { findDevice, kernelPaths, requireVfio, type KernelPaths } from './discovery.js';
 import { VfioGroups } from './groups.js';
 import { KernelPort } from './kernel-port.js';
 
@@ -14,13 +14,16 @@ let groups: VfioGroups | undefined;
 /**
  * *Now.* Opens a device of the kernel: group, container, device fd. The containers and groups of one process are shared
  * and counted. On failure nothing is left open.
+ *
+ * @param paths where sysfs and the VFIO files are; with a tree of its own a caller has groups of its own
  */
-export function openKernelPort(address: string, clock: Clock): Call<DevicePort> {
+export function openKernelPort(address: string, clock: Clock, paths: KernelPaths = kernelPaths): Call<DevicePort> {
   return nowCall(() => {
-    const found = findDevice(parseAddress(address));
+    const parsed = parseAddress(address);
+    requireVfio(address, paths);
+    const found = findDevice(parsed, paths);
     const calls = linuxSyscalls();
-    groups ??= new VfioGroups(calls);
-    const lease = groups.lease(found.group);
+    const lease = groupsAt(paths, calls).lease(found.group, address);
     try {
       const fd = lease.deviceFd(found.name);
       return new KernelPort(found.name, fd, lease, { calls, reactor: sharedReactor(), pool: sharedLanes(), clock });
@@ -29,4 +32,10 @@ export function openKernelPort(address: string, clock: Clock): Call<DevicePort> 
       throw error;
     }
   });
+}
+
+function groupsAt(paths: KernelPaths, calls: Syscalls): VfioGroups {
+  if (paths !== kernelPaths) return new VfioGroups(calls, paths);
+  groups ??= new VfioGroups(calls);
+  return groups;
 }

@@ -101,6 +101,12 @@ struct remap_mailbox {
 	struct delayed_work scan;
 };
 
+/*
+ * Ranges mapped of one device, by all processes. The list of them is walked
+ * under the spinlock, so its length is what the system's latency hangs on.
+ */
+#define REMAP_MAX_MAPPINGS	1024
+
 #define REMAP_TRACE_LINES	1024
 #define REMAP_TRACE_WIDTH	112
 

@@ -67,6 +67,17 @@ static void remap_mapping_add(struct remap_device *rd, struct remap_mapping *map
 	remap_mappings_reread(rd, mapping->mm);
 }
 
+/*
+ * The cap again: a mapping may be split at every page. A move needs no room, as
+ * the old vma goes; a fork or a duplicate is prevented by the flags.
+ */
+static int remap_vma_may_split(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct remap_device *rd = vma->vm_private_data;
+
+	return READ_ONCE(rd->num_vmas) < REMAP_MAX_MAPPINGS ? 0 : -ENOMEM;
+}
+
 /* A split or a move of a vma that exists. It cannot fail, hence NOFAIL. */
 static void remap_vma_open(struct vm_area_struct *vma)
 {
@@ -126,6 +137,7 @@ static vm_fault_t remap_vma_fault(struct vm_fault *vmf)
 
 static const struct vm_operations_struct remap_vm_ops = {
 	.open = remap_vma_open,
+	.may_split = remap_vma_may_split,
 	.close = remap_vma_close,
 	.fault = remap_vma_fault,
 };
@@ -135,7 +147,7 @@ int remap_mmap(struct vfio_device *vdev, struct vm_area_struct *vma)
 	struct remap_device *rd = to_remap(vdev);
 	struct remap_mapping *mapping;
 	const struct remap_area *area;
-	bool offered;
+	int ret = 0;
 
 	/* A private copy would outlive every revocation. */
 	if (!(vma->vm_flags & VM_SHARED))
@@ -152,27 +164,33 @@ int remap_mmap(struct vfio_device *vdev, struct vm_area_struct *vma)
 	 */
 	remap_set_vm_flags(vma, VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND);
 	spin_lock_irq(&rd->lock);
-	offered = area && remap_area_offered(rd, area);
-	if (offered) {
+	if (!area || !remap_area_offered(rd, area)) {
+		ret = -EINVAL;
+	} else if (rd->num_vmas >= REMAP_MAX_MAPPINGS) {
+		ret = -ENOMEM;
+	} else {
 		remap_mapping_add(rd, mapping);	/* the core calls no open() for this one */
 		remap_trace(rd, "mmap region=%u offset=0x%llx size=0x%llx", area->region,
 			    remap_pos_offset(mapping->pos), mapping->size);
 	}
 	spin_unlock_irq(&rd->lock);
-	if (!offered) {
+	if (ret) {
 		kfree(mapping);
-		return -EINVAL;
+		return ret;
 	}
 	vma->vm_private_data = rd;
 	vma->vm_ops = &remap_vm_ops;
 	return 0;
 }
 
-/* Whether a mapping, of any process, lies in an area that these reasons revoke. */
+/*
+ * Whether a mapping, of any process, lies in an area that these reasons revoke.
+ * Only the first is traced: a thousand lines would push out all others.
+ */
 bool remap_vma_overlaps(struct remap_device *rd, u32 reasons)
 {
-	struct remap_mapping *mapping;
-	bool found = false;
+	struct remap_mapping *mapping, *first = NULL;
+	unsigned int found = 0;
 
 	list_for_each_entry(mapping, &rd->vmas, entry) {
 		const struct remap_area *area;
@@ -181,9 +199,13 @@ bool remap_vma_overlaps(struct remap_device *rd, u32 reasons)
 				       remap_pos_offset(mapping->pos), mapping->size);
 		if (!area || !(area->reasons & reasons))
 			continue;
-		remap_trace(rd, "violation kind=acked_while_mapped region=%u offset=0x%llx size=0x%llx",
-			    area->region, remap_pos_offset(mapping->pos), mapping->size);
-		found = true;
+		if (!first)
+			first = mapping;
+		found++;
 	}
+	if (first)
+		remap_trace(rd, "violation kind=acked_while_mapped region=%u offset=0x%llx size=0x%llx more=%u",
+			    remap_pos_region(first->pos), remap_pos_offset(first->pos),
+			    first->size, found - 1);
 	return found;
 }

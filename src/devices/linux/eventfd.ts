@@ -1,8 +1,8 @@
 import { VfioError } from '../../errors.js';
 import { linuxSyscalls, type Syscalls } from './syscalls.js';
 
-/** A read at or above this may have lost signals: the kernel's adds stop at 2^64-1 instead of wrapping. */
-export const saturatedCount = 0xffff_ffff_ffff_fffen;
+/** The largest count that one write can add; 2^64-1 is the kernel's own (eventfd(2)). */
+const largestWrite = 0xffff_ffff_ffff_fffen;
 
 /**
  * An eventfd that this object owns: EFD_NONBLOCK | EFD_CLOEXEC, no semaphore. The kernel adds to its count and `read`
@@ -30,7 +30,7 @@ export class Eventfd {
     return this.#fd < 0;
   }
 
-  /** The count and 0 afterwards, or undefined when it is 0. Up to 2^64-1; see `saturatedCount`. */
+  /** The count and 0 afterwards, or undefined when it is 0. Up to 2^64-1: the kernel's adds stop there, so that a read near it may have lost signals. */
   read(): bigint | undefined {
     if (this.#fd < 0) throw this.#closedError('read');
     return this.#calls.readCount(this.#fd, { operation: 'read eventfd', device: this.#device });
@@ -44,7 +44,7 @@ export class Eventfd {
    */
   write(count: bigint): boolean {
     if (this.#fd < 0) throw this.#closedError('write');
-    if (count < 0n || count > saturatedCount) {
+    if (count < 0n || count > largestWrite) {
       throw new VfioError('VFIO_E_RANGE', `an eventfd takes 0 to 2^64-2, not ${String(count)}`, { operation: 'write eventfd', device: this.#device });
     }
     return this.#calls.writeCount(this.#fd, count, { operation: 'write eventfd', device: this.#device });

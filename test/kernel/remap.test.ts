@@ -130,17 +130,29 @@ describe('a remap on the real kernel', () => {
     running.unsubscribe();
   });
 
+  it('serves a demand in one turn of the loop, from the read of the eventfd to the ack', async () => {
+    const order: string[] = [];
+    const queued = tap<RemapSignal>(({ because }) => {
+      if (because === 'signal') setImmediate(() => order.push('next turn'));
+    });
+    const noted = tap(({ acked }: Remap) => {
+      if (acked) order.push('acked');
+    });
+    const errors: unknown[] = [];
+    const running = remapIrq(device).pipe(queued, remapRegions(device), noted).subscribe({ error: (error: unknown) => errors.push(error) });
+    await lastValueFrom(transition(device, 'pre-copy'));
+    running.unsubscribe();
+    expect({ order, errors }).toEqual({ order: ['acked', 'next turn'], errors: [] });
+  });
+
   it('ends in a typed timeout when nobody serves the demand', async () => {
     mdev.write('ack_timeout_ms', 300);
-    const swallowed: unknown[] = [];
-    remapIrq(device)
-      .pipe(filter((signal) => signal.because !== 'signal'), remapRegions(device))
-      .subscribe({ error: (error: unknown) => swallowed.push(error) });
+    const swallowing = failure(lastValueFrom(remapIrq(device).pipe(filter((signal) => signal.because !== 'signal'), remapRegions(device))));
     const error = await failure(lastValueFrom(transition(device, 'pre-copy')));
     expect(error).toMatchObject({ code: 'VFIO_E_ACK_TIMEOUT', errno: 'ETIMEDOUT', device: mdev.uuid });
-    expect(swallowed).toEqual([expect.objectContaining({ code: 'VFIO_E_BATCH_DEADLINE' })]);
     expect(device.currentState.state).toBe('running');
     expect(mdev.read('state')).toBe('RUNNING');
+    expect(await swallowing).toMatchObject({ code: 'VFIO_E_BATCH_DEADLINE' });
   });
 
   it('is refused with the reason where the remap irq is not enabled', async () => {
@@ -255,6 +267,7 @@ describe('a remap on the real kernel', () => {
       await device.close();
       expect(mdev.held()).toEqual(nothingHeld);
     }
-    expect(readdirSync('/proc/self/fd').length).toBe(before);
+    // Fewer is no leak: a thread that was idle may have ended meanwhile.
+    expect(readdirSync('/proc/self/fd').length).toBeLessThanOrEqual(before);
   });
 });

@@ -45,6 +45,8 @@ const COMMON = {
   target: 'node20',
   sourcemap: 'linked',
   sourcesContent: false,
+  // "sideEffects": false is for users of the package; a program here may be imported for what it does.
+  ignoreAnnotations: true,
   // Native code cannot be bundled; the guest resolves it from the checkout's node_modules.
   external: ['koffi', '@koromix/*', '*.node', 'esbuild'],
   plugins: [keepSourceUrls],

@@ -23,12 +23,14 @@ export type Call<T> = Observable<T>;
  * - **PORT-2** A call marked *now* answers inside `subscribe()` where `traits.remapInOneTurn` is true.
  * - **PORT-3** `regionInfo` is never cached: it is the layout of this instant.
  * - **PORT-4** `map` takes only a part of an area that the latest layout offers; a mapping shows the device's memory until it is unmapped.
- * - **PORT-5** When `unmap` completes, the device sees that part no longer mapped; a stale view neither faults nor reaches the device.
+ * - **PORT-5** When `unmap` completes, the device sees that part no longer mapped; a stale view does not fault and does not reach the device,
+ *   until that area is offered and mapped again.
  * - **PORT-6** An irq is armed only between the subscription of `next()` and its value; what the driver adds meanwhile stays in the eventfd, and counts add.
  *   A line has one handle at a time.
  * - **PORT-7** `setState` may be outstanding for seconds; meanwhile every *now* call, trapped access and ack goes on.
- * - **PORT-8** `closeIrq` (and so close) frees a `setState` that waits for this irq's ack: it fails with VFIO_E_CANCELED.
- * - **PORT-9** After `close()` every call fails with VFIO_E_CLOSED; closing twice is fine; `released` completes when no fd, mapping or registration is left, also when a call was outstanding.
+ * - **PORT-8** Closing the irq's handle (and so close) frees a `setState` that waits for this irq's ack: it fails with VFIO_E_CANCELED.
+ * - **PORT-9** After `close()` every call fails with VFIO_E_CLOSED; closing twice is fine; `released` completes when no fd, mapping or registration is left, and so
+ *   waits for a call that is outstanding, however long the driver keeps it.
  * - **PORT-10** What the device answers is checked: a hostile answer is VFIO_E_PROTOCOL, never a crash.
  */
 export interface DevicePort extends AsyncDisposable {
@@ -110,7 +112,7 @@ export interface IrqHandle {
 export interface Mapping {
   readonly region: number;
   readonly area: Area;
-  /** Byte 0 is `area.offset`. After unmap a stale view shows zeros or poison, and what it writes goes nowhere. */
+  /** Byte 0 is `area.offset`. After unmap a stale view shows zeros or poison, and what it writes goes nowhere, until the area is mapped again. */
   readonly memory: ArrayBufferLike;
   /** Where `memory` begins in this process, for a view made in another thread; undefined where `memory` itself can be shared. */
   readonly address?: bigint;

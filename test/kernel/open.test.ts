@@ -1,25 +1,21 @@
-import { closeSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { firstValueFrom } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { listDevices } from '../../src/devices/kernel/discovery.js';
 import { openDevice } from '../../src/devices/open.js';
 import { virtualClock } from '../support/virtual-clock.js';
-import { nothingHeld, SampleMdev } from '../support/mdev.js';
+import { nothingHeld, SampleMdev, vfioFds } from '../support/mdev.js';
 
 describe('opening a device of the kernel', () => {
   let mdev: SampleMdev;
-  let fds: number;
-
-  const openFds = (): number => readdirSync('/proc/self/fd').length;
 
   beforeEach(() => {
     mdev = new SampleMdev();
-    fds = openFds();
   });
 
   afterEach(() => {
     expect(mdev.held()).toEqual(nothingHeld);
-    expect(openFds()).toBe(fds);
+    expect(vfioFds()).toEqual([]);
     mdev[Symbol.dispose]();
   });
 
@@ -42,13 +38,13 @@ describe('opening a device of the kernel', () => {
     const first = await firstValueFrom(openDevice(mdev.uuid));
     const second = await firstValueFrom(openDevice(other.uuid));
     // device, group and container of the first; device and group of the second: the container is shared.
-    expect(openFds() - fds).toBe(5);
+    expect(vfioFds()).toHaveLength(5);
     await first.close();
-    expect(openFds() - fds).toBe(3);
+    expect(vfioFds()).toHaveLength(3);
     expect(second.region(7).read16(0)).toBe(0xfeed);
     await second.close();
     await second.close();
-    expect(openFds()).toBe(fds);
+    expect(vfioFds()).toEqual([]);
   });
 
   it.each([

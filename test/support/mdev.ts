@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 
 const createPath = '/sys/class/vfio_region_remap/vfio_region_remap/mdev_supported_types/vfio_region_remap-doorbell-value/create';
 
@@ -62,6 +62,19 @@ export class SampleMdev implements Disposable {
   #path(name: string): string {
     return `/sys/bus/mdev/devices/${this.uuid}/${name}`;
   }
+}
+
+/** The VFIO files that this process has open: containers, groups and devices. (Idle threads and their eventfds come and go.) */
+export function vfioFds(): readonly string[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      const target = readlinkSync(`/proc/self/fd/${fd}`);
+      return target.includes('vfio') ? [target] : [];
+    } catch {
+      // The fd of the listing itself.
+      return [];
+    }
+  });
 }
 
 export const nothingHeld = { opens: 0, vmas: 0, irqs: 0, waiters: 0 } as const;

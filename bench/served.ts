@@ -4,9 +4,10 @@
  *
  *   served.ts pulse PEER GAP_NS COUNT       partner on the same CPU
  *   served.ts flood PEER FDS COUNT CPU       partner on CPU
+ *   served.ts bare PEER FDS COUNT CPU        the same without rxjs: handed to the reactor's own callback
  */
 import { spawn } from 'node:child_process';
-import { Observable, map, type Subscription } from 'rxjs';
+import { Observable, map } from 'rxjs';
 import type { VfioError } from '../src/errors.js';
 import { Eventfd } from '../src/devices/linux/eventfd.js';
 import { sharedReactor, type ReactorSlot, type SignalCallback } from '../src/devices/linux/reactor.js';
@@ -26,6 +27,22 @@ function counts(slot: ReactorSlot): Observable<bigint> {
       slot.disarm();
     };
   });
+}
+
+/** The same without a stream: the callback asks for the next signal itself. */
+function callbacks(slot: ReactorSlot, next: () => void): { unsubscribe(): void } {
+  let over = false;
+  const deliver: SignalCallback = () => {
+    next();
+    if (!over) slot.arm(deliver, fail);
+  };
+  slot.arm(deliver, fail);
+  return {
+    unsubscribe() {
+      over = true;
+      slot.disarm();
+    },
+  };
 }
 
 function fail(error: unknown): void {
@@ -54,12 +71,12 @@ function servePulse(peer: string, gapNs: string, count: string): void {
   });
 }
 
-function serveFlood(peer: string, fds: number, count: number, cpu: string): void {
+function serveFlood(peer: string, fds: number, count: number, cpu: string, serve: (slot: ReactorSlot, next: () => void) => { unsubscribe(): void }): void {
   const reactor = sharedReactor();
   const triggers = Array.from({ length: fds }, () => new Eventfd());
   let left = Math.floor(count / 3);
   let measured: { readonly startNs: bigint; readonly cpu: NodeJS.CpuUsage } | undefined;
-  const served: { readonly slot: ReactorSlot; readonly subscription: Subscription }[] = [];
+  const served: { readonly slot: ReactorSlot; readonly subscription: { unsubscribe(): void } }[] = [];
 
   const stop = (): void => {
     for (const { slot, subscription } of served) {
@@ -82,14 +99,9 @@ function serveFlood(peer: string, fds: number, count: number, cpu: string): void
 
   for (const trigger of triggers) {
     const slot = reactor.add(trigger.fd);
-    const subscription = counts(slot)
-      .pipe(addOne)
-      .subscribe({
-        next: () => {
-          if (--left === 0) mark();
-        },
-        error: fail,
-      });
+    const subscription = serve(slot, () => {
+      if (--left === 0) mark();
+    });
     served.push({ slot, subscription });
   }
   const partner = spawn(peer, ['pin', cpu, peer, 'flood', String(fds)], { stdio: ['ignore', 'ignore', 'inherit', ...triggers.map(({ fd }) => fd)] });
@@ -97,5 +109,6 @@ function serveFlood(peer: string, fds: number, count: number, cpu: string): void
 
 const [mode, peer = '', ...rest] = process.argv.slice(2);
 if (mode === 'pulse') servePulse(peer, rest[0] ?? '0', rest[1] ?? '20000');
-else if (mode === 'flood') serveFlood(peer, Number(rest[0]), Number(rest[1]), rest[2] ?? '0');
+else if (mode === 'flood') serveFlood(peer, Number(rest[0]), Number(rest[1]), rest[2] ?? '0', (slot, next) => counts(slot).pipe(addOne).subscribe({ next, error: fail }));
+else if (mode === 'bare') serveFlood(peer, Number(rest[0]), Number(rest[1]), rest[2] ?? '0', callbacks);
 else throw new Error(`unknown mode ${String(mode)}`);

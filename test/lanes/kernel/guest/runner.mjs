@@ -14,7 +14,7 @@ import { checkAssertions, createExpect, expect, resetAssertions } from './vitest
  */
 
 /** An emulated processor is ten to thirty times slower; tests that need less or more say so themselves. */
-const DEFAULT_TIMEOUT_MS = 30_000;
+const DEFAULT_TIMEOUT_MS = 90_000;
 
 /** Frames of the machinery, which say nothing about the test. */
 const NOISE = /node_modules|node:internal|tests-entry|\/bundle\/tests\.mjs|at new Promise|at Reflect\.|guest\/(runner|vitest)\.mjs/;

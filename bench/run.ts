@@ -34,8 +34,8 @@ const lines: readonly Line[] = [
   { name: 'round trip, 1 ms between', unit: 'us', mode: 'pulse', args: ['1000000', '1000'] },
   { name: 'deliveries, 64 fds', unit: 'per second', aim: 0.6, limit: 0.5, mode: 'flood', bare: true, args: ['64', '1500000'] },
   { name: 'deliveries, 1,024 fds', unit: 'per second', aim: 0.6, limit: 0.5, mode: 'flood', bare: true, args: ['1024', '1500000'] },
-  { name: '  with an operator, 64 fds', unit: 'per second', mode: 'flood', args: ['64', '1500000'] },
-  { name: '  with an operator, 1,024', unit: 'per second', mode: 'flood', args: ['1024', '1500000'] },
+  { name: '  with an operator, 64 fds', unit: 'per second', aim: 0.6, limit: 0.5, mode: 'flood', args: ['64', '1500000'] },
+  { name: '  with an operator, 1,024', unit: 'per second', aim: 0.6, limit: 0.5, mode: 'flood', args: ['1024', '1500000'] },
 ];
 
 const flags = process.argv.slice(2);

@@ -57,11 +57,11 @@ export interface DevicePort extends AsyncDisposable {
   access(request: AccessRequest): Call<Uint8Array>;
   /** Trapped access at once, on the loop. Only where `traits.syncAccess`; the caller sees to it that no state write is outstanding. */
   accessNow(request: AccessRequest): Uint8Array;
-  /** *Now.* VFIO_DEVICE_FEATURE_MIGRATION; undefined where the device cannot migrate. */
+  /** *Now.* VFIO_DEVICE_FEATURE_MIGRATION, else the migration region of v1; undefined where the device cannot migrate. */
   migration(): Call<MigrationTraits | undefined>;
   /** On the state lane: drivers may hold their state mutex. */
   getState(): Call<State>;
-  /** VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE on the state lane: blocks for as long as the vendor driver waits for an ack. */
+  /** A write of device_state, in the generation that the device speaks, on the state lane: blocks for as long as the vendor driver waits for an ack. */
   setState(to: State): Call<StateReply>;
   /** VFIO_DEVICE_RESET, on the state lane: back to RUNNING. */
   reset(): Call<void>;
@@ -126,19 +126,22 @@ export interface AccessRequest {
   readonly readBytes?: number;
 }
 
-/** The states that the device can reach; from the flags of VFIO_DEVICE_FEATURE_MIGRATION. */
+/** In which generation the device speaks of device_state, and which states it can reach. */
 export interface MigrationTraits {
+  /** 2: VFIO_DEVICE_FEATURE. 1: the retired migration region, which the proposal of 2020 was written for. Where both are offered, 2. */
+  readonly version: 1 | 2;
+  /** VFIO_MIGRATION_*. Version 1 has no flags of its own: it is STOP_COPY and PRE_COPY. */
   readonly flags: number;
 }
 
 /** Where a write of device_state ended. */
 export interface StateReply {
   readonly state: State;
-  /** The data_fd, where the path to this state made a new one. The receiver owns it. */
+  /** The data_fd (in v1: the region's data section), where the path to this state made a new session. The receiver owns it. */
   readonly data?: DataChannel;
 }
 
-/** A data_fd: device state is pulled and pushed by calls (law 8), at most one in flight. */
+/** A data_fd, or a session over the data section of v1's region: device state is pulled and pushed by calls (law 8), at most one in flight. */
 export interface DataChannel {
   readonly direction: 'save' | 'resume';
   read(maxBytes: number): Call<Chunk>;

@@ -3,7 +3,7 @@ import { VfioError } from '../errors.js';
 import { timerMs, type StallWatch } from '../clock.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { DataChannel, State } from '../devices/port.js';
-import { pathOf } from '../devices/protocol/migration-states.js';
+import { wayOf } from '../devices/protocol/migration-ways.js';
 import { longestWaitMs } from '../devices/remap-session.js';
 
 /** How long the caller of `transition` is ready to wait. */
@@ -29,7 +29,8 @@ const marginMs = 5000;
 const nsPerMs = 1_000_000n;
 
 /**
- * Writes device_state, while the remap pipeline of the device goes on serving what the driver demands meanwhile.
+ * Writes device_state, in the generation that the device speaks, while the remap pipeline of the device goes on serving what
+ * the driver demands meanwhile.
  *
  * ```
  * state       --[p-----]----     the write is blocked between the brackets
@@ -58,9 +59,9 @@ export function transition(device: VfioDevice, to: State, options: TransitionOpt
     device.checkOpen(operation);
     const from = device.currentState.state;
     if (migration === undefined) {
-      throw new VfioError('VFIO_E_UNSUPPORTED', 'the device cannot migrate: its driver offers no VFIO_DEVICE_FEATURE_MIGRATION', { operation, device: name });
+      throw new VfioError('VFIO_E_UNSUPPORTED', 'the device cannot migrate: its driver offers neither VFIO_DEVICE_FEATURE_MIGRATION nor a migration region', { operation, device: name });
     }
-    if (pathOf(migration.flags, from, to) === undefined) {
+    if (wayOf(migration, from, to) === undefined) {
       throw new VfioError('VFIO_E_ARC', `there is no way from ${from} to ${to} on this device${from === 'error' ? ': reset it' : ''}`, { operation, device: name });
     }
     const deadlineMs = options.deadlineMs ?? longestWaitMs(device.remapSession?.agreement) + marginMs;

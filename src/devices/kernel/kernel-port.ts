@@ -7,7 +7,8 @@ import type { LanePool } from '../linux/lanes.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
-import { isSaving, pathOf } from '../protocol/migration-states.js';
+import { isSaving } from '../protocol/migration-states.js';
+import { wayOf } from '../protocol/migration-ways.js';
 import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
 import { queryDeviceInfo } from '../uapi/device-info.js';
 import { queryIrqInfo } from '../uapi/irq-info.js';
@@ -254,13 +255,13 @@ export class KernelPort implements DevicePort {
       if (VfioError.is(error) && error.code === 'VFIO_E_UNSUPPORTED') return undefined;
       throw error;
     }
-    return { flags: Number(readMigrationFlags(query, this.name).flags & 0xffff_ffffn) };
+    return { version: 2, flags: Number(readMigrationFlags(query, this.name).flags & 0xffff_ffffn) };
   }
 
   /** The kernel is never asked for an arc that is not there: some kernels loop for ever on a blocked one. */
   #requireArc(from: State, to: State, operation: string): void {
-    const flags = this.#migrationTraits()?.flags ?? 0;
-    if (pathOf(flags, from, to) !== undefined) return;
+    const traits = this.#migrationTraits();
+    if (traits !== undefined && wayOf(traits, from, to) !== undefined) return;
     throw new VfioError('VFIO_E_ARC', `there is no way from ${from} to ${to} on this device${from === 'error' ? ': reset it' : ''}`, { operation, device: this.name });
   }
 

@@ -1,4 +1,5 @@
 import { VfioError } from '../../errors.js';
+import type { MigrationTraits } from '../port.js';
 import { normalizeAreas } from '../protocol/areas.js';
 import type { Area } from '../uapi/region-info.js';
 
@@ -73,8 +74,8 @@ export interface DeviceShape {
   readonly numRegions: number;
   readonly numIrqs: number;
   readonly remap: Required<SoftwareRemap> | undefined;
-  /** 0 where the device cannot migrate. */
-  readonly migration: number;
+  /** Flags 0 where the device cannot migrate. */
+  readonly migration: MigrationTraits;
   readonly mailbox: number | undefined;
   readonly scanMs: number | false | undefined;
   readonly traceEvents: number;
@@ -112,7 +113,7 @@ export function shapeOf(options: SoftwareDeviceOptions): DeviceShape {
     numRegions,
     numIrqs: Math.max(6, (remap?.irqIndex ?? 0) + 1),
     remap,
-    migration: options.migration === false ? 0 : (options.migration ?? 7),
+    migration: { version: 2, flags: options.migration === false ? 0 : (options.migration ?? 7) },
     mailbox: mailbox !== false && regions.has(mailbox) ? mailbox : undefined,
     scanMs: options.scanMs,
     traceEvents: options.traceEvents ?? 4096,

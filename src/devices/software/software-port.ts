@@ -6,7 +6,7 @@ import type {
   AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits,
   RegionInfo, ReleaseReport, State, StateReply,
 } from '../port.js';
-import { pathOf } from '../protocol/migration-states.js';
+import { wayOf } from '../protocol/migration-ways.js';
 import { queryDeviceInfo } from '../uapi/device-info.js';
 import { queryIrqInfo } from '../uapi/irq-info.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
@@ -126,8 +126,8 @@ export class SoftwarePort implements DevicePort {
   migration(): Call<MigrationTraits | undefined> {
     return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', (operation) => {
       if (this.#driver.gone) throw errnoError('ENODEV', operation, this.name);
-      const flags = this.#driver.shape.migration;
-      return flags === 0 ? undefined : { flags };
+      const { migration } = this.#driver.shape;
+      return migration.flags === 0 ? undefined : migration;
     });
   }
 
@@ -135,7 +135,7 @@ export class SoftwarePort implements DevicePort {
     const operation = 'VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE';
     return lateCall(this.#timers, () => {
       this.#requireOpen(operation);
-      this.#check(this.#driver.gone ? 'ENODEV' : this.#driver.shape.migration === 0 ? 'ENOTTY' : undefined, operation);
+      this.#check(this.#driver.gone ? 'ENODEV' : this.#driver.shape.migration.flags === 0 ? 'ENOTTY' : undefined, operation);
       return this.#driver.state;
     });
   }
@@ -143,7 +143,7 @@ export class SoftwarePort implements DevicePort {
   setState(to: State): Call<StateReply> {
     return this.#stateCall('VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE', (done) => {
       const { shape, state, busy } = this.#driver;
-      if (shape.migration !== 0 && !busy && !this.#driver.gone && pathOf(shape.migration, state, to) === undefined) {
+      if (shape.migration.flags !== 0 && !busy && !this.#driver.gone && wayOf(shape.migration, state, to) === undefined) {
         throw this.#error('VFIO_E_ARC', `there is no way from ${state} to ${to} on this device${state === 'error' ? ': reset it first' : ''}`, `device_state ${to}`, undefined);
       }
       this.#driver.setState(to, done);

@@ -1,6 +1,7 @@
 import type { Subscription } from 'rxjs';
-import type { State } from '../port.js';
-import { arcEffect, isSaving, pathOf, type TargetState } from '../protocol/migration-states.js';
+import type { MigrationTraits, State } from '../port.js';
+import { arcEffect, isSaving, type TargetState } from '../protocol/migration-states.js';
+import { wayOf } from '../protocol/migration-ways.js';
 import type { Area } from '../uapi/region-info.js';
 import { returned, type Errno } from './errno.js';
 import type { Faults } from './faults.js';
@@ -16,8 +17,8 @@ export type Outcome =
   { readonly errno: Errno } | { readonly errno?: never; readonly state: State; readonly session?: Session };
 
 export interface StateSurroundings {
-  /** VFIO_MIGRATION_*; 0 where the device cannot migrate. */
-  readonly flags: number;
+  /** Flags 0 where the device cannot migrate. */
+  readonly migration: MigrationTraits;
   readonly maxWaits: number;
   readonly regions: ReadonlyMap<number, RegionMemory>;
   readonly layouts: Layouts;
@@ -76,7 +77,7 @@ export class StateMachine {
       done(outcome);
     };
     if (this.#running !== undefined) { traced({ errno: 'EBUSY' }); return; }
-    const path = pathOf(this.#around.flags, from, to);
+    const path = wayOf(this.#around.migration, from, to);
     if (path === undefined) { traced({ errno: 'EINVAL' }); return; }
     if (path.length === 0) { traced({ state: to }); return; }
     const running = this.#begin(traced);

@@ -65,7 +65,7 @@ export class VendorDriver implements SoftwareVendorDriver {
       overAcked: (value) => { this.#violated('ack-not-sent', undefined, undefined, value); },
     });
     this.#machine = new StateMachine({
-      flags: shape.migration,
+      migration: shape.migration,
       maxWaits: shape.remap?.maxWaits ?? 1,
       regions: this.#memory,
       layouts: this.#layouts,
@@ -285,7 +285,7 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   setState(to: State, done: (outcome: Outcome) => void): void {
     if (this.#removed) done({ errno: 'ENODEV' });
-    else if (this.shape.migration === 0) done({ errno: 'ENOTTY' });
+    else if (this.shape.migration.flags === 0) done({ errno: 'ENOTTY' });
     else this.#machine.set(to, done);
   }
 

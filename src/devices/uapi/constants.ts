@@ -115,6 +115,11 @@ export const VFIO_MIGRATION_STOP_COPY = 1 << 0;
 export const VFIO_MIGRATION_P2P = 1 << 1;
 export const VFIO_MIGRATION_PRE_COPY = 1 << 2;
 
+/** Bits of device_state in the retired v1 interface, struct vfio_device_migration_info. */
+export const VFIO_DEVICE_STATE_V1_RUNNING = 1 << 0;
+export const VFIO_DEVICE_STATE_V1_SAVING = 1 << 1;
+export const VFIO_DEVICE_STATE_V1_RESUMING = 1 << 2;
+
 /** enum vfio_device_mig_state. */
 export const VFIO_DEVICE_STATE_ERROR = 0;
 export const VFIO_DEVICE_STATE_STOP = 1;

@@ -19,7 +19,7 @@ describe('a software device', () => {
     expect(negotiate([now(port.irqInfo(1)), now(port.irqInfo(5))], 9, 'x')).toEqual({
       profile: 'region-remap', pages: [{ irqIndex: 5, page: 0, declared: new Set([0, 1]), ackTimeoutMs: 500, maxWaits: 1 }],
     });
-    expect(now(port.migration())).toEqual({ flags: 7 });
+    expect(now(port.migration())).toEqual({ version: 2, flags: 7 });
   });
 
   it('takes other shapes', () => {

@@ -10,6 +10,7 @@ import { groupStatusLayout } from '../../../src/devices/uapi/group.js';
 import { irqInfoChainLayout, irqInfoLayout } from '../../../src/devices/uapi/irq-info.js';
 import { irqSetLayout } from '../../../src/devices/uapi/irq-set.js';
 import { featureMigrationLayout, migStateLayout } from '../../../src/devices/uapi/migration-feature.js';
+import { migrationInfoLayout } from '../../../src/devices/uapi/migration-info.js';
 import { regionInfoLayout, regionTypeLayout } from '../../../src/devices/uapi/region-info.js';
 import { irqTypeLayout, remapCapLayout } from '../../../src/devices/uapi/remap-capability.js';
 import { sparseAreaLayout, sparseMmapLayout } from '../../../src/devices/uapi/sparse-areas.js';
@@ -37,6 +38,7 @@ const structs: Readonly<Record<string, Layout>> = {
   vfio_device_feature: deviceFeatureLayout,
   vfio_device_feature_migration: featureMigrationLayout,
   vfio_device_feature_mig_state: migStateLayout,
+  vfio_device_migration_info: migrationInfoLayout,
   vfio_region_remap_irq_info: irqInfoChainLayout,
   vfio_region_remap_cap_type: irqTypeLayout,
   vfio_region_remap_cap: remapCapLayout,

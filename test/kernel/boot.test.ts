@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 
 describe('the guest', () => {
   it('runs the kernel that the lane promises', () => {
-    expect(release()).toMatch(/^6\.1\./);
+    expect(release().split('.').slice(0, 2).join('.')).toBe(process.env['VFIO_RX_KERNEL_SERIES']);
   });
 
   it('offers a VFIO container', () => {

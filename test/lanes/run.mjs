@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 
 import { stopOnSignals } from './children.mjs';
+import { ALL_SERIES } from './kernel/kernels.mjs';
 import { runKernelTests } from './kernel/lane.mjs';
 import { LaneUnavailable, emptyOutcome, exitCode, summaryLine } from './outcome.mjs';
 import { printOutcome } from './print.mjs';
@@ -12,10 +13,18 @@ import { runUnitTests } from './unit/lane.mjs';
  * @typedef {{ files: readonly string[], testName: string | undefined }} Selection
  */
 
+/**
+ * @param {import('./kernel/kernels.mjs').Series} series
+ * @returns {[string, (selection: Selection) => Promise<import('./outcome.mjs').Outcome>]}
+ */
+function kernelLane(series) {
+  return [`kernel-${series.name}`, (selection) => runKernelTests({ ...selection, series, deadlineS: 900 })];
+}
+
 /** @type {ReadonlyMap<string, (selection: Selection) => Promise<import('./outcome.mjs').Outcome>>} */
 const LANES = new Map([
   ['unit', (selection) => runUnitTests(selection)],
-  ['kernel', (selection) => runKernelTests({ ...selection, deadlineS: 900 })],
+  ...ALL_SERIES.map((series) => kernelLane(series)),
 ]);
 
 const HELP = `Runs the tests, lane by lane (see test/lanes/README.md).

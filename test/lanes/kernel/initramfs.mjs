@@ -1,8 +1,10 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
 import { archive, directory, program, symlink } from './cpio.mjs';
+import { toolsOf } from './packages.mjs';
 import { GUEST } from './paths.mjs';
+import { filter } from './vmlinux.mjs';
 
 /** What it takes to mount the host's files, in the order in which it must be loaded. */
 const TO_MOUNT = [
@@ -34,13 +36,45 @@ const VFIO = [
 const APPLETS = ['sh', 'mount', 'mkdir', 'insmod', 'switch_root', 'cat', 'cp', 'echo', 'sleep'];
 
 /**
+ * Paths of modules in the given order, without what is no module in this kernel.
+ *
  * @param {import('./packages.mjs').Kernel} kernel
- * @returns {Map<string, string>} module name (as the file is called) to path
+ * @param {readonly string[]} names
+ * @returns {Promise<string[]>}
  */
-function modulesOf(kernel) {
-  const folder = join(kernel.tree, 'lib', 'modules', kernel.release, 'kernel');
-  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ko'));
-  return new Map(files.map((name) => [basename(name, '.ko'), join(folder, name)]));
+export async function modulesNamed(kernel, names) {
+  const root = join(kernel.tree, 'lib', 'modules', kernel.release);
+  const ending = /\.ko(\.xz)?$/;
+  const files = readdirSync(join(root, 'kernel'), { recursive: true, encoding: 'utf8' }).filter((name) => ending.test(name));
+  const paths = new Map(files.map((name) => [basename(name).replace(ending, ''), join(root, 'kernel', name)]));
+  const builtIn = new Set(readFileSync(join(root, 'modules.builtin'), 'utf8').split('\n').map((name) => basename(name, '.ko')));
+  const found = [];
+  for (const name of names) {
+    const path = paths.get(name);
+    if (path !== undefined) found.push(await unpacked(kernel, path));
+    else if (!builtIn.has(name) && !kernel.series.lacks.includes(name)) throw new Error(`the unpacked kernel has no module ${name}.ko`);
+  }
+  return found;
+}
+
+/**
+ * busybox cannot load a compressed module, so it is unpacked here, once.
+ *
+ * @param {import('./packages.mjs').Kernel} kernel
+ * @param {string} path
+ */
+async function unpacked(kernel, path) {
+  if (!path.endsWith('.xz')) return path;
+  const folder = join(kernel.tree, 'unpacked-modules');
+  const target = join(folder, basename(path, '.xz'));
+  if (existsSync(target)) return target;
+  const bytes = await filter('xz', ['--decompress', '--stdout'], readFileSync(path), toolsOf(kernel.tree));
+  if (bytes === undefined) throw new Error(`${path} could not be unpacked`);
+  mkdirSync(folder, { recursive: true });
+  const partial = `${target}.partial-${process.pid}`;
+  writeFileSync(partial, bytes);
+  renameSync(partial, target);
+  return target;
 }
 
 /**
@@ -49,17 +83,17 @@ function modulesOf(kernel) {
  * @param {import('./packages.mjs').Kernel} kernel
  */
 export function vfioModules(kernel) {
-  return pick(modulesOf(kernel), VFIO);
+  return modulesNamed(kernel, VFIO);
 }
 
 /**
  * The image the kernel starts from: busybox, the modules to mount the host's files, and `guest/init`.
  *
  * @param {import('./packages.mjs').Kernel} kernel
- * @returns {Buffer}
+ * @returns {Promise<Buffer>}
  */
-export function initramfs(kernel) {
-  const modules = pick(modulesOf(kernel), TO_MOUNT);
+export async function initramfs(kernel) {
+  const modules = await modulesNamed(kernel, TO_MOUNT);
   return archive([
     ...['bin', 'dev', 'proc', 'sys', 'modules', 'root', 'lower', 'upper'].map(directory),
     program('bin/busybox', readFileSync(join(kernel.tree, 'bin', 'busybox'))),
@@ -67,16 +101,4 @@ export function initramfs(kernel) {
     ...modules.map((path, index) => program(`modules/${String(index).padStart(2, '0')}-${basename(path)}`, readFileSync(path))),
     program('init', readFileSync(join(GUEST, 'init'))),
   ]);
-}
-
-/**
- * @param {Map<string, string>} modules
- * @param {readonly string[]} names
- */
-function pick(modules, names) {
-  return names.map((name) => {
-    const path = modules.get(name);
-    if (path === undefined) throw new Error(`the unpacked kernel has no module ${name}.ko`);
-    return path;
-  });
 }

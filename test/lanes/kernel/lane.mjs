@@ -20,6 +20,7 @@ const PASSED_ON = ['CI', 'NO_COLOR', 'FORCE_COLOR', 'COLUMNS', 'TERM'];
 
 /**
  * @typedef {object} GuestOptions
+ * @property {import('./kernels.mjs').Series} series the kernel
  * @property {number} deadlineS
  * @property {string} [driver] folder of the vendor driver's sources; the sample driver unless told otherwise
  *
@@ -38,10 +39,10 @@ const PASSED_ON = ['CI', 'NO_COLOR', 'FORCE_COLOR', 'COLUMNS', 'TERM'];
  */
 async function prepare(options) {
   const qemu = await provideQemu();
-  const kernel = await provideKernel();
+  const kernel = await provideKernel(options.series);
   const driver = await buildModules(kernel, options.driver ?? DRIVER);
-  const share = newShare();
-  writeFileSync(join(share, 'modules'), [...vfioModules(kernel), ...driver, ''].join('\n'));
+  const share = newShare(options.series);
+  writeFileSync(join(share, 'modules'), [...(await vfioModules(kernel)), ...driver, ''].join('\n'));
   const environment = {
     PATH: [dirname(process.execPath), process.env['PATH'] ?? '/usr/bin:/bin', '/run/bin'].join(delimiter),
     HOME: '/root',
@@ -49,6 +50,7 @@ async function prepare(options) {
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => PASSED_ON.includes(name) || name.startsWith('VFIO_RX_'))),
     ...colours(),
     VFIO_RX_KERNEL: '1',
+    VFIO_RX_KERNEL_SERIES: options.series.name,
     VFIO_RX_DRIVER_MODULES: driver.map((path) => path.replace(/^.*\/|\.ko$/g, '')).join(','),
     VFIO_RX_MODULES: `${SHARE_IN_GUEST}/modules`,
   };

@@ -31,11 +31,26 @@ export async function buildModules(kernel, source) {
     rmSync(partial, { recursive: true, force: true });
     cpSync(source, partial, { recursive: true, filter: (path) => path === source || !BUILD_PRODUCT.test(path.split('/').at(-1) ?? '') });
     const headers = join(kernel.tree, 'usr', 'src', `linux-headers-${kernel.release}`);
-    await must('make', ['-C', headers, `M=${partial}`, `-j${availableParallelism()}`, 'modules']);
+    // Type information for BPF would take a tool that the headers do not bring.
+    await must('make', ['-C', headers, `M=${partial}`, `-j${availableParallelism()}`, 'CONFIG_DEBUG_INFO_BTF_MODULES=', 'modules']);
     for (const name of readdirSync(builds)) rmUnlessFresh(join(builds, name), partial);
-    renameSync(partial, target);
+    publish(partial, target);
   }
   return readdirSync(target).filter((name) => name.endsWith('.ko')).map((name) => join(target, name));
+}
+
+/**
+ * A run beside this one may have built the same.
+ *
+ * @param {string} partial @param {string} target
+ */
+function publish(partial, target) {
+  try {
+    renameSync(partial, target);
+  } catch (error) {
+    if (!existsSync(target)) throw error;
+    rmSync(partial, { recursive: true, force: true });
+  }
 }
 
 /** Old builds are cheap to make again and would pile up; an hour spares those of a run beside this one. */

@@ -1,8 +1,9 @@
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 
 import { must, run } from '../children.mjs';
 import { LaneUnavailable } from '../outcome.mjs';
+import { Archive, lastLine, progress, requireApt } from './apt.mjs';
 import { CACHE } from './paths.mjs';
 import { unpackVmlinux } from './vmlinux.mjs';
 
@@ -11,21 +12,17 @@ import { unpackVmlinux } from './vmlinux.mjs';
  * the cache, so no package of the machine changes and no root is needed for it.
  */
 
-/** The kernel series; the newest build of it that the archive has is taken. */
-const SERIES = '6.1.0';
-
 const QEMU = 'qemu-system-x86_64';
+
+/** Beside the kernel: the guest's first programs, and what unpacks images and modules. */
+const TOOLS = ['busybox-static', 'xz-utils', 'zstd'];
 
 /**
  * @typedef {object} Kernel
+ * @property {import('./kernels.mjs').Series} series
  * @property {string} release as `uname -r` prints it, such as `6.1.0-56-amd64`
  * @property {string} tree the folder into which the packages were unpacked
  */
-
-/** @param {string} message */
-function progress(message) {
-  process.stderr.write(`kernel lane: ${message}\n`);
-}
 
 /**
  * Finds QEMU, or installs it where that is possible without asking anybody.
@@ -46,7 +43,7 @@ export async function provideQemu() {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   // The lists may be absent or older than the archive; only then is the network asked for new ones.
   if ((await run('apt-get', install, { env })).code !== 0) {
-    await updateLists();
+    await new Archive(undefined).update();
     const second = await run('apt-get', install, { env });
     if (second.code !== 0) throw new LaneUnavailable(`apt-get could not install qemu-system-x86: ${lastLine(second)}`);
   }
@@ -57,88 +54,86 @@ export async function provideQemu() {
  * Returns the unpacked kernel; downloads it first where the cache has none. A folder in the cache carries its final
  * name only once it is complete, so that an interrupted run leaves nothing that looks finished.
  *
+ * @param {import('./kernels.mjs').Series} series
  * @returns {Promise<Kernel>}
  */
-export async function provideKernel() {
+export async function provideKernel(series) {
   mkdirSync(CACHE, { recursive: true });
-  const unpacked = newest(readdirSync(CACHE).filter((name) => isRelease(name)));
-  if (unpacked !== undefined) return { release: unpacked, tree: join(CACHE, unpacked) };
+  const unpacked = newest(series, readdirSync(CACHE));
+  if (unpacked !== undefined) return { series, release: unpacked, tree: join(CACHE, unpacked) };
 
   await requireApt();
-  let release = await newestInArchive();
+  const archive = new Archive(series.suite);
+  await archive.prepare();
+  let release = await newestInArchive(series, archive);
   if (release === undefined) {
-    await updateLists();
-    release = await newestInArchive();
+    await archive.update();
+    release = await newestInArchive(series, archive);
   }
   if (release === undefined) {
-    throw new LaneUnavailable(`apt knows no linux-image-${SERIES}-*-amd64 (it needs Debian 12's archive)`);
+    throw new LaneUnavailable(`apt knows no linux-image of the series ${series.name} (it needs Debian 12's archive)`);
   }
-  let files = await download(release);
+  let files = await download(series, archive, release);
   if (files === undefined) {
     // The lists name a build that the archive has already replaced.
-    await updateLists();
-    release = (await newestInArchive()) ?? release;
-    files = await download(release);
+    await archive.update();
+    release = (await newestInArchive(series, archive)) ?? release;
+    files = await download(series, archive, release);
   }
   if (files === undefined) {
     throw new LaneUnavailable(`the packages of Linux ${release} could not be downloaded (no network?)`);
   }
-  return { release, tree: await unpack(release, files) };
-}
-
-/** @param {string} name */
-function isRelease(name) {
-  return name.startsWith(`${SERIES}-`) && /^[0-9.]+-[0-9]+-amd64$/.test(name);
+  return { series, release, tree: await unpack(release, files) };
 }
 
 /**
- * @param {readonly string[]} releases
+ * @param {import('./kernels.mjs').Series} series
+ * @param {readonly string[]} names of which some may be releases
  * @returns {string | undefined}
  */
-function newest(releases) {
-  const build = (/** @type {string} */ release) => Number(release.split('-')[1]);
-  return [...releases].sort((a, b) => build(a) - build(b)).at(-1);
-}
-
-/** @returns {Promise<string | undefined>} */
-async function newestInArchive() {
-  const names = async (/** @type {string} */ prefix) => {
-    const pattern = `^${prefix}-${SERIES.replaceAll('.', '\\.')}-[0-9]+-amd64$`;
-    const { stdout } = await run('apt-cache', ['search', '--names-only', pattern]);
-    return stdout.split('\n').map((line) => (line.split(' ')[0] ?? '').slice(prefix.length + 1));
-  };
-  const headers = new Set(await names('linux-headers'));
-  return newest((await names('linux-image')).filter((release) => isRelease(release) && headers.has(release)));
+function newest(series, names) {
+  const build = (/** @type {string} */ release) => Number(series.release.exec(release)?.slice(1).join(''));
+  return names.filter((name) => series.release.test(name)).sort((a, b) => build(a) - build(b)).at(-1);
 }
 
 /**
- * Downloads the packages, picking up where an interrupted run stopped.
- *
- * @param {string} release
- * @returns {Promise<string[] | undefined>} the files, or undefined when the archive would not give one of them
+ * @param {import('./kernels.mjs').Series} series
+ * @param {Archive} archive
  */
-async function download(release) {
-  const abi = release.replace(/-amd64$/, '');
-  const packages = [
-    `linux-image-${release}`,
-    `linux-headers-${release}`,
-    `linux-headers-${abi}-common`,
-    'linux-kbuild-6.1',
-    'busybox-static',
-  ];
+async function newestInArchive(series, archive) {
+  const names = async (/** @type {string} */ prefix) => {
+    const found = await archive.search(`^${prefix}-${series.name.replace('.', '\\.')}\\.`);
+    return found.map((name) => name.slice(prefix.length + 1));
+  };
+  // An archive may keep images whose headers are gone.
+  const headers = new Set(await names('linux-headers'));
+  return newest(series, (await names('linux-image')).filter((release) => headers.has(release)));
+}
+
+/**
+ * @param {import('./kernels.mjs').Series} series
+ * @param {Archive} archive
+ * @param {string} release
+ * @returns {Promise<string[] | undefined>}
+ */
+async function download(series, archive, release) {
+  const common = release.replace(/-amd64$/, '');
+  const packages = [`linux-image-${release}`, `linux-headers-${release}`, `linux-headers-${common}-common`, series.kbuild(release)];
+  progress(`downloading Linux ${release} (${series.megabytes} MB)`);
   const folder = join(CACHE, `packages-${release}`);
-  mkdirSync(folder, { recursive: true });
-  progress(`downloading Linux ${release} (85 MB)`);
-  // apt checks what is there against its sums, so a complete file is not fetched again and half a file is not used.
-  const finished = await run('apt-get', ['-o', 'APT::Sandbox::User=root', 'download', ...packages], { cwd: folder });
-  if (finished.code !== 0) return undefined;
-  const present = readdirSync(folder).filter((name) => name.endsWith('.deb'));
-  return packages.map((name) => {
-    // An interrupted run followed by an update of the lists can leave two versions: the last name is the newer one.
-    const file = present.filter((candidate) => candidate.startsWith(`${name}_`)).sort().at(-1);
-    if (file === undefined) throw new Error(`apt-get download left no ${name}_*.deb in ${folder}`);
-    return join(folder, file);
-  });
+  const kernel = await archive.download(packages, folder);
+  if (kernel === undefined) return undefined;
+  const tools = await downloadTools(folder);
+  return tools === undefined ? undefined : [...kernel, ...tools];
+}
+
+/** @param {string} folder */
+async function downloadTools(folder) {
+  const archive = new Archive(undefined);
+  const tools = await archive.download(TOOLS, folder);
+  if (tools !== undefined) return tools;
+  await archive.update();
+  return archive.download(TOOLS, folder);
 }
 
 /**
@@ -146,20 +141,29 @@ async function download(release) {
  * @param {readonly string[]} files
  */
 async function unpack(release, files) {
-  progress(`unpacking Linux ${release} (about 500 MB)`);
+  progress(`unpacking Linux ${release} (200 to 500 MB)`);
   const tree = join(CACHE, release);
   const partial = `${tree}.partial-${process.pid}`;
   rmSync(partial, { recursive: true, force: true });
   for (const file of files) await must('dpkg-deb', ['-x', file, partial]);
   const boot = join(partial, 'boot');
-  await unpackVmlinux(join(boot, `vmlinuz-${release}`), join(boot, `vmlinux-${release}`));
+  await unpackVmlinux(join(boot, `vmlinuz-${release}`), join(boot, `vmlinux-${release}`), toolsOf(partial));
   relocateHeaders(join(partial, 'usr', 'src', `linux-headers-${release}`));
   renameSync(partial, tree);
   rmSync(join(CACHE, `packages-${release}`), { recursive: true, force: true });
   for (const name of readdirSync(CACHE)) {
-    if (name.includes('.partial-')) rmSync(join(CACHE, name), { recursive: true, force: true });
+    if (name.startsWith(`${release}.partial-`)) rmSync(join(CACHE, name), { recursive: true, force: true });
   }
   return tree;
+}
+
+/**
+ * The environment in which xz and zstd are found: a kernel's folder has them, the machine may not.
+ *
+ * @param {string} tree
+ */
+export function toolsOf(tree) {
+  return { ...process.env, PATH: [join(tree, 'usr', 'bin'), process.env['PATH'] ?? ''].join(delimiter) };
 }
 
 /**
@@ -171,24 +175,4 @@ function relocateHeaders(headers) {
   const makefile = join(headers, 'Makefile');
   const here = '$(dir $(lastword $(MAKEFILE_LIST)))';
   writeFileSync(makefile, readFileSync(makefile, 'utf8').replace('include /usr/src/', `include ${here}../`));
-}
-
-async function requireApt() {
-  if ((await run('apt-get', ['--version'])).code !== 0) {
-    throw new LaneUnavailable('it takes a kernel from Debian\'s archive, and there is no apt-get here');
-  }
-}
-
-async function updateLists() {
-  if (process.getuid?.() !== 0) {
-    throw new LaneUnavailable('apt\'s package lists are missing or old and only root can renew them: apt-get update');
-  }
-  progress('renewing apt\'s package lists');
-  const finished = await run('apt-get', ['update']);
-  if (finished.code !== 0) throw new LaneUnavailable(`apt-get update failed: ${lastLine(finished)}`);
-}
-
-/** @param {import('../children.mjs').Finished} finished */
-function lastLine(finished) {
-  return `${finished.stdout}\n${finished.stderr}`.trim().split('\n').at(-1);
 }

@@ -7,8 +7,12 @@ export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '.
 /** Everything the lane downloads or builds; ignored by git, safe to delete. */
 export const CACHE = join(ROOT, '.cache', 'kernel');
 
-/** A link to the folder of the last run: console.log, dmesg.txt, qemu.log, results. */
-export const LAST_RUN = join(CACHE, 'last');
+/**
+ * A link to the folder of the last run on one kernel: console.log, dmesg.txt, qemu.log, results.
+ *
+ * @param {string} series
+ */
+export const lastRun = (series) => join(CACHE, `last-${series}`);
 
 /** Scripts that run inside the guest. */
 export const GUEST = join(ROOT, 'test', 'lanes', 'kernel', 'guest');

@@ -3,14 +3,16 @@ import { parseArgs } from 'node:util';
 import { stopOnSignals } from '../children.mjs';
 import { LaneUnavailable, exitCode, summaryLine } from '../outcome.mjs';
 import { printOutcome } from '../print.mjs';
+import { ALL_SERIES, seriesNamed } from './kernels.mjs';
 import { runInGuest, runKernelTests, runProgramInGuest } from './lane.mjs';
 
-const HELP = `Runs something on a real Linux 6.1 with the sample vendor driver, in a virtual machine.
+const HELP = `Runs something on a real kernel with the sample vendor driver, in a virtual machine.
 
   node test/lanes/kernel/run.mjs [test files] [-t pattern]   tests of test/port and test/kernel
   node test/lanes/kernel/run.mjs --exec 'command line'       any command, as root, in the repository's root
   node test/lanes/kernel/run.mjs --program file.ts [-- args] a TypeScript program, bundled first
 
+  --kernel <series>          ${ALL_SERIES.map(({ name }) => name).join(' or ')}; the first unless told otherwise
   -t, --test-name <pattern>  only tests whose full name matches
   --deadline <seconds>       the machine is ended after so long (tests: 600, else 300)
   --driver <folder>          sources of another vendor driver, instead of drivers/linux
@@ -24,6 +26,7 @@ const { values, positionals } = parseArgs({
   options: {
     exec: { type: 'string' },
     program: { type: 'string' },
+    kernel: { type: 'string' },
     'test-name': { type: 'string', short: 't' },
     deadline: { type: 'string' },
     driver: { type: 'string' },
@@ -37,7 +40,13 @@ async function main() {
     process.stdout.write(HELP);
     return 0;
   }
+  const series = seriesNamed(values.kernel);
+  if (series === undefined) {
+    process.stderr.write(`there is no kernel "${values.kernel}"; there are: ${ALL_SERIES.map(({ name }) => name).join(', ')}\n`);
+    return 2;
+  }
   const commandOptions = {
+    series,
     deadlineS: Number(values.deadline ?? 300),
     ...(values.driver === undefined ? {} : { driver: values.driver }),
   };
@@ -51,7 +60,7 @@ async function main() {
     files: positionals,
     testName: values['test-name'],
   });
-  printOutcome('kernel', outcome);
+  printOutcome(`kernel-${series.name}`, outcome);
   process.stdout.write(`${summaryLine([outcome])}\n`);
   return exitCode([outcome]);
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { start } from '../children.mjs';
 import { initramfs } from './initramfs.mjs';
-import { CACHE, GUEST, LAST_RUN } from './paths.mjs';
+import { CACHE, GUEST, lastRun } from './paths.mjs';
 import { bootImage } from './vmlinux.mjs';
 
 /**
@@ -33,21 +33,24 @@ const WATCHDOG_LEAD_S = 20;
 const CONSOLE_TAIL_LINES = 60;
 
 /**
- * Makes the folder for one run and points `last` at it. Folders of earlier runs go, except of those still running.
+ * Makes the folder for one run and points `last-<series>` at it. Folders of earlier runs go, except of those still running.
  *
+ * @param {import('./kernels.mjs').Series} series
  * @returns {string}
  */
-export function newShare() {
+export function newShare(series) {
   const runs = join(CACHE, 'runs');
   mkdirSync(runs, { recursive: true });
   for (const name of readdirSync(runs)) {
     if (!existsSync(join('/proc', name))) rmSync(join(runs, name), { recursive: true, force: true });
   }
-  const share = join(runs, String(process.pid));
+  const name = join('runs', String(process.pid), series.name);
+  const share = join(CACHE, name);
   rmSync(share, { recursive: true, force: true });
-  mkdirSync(share);
-  rmSync(LAST_RUN, { force: true });
-  symlinkSync(join('runs', String(process.pid)), LAST_RUN);
+  mkdirSync(share, { recursive: true });
+  const last = lastRun(series.name);
+  rmSync(last, { force: true });
+  symlinkSync(name, last);
   return share;
 }
 
@@ -59,7 +62,7 @@ export async function boot(job) {
   const { share } = job;
   const image = join(share, 'initramfs');
   const consoleLog = join(share, 'console.log');
-  writeFileSync(image, initramfs(job.kernel));
+  writeFileSync(image, await initramfs(job.kernel));
   writeFileSync(join(share, 'job.sh'), job.script);
   writeFileSync(join(share, 'settings.sh'), `VFIO_RX_WATCHDOG_S=${Math.max(1, job.deadlineS - WATCHDOG_LEAD_S)}\n`);
   copyFileSync(join(GUEST, 'main.sh'), join(share, 'main.sh'));

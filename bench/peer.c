@@ -12,70 +12,17 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { FIRST_FD = 3, BATCH = 512, WARM_UP = 5000 };
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* CPU time of this process: beside other load it says what wall time hides. */
-static uint64_t cpu_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	if (cpu < 0)
-		return;
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		die("sched_setaffinity");
-}
-
-static int by_value(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* The library opens eventfds non-blocking; the partner waits in read(). */
-static void set_blocking(int fd)
-{
-	if (fcntl(fd, F_SETFL, 0))
-		die("fcntl");
-}
 
 static void pulse(int trigger, int answer, uint64_t gap_ns, int count)
 {
@@ -97,8 +44,8 @@ static void pulse(int trigger, int answer, uint64_t gap_ns, int count)
 		if (i >= 0)
 			times[i] = now_ns() - start;
 	}
-	qsort(times, (size_t)count, sizeof(*times), by_value);
-	printf("{\"p50Ns\":%llu,\"p99Ns\":%llu}\n", (unsigned long long)times[count / 2], (unsigned long long)times[count / 100 * 99]);
+	printf("{\"p50Ns\":%llu,\"p99Ns\":%llu}\n", (unsigned long long)percentile(times, count, 50),
+	       (unsigned long long)percentile(times, count, 99));
 	fflush(stdout);
 }
 
@@ -204,15 +151,6 @@ static void serve_flood(int fds, int count, int cpu)
 	waitpid(partner, NULL, 0);
 	printf("{\"perSecond\":%.0f,\"perCpuSecond\":%.0f,\"signals\":%llu}\n", (double)delivered * 1e9 / (double)wall,
 	       (double)delivered * 1e9 / (double)cpu_used, (unsigned long long)sum);
-}
-
-static int number(char **argv, int argc, int index)
-{
-	if (index >= argc) {
-		fprintf(stderr, "peer: argument %d is missing\n", index);
-		exit(2);
-	}
-	return atoi(argv[index]);
 }
 
 int main(int argc, char **argv)

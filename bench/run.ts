@@ -1,115 +1,116 @@
 /**
- * `npm run bench`: the library beside a C program with the same contract, as ratios of medians. See README.md.
+ * `npm run bench`: the library beside C programs with the same contract, as ratios of medians. See README.md.
  *
- *   --json       one object on stdout instead of the table
- *   --check      exit code 1 when a ratio is beyond its limit
- *   --pairs N    interleaved pairs of runs for each line (7)
+ *   --json        one object on stdout instead of the table
+ *   --check       exit code 1 when a figure is beyond its limit
+ *   --pairs N     interleaved pairs of runs for each measurement (7)
+ *   --only GROUP  irqs, remap, accessors or idle; may be given more than once
+ *   --save        also writes the table, with its machine, into docs/performance.md
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { measurements, type Line, type Measurement, type Side } from './measurements.js';
+import { saveTable } from './save.js';
+import { shown, tableLine, verdictOf, type Result } from './table.js';
 
-interface Line {
-  readonly name: string;
-  readonly unit: 'us' | 'per second';
-  /** Times: lower is better, and the ratio a ceiling. Rates: higher is better, and the ratio a floor. */
-  readonly aim?: number;
-  readonly limit?: number;
-  /** Arguments of `peer serve-...` after the mode, and of `served.ts` after the peer. */
-  readonly mode: 'pulse' | 'flood';
-  /** Handed to the reactor's own callback, without rxjs. */
-  readonly bare?: true;
-  readonly args: readonly [string, string];
+type Sample = Readonly<Record<string, number>>;
+
+const { values: options } = parseArgs({
+  options: {
+    json: { type: 'boolean', default: false },
+    check: { type: 'boolean', default: false },
+    save: { type: 'boolean', default: false },
+    pairs: { type: 'string', default: '7' },
+    only: { type: 'string', multiple: true },
+  },
+});
+const pairs = Number(options.pairs);
+if (!Number.isInteger(pairs) || pairs < 1) throw new Error(`--pairs takes a whole number from 1, not ${options.pairs}`);
+const groups = new Set(measurements.map(({ group }) => group));
+for (const group of options.only ?? []) {
+  if (!groups.has(group as Measurement['group'])) throw new Error(`--only takes ${[...groups].join(', ')}; not ${group}`);
 }
 
-interface Sample {
-  readonly p50Ns?: number;
-  readonly perSecond?: number;
-  readonly perCpuSecond?: number;
-}
-
-const lines: readonly Line[] = [
-  { name: 'round trip, back to back', unit: 'us', aim: 1.6, limit: 1.8, mode: 'pulse', args: ['0', '40000'] },
-  { name: 'round trip, 1 ms between', unit: 'us', mode: 'pulse', args: ['1000000', '1000'] },
-  { name: 'deliveries, 64 fds', unit: 'per second', aim: 0.6, limit: 0.5, mode: 'flood', bare: true, args: ['64', '1500000'] },
-  { name: 'deliveries, 1,024 fds', unit: 'per second', aim: 0.6, limit: 0.5, mode: 'flood', bare: true, args: ['1024', '1500000'] },
-  { name: '  with an operator, 64 fds', unit: 'per second', aim: 0.6, limit: 0.5, mode: 'flood', args: ['64', '1500000'] },
-  { name: '  with an operator, 1,024', unit: 'per second', aim: 0.6, limit: 0.5, mode: 'flood', args: ['1024', '1500000'] },
-];
-
-const flags = process.argv.slice(2);
-const json = flags.includes('--json');
-const pairs = Number(flags[flags.indexOf('--pairs') + 1] ?? 0) || 7;
+const folder = fileURLToPath(new URL('.', import.meta.url));
 const root = fileURLToPath(new URL('..', import.meta.url));
-const served = fileURLToPath(new URL('served.ts', import.meta.url));
-const peer = `${root}.cache/bench/peer`;
+const built = `${root}.cache/bench`;
+/** The vendor driver of the remap lines finds the file by this name in /proc/PID/maps. */
+const sharedFile = `/dev/shm/vfio-rx-bench.${process.pid}`;
+const sharedBytes = 4096 * (1 + 64 * 16);
 
-/** The served side on the first CPU. A flood comes from the second one, if there is one; a round trip's partner shares the first. */
+/** Both sides run on the first CPU. A flood comes from the second one, if there is one; every other partner shares the first. */
 const cpu = '0';
-const floodCpu = availableParallelism() > 1 ? '1' : '0';
+const standsFor: Readonly<Record<string, string>> = {
+  PEER: `${built}/peer`,
+  REMAP_PEER: `${built}/remap-peer`,
+  FILE: sharedFile,
+  OTHER_CPU: availableParallelism() > 1 ? '1' : '0',
+};
 
-function compile(): void {
-  const source = fileURLToPath(new URL('peer.c', import.meta.url));
-  const age = statSync(peer, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  if (age > statSync(source).mtimeMs) return;
-  mkdirSync(`${root}.cache/bench`, { recursive: true });
+function compile(program: 'peer' | 'remap-peer'): void {
+  const sources = [`${folder}${program}.c`, `${folder}common.h`];
+  const age = statSync(`${built}/${program}`, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (sources.every((source) => age > statSync(source).mtimeMs)) return;
+  mkdirSync(built, { recursive: true });
   try {
-    execFileSync('gcc', ['-O2', '-Wall', '-Wextra', '-o', peer, source], { stdio: ['ignore', 'inherit', 'inherit'] });
+    execFileSync('gcc', ['-O2', '-Wall', '-Wextra', '-o', `${built}/${program}`, `${folder}${program}.c`], { stdio: ['ignore', 'inherit', 'inherit'] });
   } catch (cause) {
-    throw new Error('the C peer cannot be compiled: install gcc and the C library headers', { cause });
+    throw new Error('the C peers cannot be compiled: install gcc and the C library headers', { cause });
   }
 }
 
-/** The figure of one run, and the same by CPU time where there is one: a busy machine spoils the first more than the second. */
-function sample(line: Line, side: 'c' | 'node'): { readonly figure: number; readonly byCpu: number | undefined } {
-  const command =
-    side === 'c'
-      ? ['pin', cpu, peer, `serve-${line.mode}`, ...line.args, line.mode === 'flood' ? floodCpu : cpu]
-      : ['pin', cpu, process.execPath, '--import', 'tsx', served, line.bare === true ? 'bare' : line.mode, peer, ...line.args, floodCpu];
-  const run = spawnSync(peer, command, { encoding: 'utf8', cwd: root, stdio: ['ignore', 'pipe', 'inherit'], timeout: 300_000 });
-  if (run.status !== 0) throw new Error(`${side} side of "${line.name}" ended with ${String(run.status ?? run.signal)}`);
-  const { p50Ns, perSecond, perCpuSecond } = JSON.parse(run.stdout) as Sample;
-  return { figure: line.unit === 'us' ? (p50Ns ?? Number.NaN) / 1000 : (perSecond ?? Number.NaN), byCpu: perCpuSecond };
+function sample(side: Side): Sample {
+  const args = side.args.map((arg) => standsFor[arg] ?? arg);
+  const program = side.program === 'ts' ? [process.execPath, '--import', 'tsx', `${folder}${args[0] ?? ''}`, ...args.slice(1)] : [`${built}/${side.program}`, ...args];
+  const run = spawnSync(`${built}/peer`, ['pin', cpu, ...program], { encoding: 'utf8', cwd: root, stdio: ['ignore', 'pipe', 'inherit'], timeout: 300_000 });
+  if (run.status !== 0) throw new Error(`${program.join(' ')} ended with ${String(run.status ?? run.signal)}`);
+  return JSON.parse(run.stdout) as Sample;
 }
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
-function measure(line: Line): { readonly line: Line; readonly c: number; readonly node: number; readonly ratio: number; readonly cpuRatio: number | undefined; readonly verdict: string } {
-  const c: ReturnType<typeof sample>[] = [];
-  const node: ReturnType<typeof sample>[] = [];
+function measure({ c, ours, lines }: Measurement): readonly Result[] {
+  const samples: { readonly c: Sample[]; readonly ours: Sample[] } = { c: [], ours: [] };
   for (let pair = 0; pair < pairs; pair++) {
-    process.stderr.write(`\r${line.name}: pair ${String(pair + 1)} of ${String(pairs)} `);
-    c.push(sample(line, 'c'));
-    node.push(sample(line, 'node'));
+    process.stderr.write(`\r${lines[0]?.name ?? ''}: pair ${pair + 1} of ${pairs} `);
+    if (c !== undefined) samples.c.push(sample(c));
+    samples.ours.push(sample(ours));
   }
   process.stderr.write('\r\u001b[K');
-  const figure = (runs: typeof c): number => median(runs.map((one) => one.figure));
-  const byCpu = (runs: typeof c): number => median(runs.map((one) => one.byCpu ?? Number.NaN));
-  const ratio = figure(node) / figure(c);
-  const cpuRatio = byCpu(node) / byCpu(c);
-  return { line, c: figure(c), node: figure(node), ratio, cpuRatio: Number.isNaN(cpuRatio) ? undefined : cpuRatio, verdict: verdictOf(line, ratio) };
+  return lines.map((line) => resultOf(line, samples));
 }
 
-function verdictOf({ unit, aim, limit }: Line, ratio: number): string {
-  if (aim === undefined || limit === undefined) return '';
-  const within = (bound: number): boolean => (unit === 'us' ? ratio <= bound : ratio >= bound);
-  return within(aim) ? 'aim reached' : within(limit) ? 'within the limit' : 'BEYOND THE LIMIT';
+function resultOf(line: Line, samples: { readonly c: readonly Sample[]; readonly ours: readonly Sample[] }): Result {
+  const of = (side: readonly Sample[], figure: string): number => median(side.map((one) => one[figure] ?? Number.NaN));
+  const ours = of(samples.ours, line.figure);
+  const base = line.beside === undefined ? of(samples.c, line.figure) : of(samples.ours, line.beside);
+  const beside = Number.isNaN(base) ? undefined : base;
+  const cpuRatio = line.byCpu === undefined ? undefined : of(samples.ours, line.byCpu) / of(samples.c, line.byCpu);
+  const ratio = beside === undefined ? undefined : ours / beside;
+  return { line, ours, beside, ratio, cpuRatio, verdict: verdictOf(line, ratio ?? ours) };
 }
 
-const shown = (value: number, { unit }: Line): string => (unit === 'us' ? `${value.toFixed(2)} us` : `${(value / 1000).toFixed(0)} k/s`);
-
-compile();
-const results = lines.map((line) => {
-  const result = measure(line);
-  if (!json) {
-    const { aim, limit } = line;
-    const wanted = aim === undefined || limit === undefined ? 'printed only' : `aim ${String(aim)}, limit ${String(limit)}`;
-    console.log(`${line.name.padEnd(26)} C ${shown(result.c, line).padStart(9)}   vfio-rx ${shown(result.node, line).padStart(9)}   ratio ${result.ratio.toFixed(2)}${result.cpuRatio === undefined ? '' : ` (by CPU time ${result.cpuRatio.toFixed(2)})`}   ${wanted}   ${result.verdict}`);
-  }
-  return result;
+for (const program of ['peer', 'remap-peer'] as const) compile(program);
+writeFileSync(sharedFile, '');
+truncateSync(sharedFile, sharedBytes);
+process.on('exit', () => {
+  rmSync(sharedFile, { force: true });
 });
-if (json) {
-  console.log(JSON.stringify(results.map(({ line, ...rest }) => ({ name: line.name, unit: line.unit, aim: line.aim, limit: line.limit, ...rest })), undefined, 2));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
+
+const chosen = measurements.filter(({ group }) => options.only?.includes(group) ?? true);
+const results = chosen.flatMap((measurement) => {
+  const measured = measure(measurement);
+  if (!options.json) for (const result of measured) console.log(tableLine(result));
+  return measured;
+});
+if (options.json) console.log(JSON.stringify(results.map(({ line, ...rest }) => ({ ...line, ...rest })), undefined, 2));
+if (options.save) saveTable(`${root}docs/performance.md`, results, pairs);
+const beyond = results.filter(({ verdict }) => verdict === 'BEYOND THE LIMIT');
+if (options.check && beyond.length > 0) {
+  console.error(`beyond the limit: ${beyond.map(({ line, ours, ratio }) => `${line.name.trim()} (${ratio?.toFixed(2) ?? shown(ours, line)})`).join(', ')}`);
+  process.exitCode = 1;
 }
-if (flags.includes('--check') && results.some(({ verdict }) => verdict === 'BEYOND THE LIMIT')) process.exitCode = 1;

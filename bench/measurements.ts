@@ -1,0 +1,82 @@
+/** What `npm run bench` measures: the programs that run, side by side, and the figures that are read out of them. */
+
+/** One side of a measurement: `peer` and `remap-peer` are compiled C programs, `ts` a program of this folder under Node. */
+export interface Side {
+  readonly program: 'peer' | 'remap-peer' | 'ts';
+  /** `PEER`, `REMAP_PEER`, `FILE` and `OTHER_CPU` stand for what the runner knows. */
+  readonly args: readonly string[];
+}
+
+/** A figure beside another. A time is better when lower, so its bounds are ceilings; the bounds of a rate are floors. */
+export interface Line {
+  readonly name: string;
+  /** Which of the printed figures. */
+  readonly figure: string;
+  /** The figure that it is divided by: of the same name on the C side (default), or another one of our own side. */
+  readonly beside?: string;
+  readonly unit: 'us' | 'ns' | 'per second' | '%';
+  /** Of the ratio; of the figure itself where nothing stands beside it. */
+  readonly aim?: number;
+  readonly limit?: number;
+  /** The same by CPU time, which other load spoils less. */
+  readonly byCpu?: string;
+}
+
+export interface Measurement {
+  /** Chosen by `--only`. */
+  readonly group: 'irqs' | 'remap' | 'accessors' | 'idle';
+  readonly c?: Side;
+  readonly ours: Side;
+  readonly lines: readonly Line[];
+}
+
+const roundTrip = (name: string, gapNs: string, count: string, bounds: Pick<Line, 'aim' | 'limit'>): Measurement => ({
+  group: 'irqs',
+  c: { program: 'peer', args: ['serve-pulse', gapNs, count, '0'] },
+  ours: { program: 'ts', args: ['served.ts', 'pulse', 'PEER', gapNs, count] },
+  lines: [{ name, figure: 'p50Ns', unit: 'us', ...bounds }],
+});
+
+const deliveries = (name: string, mode: 'flood' | 'bare', fds: string): Measurement => ({
+  group: 'irqs',
+  c: { program: 'peer', args: ['serve-flood', fds, '1500000', 'OTHER_CPU'] },
+  ours: { program: 'ts', args: ['served.ts', mode, 'PEER', fds, '1500000', 'OTHER_CPU'] },
+  lines: [{ name, figure: 'perSecond', unit: 'per second', aim: 0.6, limit: 0.5, byCpu: 'perCpuSecond' }],
+});
+
+const remap = (name: string, regions: string, count: string): Measurement => ({
+  group: 'remap',
+  c: { program: 'remap-peer', args: ['user', 'FILE', regions, '16', count, '0'] },
+  ours: { program: 'ts', args: ['remap-user.ts', 'REMAP_PEER', 'FILE', regions, '16', count] },
+  lines: [
+    { name: `${name}, revoked, p50`, figure: 'p50Ns', unit: 'us', aim: 2 },
+    { name: `${name}, revoked, p99`, figure: 'p99Ns', unit: 'us', aim: 2 },
+    { name: `${name}, restored, p50`, figure: 'restoredP50Ns', unit: 'us', aim: 2 },
+    { name: `${name}, restored, p99`, figure: 'restoredP99Ns', unit: 'us', aim: 2 },
+  ],
+});
+
+export const measurements: readonly Measurement[] = [
+  roundTrip('round trip, back to back', '0', '40000', { aim: 1.6, limit: 1.8 }),
+  roundTrip('round trip, 1 ms between', '1000000', '1000', {}),
+  deliveries('deliveries, 64 fds', 'bare', '64'),
+  deliveries('deliveries, 1,024 fds', 'bare', '1024'),
+  deliveries('  with an operator, 64 fds', 'flood', '64'),
+  deliveries('  with an operator, 1,024', 'flood', '1024'),
+  remap('remap of 1 region', '1', '10000'),
+  remap('remap of 64 regions', '64', '1000'),
+  {
+    group: 'accessors',
+    ours: { program: 'ts', args: ['accessors.ts', 'FILE'] },
+    lines: [
+      { name: 'read32, mapped', figure: 'mappedReadNs', beside: 'bareReadNs', unit: 'ns', aim: 3 },
+      { name: 'write32, mapped', figure: 'mappedWriteNs', beside: 'bareWriteNs', unit: 'ns', aim: 3 },
+      { name: 'read32, trapped (one pread)', figure: 'trappedReadNs', beside: 'bareReadNs', unit: 'ns' },
+    ],
+  },
+  {
+    group: 'idle',
+    ours: { program: 'ts', args: ['idle.ts', '1024', '5'] },
+    lines: [{ name: 'idle, 1,024 irqs armed', figure: 'cpuPercent', unit: '%', aim: 0.1, limit: 0.1 }],
+  },
+];

@@ -15,16 +15,20 @@ import {
   VFIO_REGION_REMAP_CAP_TYPE_VERSION,
   VFIO_REGION_REMAP_CAP_VERSION,
   VFIO_REGION_REMAP_FLAG_DOORBELL,
+  VFIO_REGION_REMAP_FLAG_NO_ACK,
   VFIO_REGION_REMAP_IRQ_INFO_CAPS,
   VFIO_REGION_REMAP_IRQ_SUBTYPE,
+  VFIO_REGION_REMAP_IRQ_SUBTYPE_RFC_V4,
   VFIO_REGION_REMAP_IRQ_TYPE,
+  VFIO_REGION_SAVING_LAYOUT_CAP,
 } from '../uapi/constants.js';
 import { deviceInfoLayout } from '../uapi/device-info.js';
 import { irqInfoChainLayout, irqInfoLayout } from '../uapi/irq-info.js';
 import { regionInfoLayout } from '../uapi/region-info.js';
 import { irqTypeLayout, remapCapLayout } from '../uapi/remap-capability.js';
 import { sparseAreaLayout, sparseMmapLayout, type Area } from '../uapi/sparse-areas.js';
-import type { RegionShape, SoftwareRemap } from './options.js';
+import type { RegionShape } from './options.js';
+import type { PageShape, RemapShape } from './remap-shape.js';
 
 /**
  * This driver's answers to the INFO ioctls, as bytes. They go through the same structs, the same argsz handshake and the
@@ -40,42 +44,48 @@ interface Piece {
   readonly bytes: Uint8Array;
 }
 
-export function deviceInfoAnswer(numRegions: number, numIrqs: number): Uint8Array {
+export function deviceInfoAnswer(numRegions: number, numIrqs: number, face: 'pci' | 'non-pci'): Uint8Array {
   const { bytes, view } = blank(deviceInfoLayout.sizeof);
   view.setUint32(deviceInfoLayout.argsz, bytes.length, true);
-  view.setUint32(deviceInfoLayout.flags, VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI, true);
+  view.setUint32(deviceInfoLayout.flags, VFIO_DEVICE_FLAGS_RESET | (face === 'pci' ? VFIO_DEVICE_FLAGS_PCI : 0), true);
   view.setUint32(deviceInfoLayout.num_regions, numRegions, true);
   view.setUint32(deviceInfoLayout.num_irqs, numIrqs, true);
   return bytes;
 }
 
-/** `region` undefined: an index without a region, size 0. `areas`: what is offered now. */
-export function regionInfoAnswer(index: number, region: RegionShape | undefined, areas: readonly Area[]): Uint8Array {
+/**
+ * `region` undefined: an index without a region, size 0. `areas`: what is offered now. `savingAreas`: what is offered in the
+ * saving group, where the region has the saving-layout capability.
+ */
+export function regionInfoAnswer(index: number, region: RegionShape | undefined, areas: readonly Area[], savingAreas: readonly Area[] | undefined): Uint8Array {
   const { bytes, view } = blank(regionInfoLayout.sizeof);
   view.setUint32(regionInfoLayout.index, index, true);
   view.setBigUint64(regionInfoLayout.offset, fileOffsetOf(index), true);
   if (region === undefined) return chained(bytes, regionInfoLayout.cap_offset, []);
   const [first] = areas;
   const whole = first?.offset === 0 && first.size === region.size;
-  const sparse = areas.length > 0 && !whole;
+  const pieces = [
+    ...(areas.length > 0 && !whole ? [areasPiece(VFIO_REGION_INFO_CAP_SPARSE_MMAP, areas)] : []),
+    ...(savingAreas === undefined ? [] : [areasPiece(VFIO_REGION_SAVING_LAYOUT_CAP, savingAreas)]),
+  ];
   const flags =
     (region.readable ? VFIO_REGION_INFO_FLAG_READ : 0) |
     (region.writable ? VFIO_REGION_INFO_FLAG_WRITE : 0) |
     (areas.length > 0 ? VFIO_REGION_INFO_FLAG_MMAP : 0) |
-    (sparse ? VFIO_REGION_INFO_FLAG_CAPS : 0);
+    (pieces.length > 0 ? VFIO_REGION_INFO_FLAG_CAPS : 0);
   view.setUint32(regionInfoLayout.flags, flags, true);
   view.setBigUint64(regionInfoLayout.size, BigInt(region.size), true);
-  return chained(bytes, regionInfoLayout.cap_offset, sparse ? [sparsePiece(areas)] : []);
+  return chained(bytes, regionInfoLayout.cap_offset, pieces);
 }
 
-/** An irq of one vector. */
-export function irqInfoAnswer(index: number, remap: Required<SoftwareRemap> | undefined): Uint8Array {
+/** An irq of one vector. `remap`: it is a remap irq, and its page. */
+export function irqInfoAnswer(index: number, remap: { readonly shape: RemapShape; readonly page: PageShape } | undefined): Uint8Array {
   const { bytes, view } = blank(remap === undefined ? irqInfoLayout.sizeof : irqInfoChainLayout.sizeof);
   const flags = remap === undefined ? VFIO_IRQ_INFO_NORESIZE : VFIO_IRQ_INFO_MASKABLE | VFIO_REGION_REMAP_IRQ_INFO_CAPS;
   view.setUint32(irqInfoLayout.flags, VFIO_IRQ_INFO_EVENTFD | flags, true);
   view.setUint32(irqInfoLayout.index, index, true);
   view.setUint32(irqInfoLayout.count, 1, true);
-  return chained(bytes, irqInfoChainLayout.cap_offset, remap === undefined ? [] : remapPieces(remap));
+  return chained(bytes, irqInfoChainLayout.cap_offset, remap === undefined ? [] : remapPieces(remap.shape, remap.page));
 }
 
 /** The argsz handshake from the driver's side: an answer that does not fit goes down without its chain, with the size it needs. */
@@ -87,7 +97,8 @@ export function answerInto(buffer: Uint8Array, answer: Uint8Array, fixedBytes: n
   if (!fits && capOffsetAt !== undefined && buffer.length >= capOffsetAt + 4) view.setUint32(capOffsetAt, 0, true);
 }
 
-function sparsePiece(areas: readonly Area[]): Piece {
+/** The sparse mmap capability, and what has its layout. */
+function areasPiece(id: number, areas: readonly Area[]): Piece {
   const { bytes, view } = blank(sparseMmapLayout.sizeof + areas.length * sparseAreaLayout.sizeof);
   view.setUint32(sparseMmapLayout.nr_areas, areas.length, true);
   areas.forEach((area, n) => {
@@ -95,24 +106,25 @@ function sparsePiece(areas: readonly Area[]): Piece {
     view.setBigUint64(at + sparseAreaLayout.offset, BigInt(area.offset), true);
     view.setBigUint64(at + sparseAreaLayout.size, BigInt(area.size), true);
   });
-  return { id: VFIO_REGION_INFO_CAP_SPARSE_MMAP, version: 1, bytes };
+  return { id, version: 1, bytes };
 }
 
-function remapPieces(remap: Required<SoftwareRemap>): readonly Piece[] {
+function remapPieces(remap: RemapShape, { page, regions }: PageShape): readonly Piece[] {
+  const rfcV4 = remap.profile === 'rfc-v4';
   const type = blank(irqTypeLayout.sizeof);
   type.view.setUint32(irqTypeLayout.type, VFIO_REGION_REMAP_IRQ_TYPE, true);
-  type.view.setUint32(irqTypeLayout.subtype, VFIO_REGION_REMAP_IRQ_SUBTYPE, true);
+  type.view.setUint32(irqTypeLayout.subtype, rfcV4 ? VFIO_REGION_REMAP_IRQ_SUBTYPE_RFC_V4 : VFIO_REGION_REMAP_IRQ_SUBTYPE, true);
+  const kind = { id: VFIO_REGION_REMAP_CAP_TYPE, version: VFIO_REGION_REMAP_CAP_TYPE_VERSION, bytes: type.bytes };
+  if (rfcV4) return [kind];
   const rest = blank(remapCapLayout.sizeof);
-  rest.view.setUint32(remapCapLayout.page, 0, true);
-  rest.view.setUint32(remapCapLayout.flags, VFIO_REGION_REMAP_FLAG_DOORBELL, true);
-  rest.view.setBigUint64(remapCapLayout.regions, remap.regions, true);
+  rest.view.setUint32(remapCapLayout.page, page, true);
+  const flags = (remap.signals === 'doorbell' ? VFIO_REGION_REMAP_FLAG_DOORBELL : 0) | (remap.ack === 'none' ? VFIO_REGION_REMAP_FLAG_NO_ACK : 0);
+  rest.view.setUint32(remapCapLayout.flags, flags, true);
+  rest.view.setBigUint64(remapCapLayout.regions, regions, true);
   // At least 1: a fraction of a millisecond is a wait of its own in virtual time, but 0 is invalid in the capability.
   rest.view.setUint32(remapCapLayout.ack_timeout_ms, Math.max(1, Math.round(remap.ackTimeoutMs)), true);
   rest.view.setUint32(remapCapLayout.max_waits, remap.maxWaits, true);
-  return [
-    { id: VFIO_REGION_REMAP_CAP_TYPE, version: VFIO_REGION_REMAP_CAP_TYPE_VERSION, bytes: type.bytes },
-    { id: VFIO_REGION_REMAP_CAP, version: VFIO_REGION_REMAP_CAP_VERSION, bytes: rest.bytes },
-  ];
+  return [kind, { id: VFIO_REGION_REMAP_CAP, version: VFIO_REGION_REMAP_CAP_VERSION, bytes: rest.bytes }];
 }
 
 /** Puts the capabilities behind the struct, eight-byte aligned, and fills in argsz and the chain's offsets. */

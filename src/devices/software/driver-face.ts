@@ -19,13 +19,25 @@ export interface Violation {
   readonly value?: bigint;
 }
 
+/** The irq of one page, from the driver's side; sums as in `SoftwareVendorDriver`. */
+export interface PageWitness {
+  readonly page: number;
+  readonly irqIndex: number;
+  /** Registered, with all the eventfds that it needs. */
+  readonly complete: boolean;
+  /** A write of device_state is blocked for this page's ack. */
+  readonly waiting: boolean;
+  readonly sent: bigint;
+  readonly acked: bigint;
+}
+
 /** The vendor driver of a software device as a test or a demonstration sees it: a script to drive, and a witness to ask. */
 export interface SoftwareVendorDriver {
-  /** Stops offering any of the region, by the driver's own decision: signalled, not waited for. RangeError where undeclared. */
+  /** Stops offering any of the region, by the driver's own decision: signalled, not waited for. RangeError where it cannot be signalled. */
   revoke(region: number): void;
-  /** Offers the region again, as the state has it: signalled. RangeError where undeclared. */
+  /** Offers the region again, as the state has it: signalled. RangeError where it cannot be signalled. */
   restore(region: number): void;
-  /** Adds 1 to the MSI eventfd, if one is registered. */
+  /** Adds 1 to the eventfd of the device's own irq (MSI; the only one of a non-PCI face), if one is registered. */
   raiseMsi(): void;
   /** The device is pulled out: a blocked write returns ECANCELED, every later call ENODEV. */
   remove(): void;
@@ -35,14 +47,16 @@ export interface SoftwareVendorDriver {
   readonly opens: number;
   /** Mappings of all regions; a hole makes two of one. */
   readonly vmas: number;
-  /** Eventfds registered, in all roles: 1 for MSI, 2 for the remap irq. */
+  /** Eventfds registered, in all roles: 1 for the device's own irq, 1 for each page and 1 more where it is acked by value. */
   readonly irqs: number;
   /** Writes of device_state that are blocked for an ack: 0 or 1. */
   readonly waiters: number;
-  /** Added to the trigger eventfd in this registration, mod 2^64; with a delayed signal a little before it is. */
+  /** Of the first page: added to the trigger eventfd in this registration, mod 2^64; with a delayed signal a little before it is. */
   readonly sent: bigint;
-  /** Come back on the ack eventfd in this registration, mod 2^64. */
+  /** Of the first page: come back on the ack eventfd in this registration, mod 2^64; 0 where acks carry no number. */
   readonly acked: bigint;
+  /** Every remap irq. */
+  readonly pages: readonly PageWitness[];
   /** How many rules the user broke since the device was made. Reading it looks for stale writes. */
   readonly violations: number;
   /** The latest of them, at most 256. */

@@ -10,10 +10,31 @@ interface Failing {
   left: number;
 }
 
+/** When a driver takes the count out of its own trigger eventfd: `always` and `sometimes` (every second time) as it is woken, by an add of its own too. */
+export type Drain = 'never' | 'sometimes' | 'always' | 'at-ack';
+
 /** How this driver misbehaves. Everything is off at first; a test switches on what it is about. */
 export class Faults {
   /** Hears acks and does as if it had not. */
   ignoreAcks = false;
+  /** Adds each signal twice. */
+  signalTwice = false;
+  /** Adds 1, whichever regions are meant (bitmaps, and rfc-v4: in a doorbell that is no fault). */
+  addOne = false;
+  /** Adds the bit of a region beside, which it has not declared: the lowest of the page. */
+  signalUndeclared = false;
+  /** Signals, and changes the layout a millisecond later. */
+  signalBeforeLayout = false;
+  /** rfc-v4 as it was posted: any write that follows its signal is an ack, read or not. */
+  takeAnyAck = false;
+  /** Does what the user has to do: reads the trigger eventfd. */
+  drain: Drain = 'never';
+  /** Restores the layout after a wait that failed, and does not say so. */
+  silentRollBack = false;
+  /** Says 0 to a disable and to a hang-up, and goes on as before; a new registration replaces the old one all the same. */
+  ignoreDisable = false;
+  /** How long a write of device_state stalls before it does anything, ms: nothing ends that but time. */
+  stallMs = 0;
   /** From the change of the layout to the add, µs. */
   signalDelayUs = 0;
   /** How long each arc of the state machine takes, µs. */

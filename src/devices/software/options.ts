@@ -2,6 +2,7 @@ import { VfioError } from '../../errors.js';
 import type { MigrationTraits } from '../port.js';
 import { normalizeAreas } from '../protocol/areas.js';
 import type { Area } from '../uapi/region-info.js';
+import { mayChange, shapeOfRemap, type RemapShape, type SoftwareRemap } from './remap-shape.js';
 
 /** One region of a software device. Sizes and offsets in bytes; areas are whole pages. */
 export interface SoftwareRegion {
@@ -16,18 +17,6 @@ export interface SoftwareRegion {
   readonly savingAreas?: 'all' | readonly Area[];
 }
 
-/** The remap irq: profile region-remap, doorbell, `value` ack, page 0. */
-export interface SoftwareRemap {
-  /** Default 5. */
-  readonly irqIndex?: number;
-  /** The regions that may ever be signalled, and so change; bit b is region b. Default: those that have areas, of the first 64. */
-  readonly regions?: bigint;
-  /** How long one wait lasts, ms. Default 500. */
-  readonly ackTimeoutMs?: number;
-  /** The most waits in one write of device_state; with more than one the regions are revoked one after the other. Default 1. */
-  readonly maxWaits?: number;
-}
-
 export interface SoftwareDeviceOptions {
   /** How messages name the device. Default `software0`. */
   readonly name?: string;
@@ -37,6 +26,8 @@ export interface SoftwareDeviceOptions {
   readonly numRegions?: number;
   /** False: a device whose layouts never change. */
   readonly remap?: SoftwareRemap | false;
+  /** `non-pci`: one irq of its own at index 0, the remap irq at index 1. Default `pci`. */
+  readonly face?: 'pci' | 'non-pci';
   /** VFIO_MIGRATION_* flags. Default 7; false: a device that cannot migrate. */
   readonly migration?: number | false;
   /** The region whose slots take deliveries. Default 0 where that region exists; false: none. */
@@ -64,8 +55,11 @@ export const sampleRegions: readonly SoftwareRegion[] = [
 /** The granularity of map and unmap, bytes. */
 export const pageSize = 4096;
 
-/** The MSI irq, where `raiseMsi` adds. */
-export const msiIrqIndex = 1;
+/** Where `raiseMsi` adds: the MSI irq of a PCI function, the only irq of another. */
+const ownIrqIndex = { pci: 1, 'non-pci': 0 } as const;
+/** What the device's own irqs leave free. */
+const firstFreeIrq = { pci: 5, 'non-pci': 1 } as const;
+const fewestIrqs = { pci: 6, 'non-pci': 1 } as const;
 
 /** Options with every default filled in. */
 export interface DeviceShape {
@@ -73,7 +67,10 @@ export interface DeviceShape {
   readonly regions: ReadonlyMap<number, RegionShape>;
   readonly numRegions: number;
   readonly numIrqs: number;
-  readonly remap: Required<SoftwareRemap> | undefined;
+  readonly face: 'pci' | 'non-pci';
+  /** The irq that is the device's own. */
+  readonly ownIrq: number;
+  readonly remap: RemapShape | undefined;
   /** Flags 0 where the device cannot migrate. */
   readonly migration: MigrationTraits;
   readonly mailbox: number | undefined;
@@ -105,13 +102,18 @@ export function shapeOf(options: SoftwareDeviceOptions): DeviceShape {
   const highest = Math.max(-1, ...regions.keys());
   const numRegions = options.numRegions ?? Math.max(9, highest + 1);
   if (numRegions <= highest) refuse(`numRegions is ${numRegions}, but there is a region ${highest}`);
-  const remap = options.remap === false ? undefined : shapeOfRemap(options.remap ?? {}, regions, refuse);
+  const face = options.face ?? 'pci';
+  const changing = [...regions.values()].filter(({ areas, savingAreas }) => areas.length + savingAreas.length > 0).map(({ index }) => index);
+  const remap = options.remap === false ? undefined : shapeOfRemap(options.remap ?? {}, { changing, taken: [ownIrqIndex[face]], defaultIndex: firstFreeIrq[face], refuse });
   const mailbox = options.mailbox ?? 0;
   return {
     name,
-    regions: remapped(regions, remap?.regions ?? 0n),
+    // Only what was declared may change: any other region's layout is the same in every state.
+    regions: new Map([...regions].map(([index, region]) => [index, mayChange(remap, index) ? region : { ...region, savingAreas: region.areas }])),
     numRegions,
-    numIrqs: Math.max(6, (remap?.irqIndex ?? 0) + 1),
+    numIrqs: Math.max(fewestIrqs[face], ...(remap?.pages ?? []).map(({ irqIndex }) => irqIndex + 1)),
+    face,
+    ownIrq: ownIrqIndex[face],
     remap,
     migration: { version: 2, flags: options.migration === false ? 0 : (options.migration ?? 7) },
     mailbox: mailbox !== false && regions.has(mailbox) ? mailbox : undefined,
@@ -140,24 +142,4 @@ function shapeOfRegion(region: SoftwareRegion, refuse: (what: string) => never):
     areas,
     savingAreas: region.savingAreas === undefined ? areas : areasOf(region.savingAreas),
   };
-}
-
-/** Only what may be signalled may change: any other region's layout is the same in every state. */
-function remapped(regions: ReadonlyMap<number, RegionShape>, declared: bigint): ReadonlyMap<number, RegionShape> {
-  const mayChange = (index: number): boolean => index < 64 && ((declared >> BigInt(index)) & 1n) === 1n;
-  return new Map([...regions].map(([index, region]) => [index, mayChange(index) ? region : { ...region, savingAreas: region.areas }]));
-}
-
-function shapeOfRemap(remap: SoftwareRemap, regions: ReadonlyMap<number, RegionShape>, refuse: (what: string) => never): Required<SoftwareRemap> {
-  const changing = [...regions.values()].filter(({ index, areas, savingAreas }) => index < 64 && areas.length + savingAreas.length > 0);
-  const shape = {
-    irqIndex: remap.irqIndex ?? 5,
-    regions: remap.regions ?? changing.reduce((bits, { index }) => bits | (1n << BigInt(index)), 0n),
-    ackTimeoutMs: remap.ackTimeoutMs ?? 500,
-    maxWaits: remap.maxWaits ?? 1,
-  };
-  if (!Number.isInteger(shape.irqIndex) || shape.irqIndex < 0 || shape.irqIndex === msiIrqIndex) refuse(`the remap irq cannot stand at index ${shape.irqIndex}`);
-  if (!(shape.ackTimeoutMs > 0)) refuse('ackTimeoutMs must be more than 0: every wait has a bound');
-  if (!(shape.maxWaits >= 1)) refuse('maxWaits must be at least 1');
-  return shape;
 }

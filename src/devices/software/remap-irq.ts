@@ -1,9 +1,10 @@
 import type { Subscription } from 'rxjs';
-import { AckSums } from './ack-sums.js';
+import { ackRuleOf, type AckRule } from './ack-rules.js';
 import type { Errno } from './errno.js';
 import { returned } from './errno.js';
-import type { SoftEventfd } from './eventfd.js';
+import { outsideCallbacks, type SoftEventfd } from './eventfd.js';
 import type { Faults } from './faults.js';
+import type { PageShape, RemapShape } from './remap-shape.js';
 import type { Timers } from './timers.js';
 import type { Trace } from './trace.js';
 
@@ -11,19 +12,21 @@ export type RemapRole = 'trigger' | 'ack';
 
 /** One demand for an ack. */
 interface Wait {
-  /** Undefined while its own signal is held back: no ack is judged against a target that is not sent. */
-  target: bigint | undefined;
-  readonly deadline: Subscription;
+  readonly deadline: Subscription | undefined;
   readonly done: (errno: Errno | undefined) => void;
 }
 
 export interface RemapIrqSurroundings {
-  readonly ackTimeoutMs: number;
+  readonly shape: RemapShape;
   readonly timers: () => Timers;
   readonly faults: Faults;
   readonly trace: Trace;
+  /** How a wait fails that cannot begin, for want of a registration. */
+  readonly refusal: Errno;
   /** True where the eventfd serves another irq of the device already. */
   readonly inUse: (eventfd: SoftEventfd) => boolean;
+  /** Whether nothing of the page is mapped that its layout does not offer. */
+  readonly allGone: (page: number) => boolean;
   readonly signalled: (count: bigint) => void;
   readonly overAcked: (value: bigint) => void;
 }
@@ -32,25 +35,37 @@ export interface RemapIrqSurroundings {
 const doorbell = 1n;
 
 /**
- * The remap irq from the driver's side: its two eventfds, the sums of the `value` ack, and the wait for an ack.
+ * The remap irq of one page from the driver's side: its eventfds, and the wait for an ack; when a wait has ended is the
+ * rule's to say, see `AckRule`.
  *
  * The driver never reads the trigger eventfd. It empties the ack eventfd as each write arrives, which is how it learns the
  * number. All of a step (sums, target, the wait's activation) is done before anything is added: nobody sees half of it.
  */
 export class RemapIrq {
+  readonly page: number;
+  readonly irqIndex: number;
+  readonly #regions: bigint;
   readonly #around: RemapIrqSurroundings;
+  readonly #withAckFd: boolean;
   #trigger: SoftEventfd | undefined;
   #ack: SoftEventfd | undefined;
-  #sums = new AckSums();
+  #rule: AckRule;
   #wait: Wait | undefined;
+  /** Own wake-ups, for the driver that drains every second one. */
+  #wakeUps = 0;
 
-  constructor(around: RemapIrqSurroundings) {
+  constructor({ page, irqIndex, regions }: PageShape, around: RemapIrqSurroundings) {
+    this.page = page;
+    this.irqIndex = irqIndex;
+    this.#regions = regions;
     this.#around = around;
+    this.#withAckFd = around.shape.profile === 'region-remap' && around.shape.ack === 'value';
+    this.#rule = this.#newRule();
   }
 
-  /** Enabled: only with both eventfds does the irq count as registered. */
+  /** Enabled: only with all its eventfds does the irq count as registered. */
   get complete(): boolean {
-    return this.#trigger !== undefined && this.#ack !== undefined;
+    return this.#trigger !== undefined && (this.#ack !== undefined || !this.#withAckFd);
   }
 
   /** How many are registered. */
@@ -63,11 +78,11 @@ export class RemapIrq {
   }
 
   get sent(): bigint {
-    return this.#sums.sent;
+    return this.#rule.sent;
   }
 
   get acked(): bigint {
-    return this.#sums.acked;
+    return this.#rule.acked;
   }
 
   holds(eventfd: SoftEventfd): boolean {
@@ -76,84 +91,133 @@ export class RemapIrq {
 
   /** SET_IRQS with one eventfd. What was there in this role goes first; where this one is refused the role stays empty. */
   register(role: RemapRole, eventfd: SoftEventfd): Errno | undefined {
-    if (role === 'trigger' && this.#trigger !== undefined) this.disable();
+    if (role === 'ack' && !this.#withAckFd) return 'ENOTTY';
+    if (role === 'trigger' && this.#trigger !== undefined) this.drop();
     if (role === 'ack' && this.#ack !== undefined) this.#dropAck();
     // An old count would be taken for signals, or for acks, of this registration.
     if (eventfd.count !== 0n) return 'EBUSY';
-    // A semaphore's reads say 1 whatever was written; one eventfd in both roles would ack itself.
-    if (role === 'ack' && eventfd.semaphore) return 'EINVAL';
+    // A semaphore's reads say 1 whatever was written, and are no sign that all was read; one eventfd in both roles would ack itself.
+    if (eventfd.semaphore && (role === 'ack' || this.#around.shape.profile === 'rfc-v4')) return 'EINVAL';
     if (this.holds(eventfd) || this.#around.inUse(eventfd)) return 'EINVAL';
-    this.#sums = new AckSums();
+    this.#rule = this.#newRule();
     if (role === 'trigger') {
       this.#trigger = eventfd;
-      eventfd.listen({ written: () => undefined, hungUp: () => { this.disable(); } });
+      eventfd.listen({
+        added: () => { this.#woken(eventfd, 'added'); },
+        written: () => { this.#woken(eventfd, 'written'); },
+        read: () => { this.#rule.read(); },
+        hungUp: () => { this.disable(); },
+      });
     } else {
       this.#ack = eventfd;
-      eventfd.listen({ written: () => { this.#heard(eventfd); }, hungUp: () => { this.#dropAck(); } });
+      // The value is in the count only now: another write would add to it.
+      eventfd.listen({ written: () => { this.#heard(eventfd.take()); }, hungUp: () => { this.#hungUp(); } });
     }
-    this.#around.trace.add('register', { role });
+    this.#around.trace.add('register', { role, ...this.#named });
     return undefined;
   }
 
-  /** DATA_NONE, count 0: both eventfds go, and a wait fails at once. */
+  /** DATA_NONE, count 0: all eventfds go, and a wait fails at once. */
   disable(): void {
+    if (!this.#around.faults.ignoreDisable) this.drop();
+  }
+
+  /** What disabling does; the end of the session does it whatever the driver makes of a disable. */
+  drop(): void {
     if (this.#trigger !== undefined) {
       this.#trigger.listen(undefined);
       this.#trigger = undefined;
-      this.#around.trace.add('unregister', { role: 'trigger' });
+      this.#around.trace.add('unregister', { role: 'trigger', ...this.#named });
     }
     this.#dropAck();
   }
 
-  /** Adds one doorbell, where somebody is registered. With `done` the driver waits for its ack. */
-  signal(done?: (errno: Errno | undefined) => void): void {
+  /** Signals regions, as bits of this page, where somebody is registered. With `done` the driver waits for the ack. */
+  signal(regions: bigint, done?: (errno: Errno | undefined) => void): void {
+    const { shape, faults, timers, trace, refusal } = this.#around;
     if (!this.complete) {
-      done?.('EPERM');
+      done?.(refusal);
       return;
     }
-    const adds = this.#sums.signal(doorbell);
+    const bits = this.#bitsFor(regions);
+    const adds = [...this.#rule.signal(bits, done !== undefined)];
+    if (faults.signalTwice) adds.push(...this.#rule.signal(bits, done !== undefined));
     if (done !== undefined) {
-      const deadline = this.#around.timers().afterMs(this.#around.ackTimeoutMs, () => { this.fail('ETIMEDOUT'); });
-      this.#wait = { target: this.#sums.target, deadline, done };
+      const { ackTimeoutMs } = shape;
+      const deadline = ackTimeoutMs === Infinity ? undefined : timers().afterMs(ackTimeoutMs, () => { this.fail('ETIMEDOUT'); });
+      this.#wait = { deadline, done };
     }
     this.#add(adds);
-    if (done !== undefined) this.#around.trace.add('wait', { target: this.#wait?.target ?? -1n });
+    if (done === undefined) return;
+    const { target } = this.#rule;
+    trace.add('wait', { ...(target === undefined ? {} : { target }), ...this.#named });
+    this.settle();
   }
 
-  /** Ends the wait, if there is one, with this errno. */
-  fail(errno: Errno): void {
-    this.#end(errno);
+  /** Ends the wait, if it has its answer by now. */
+  settle(): void {
+    if (this.#wait !== undefined && this.#rule.answered()) this.fail(undefined);
   }
 
-  #end(errno: Errno | undefined): void {
+  /** Ends the wait, if there is one, with this errno; undefined: with success. */
+  fail(errno: Errno | undefined): void {
     const wait = this.#wait;
     if (wait === undefined) return;
     this.#wait = undefined;
-    wait.deadline.unsubscribe();
-    this.#around.trace.add('release', { ret: returned(errno) });
-    wait.done(errno);
+    wait.deadline?.unsubscribe();
+    this.#around.trace.add('release', { ret: returned(errno), ...this.#named });
+    // The writer wakes up and goes on, and may signal again: not in here.
+    outsideCallbacks(() => { wait.done(errno); });
+  }
+
+  /** A trace line of page 0 looks as if there were no others. */
+  get #named(): { readonly page?: number } {
+    return this.page === 0 ? {} : { page: this.page };
+  }
+
+  #newRule(): AckRule {
+    const { shape, faults, allGone } = this.#around;
+    return ackRuleOf(shape, faults, () => allGone(this.page));
+  }
+
+  #bitsFor(regions: bigint): bigint {
+    const { shape, faults } = this.#around;
+    if (faults.addOne) return doorbell;
+    if (shape.profile === 'region-remap' && shape.signals === 'doorbell') return doorbell;
+    return faults.signalUndeclared ? regions | lowestClear(this.#regions) : regions;
+  }
+
+  #hungUp(): void {
+    if (!this.#around.faults.ignoreDisable) this.#dropAck();
   }
 
   #dropAck(): void {
     if (this.#ack !== undefined) {
       this.#ack.listen(undefined);
       this.#ack = undefined;
-      this.#around.trace.add('unregister', { role: 'ack' });
+      this.#around.trace.add('unregister', { role: 'ack', ...this.#named });
     }
     this.fail('ECANCELED');
   }
 
-  #heard(ack: SoftEventfd): void {
-    const value = ack.read();
-    if (value === undefined) return;
-    this.#around.trace.add('ack', { value });
-    if (this.#around.faults.ignoreAcks) return;
-    if (!this.#sums.acknowledge(value)) this.#around.overAcked(value);
-    const target = this.#wait?.target;
-    if (target !== undefined && this.#sums.covers(target)) this.#end(undefined);
-    const adds = this.#sums.flush();
-    if (this.#wait !== undefined) this.#wait.target ??= this.#sums.target;
-    this.#add(adds);
+  /** The trigger's wait callback: an add of our own, or a write of the user's, which in rfc-v4 is its ack. */
+  #woken(trigger: SoftEventfd, by: 'added' | 'written'): void {
+    const { drain } = this.#around.faults;
+    this.#wakeUps += 1;
+    if (drain === 'always' || (drain === 'sometimes' && this.#wakeUps % 2 === 0)) trigger.take();
+    if (by === 'added') this.#rule.added();
+    else if (this.#around.shape.profile === 'rfc-v4') this.#heard(0n);
+  }
+
+  #heard(value: bigint): void {
+    const { faults, trace, overAcked } = this.#around;
+    trace.add('ack', { ...(this.#withAckFd ? { value } : {}), ...this.#named });
+    if (faults.drain === 'at-ack') this.#trigger?.take();
+    if (faults.ignoreAcks) return;
+    if (!this.#rule.acknowledge(value)) overAcked(value);
+    this.settle();
+    const adds = this.#rule.flush();
+    if (adds.length > 0) outsideCallbacks(() => { this.#add(adds); });
   }
 
   #add(adds: readonly bigint[]): void {
@@ -162,7 +226,7 @@ export class RemapIrq {
     for (const count of adds) {
       const add = (): void => {
         if (this.#trigger !== trigger) return;
-        this.#around.trace.add('signal', { add: count });
+        this.#around.trace.add('signal', { add: count, ...this.#named });
         this.#around.signalled(count);
         trigger.add(count);
       };
@@ -171,4 +235,12 @@ export class RemapIrq {
       else add();
     }
   }
+}
+
+/** The lowest bit that is not in `bits`; 0 where all 64 are. */
+function lowestClear(bits: bigint): bigint {
+  for (let bit = 1n; bit < 1n << 64n; bit <<= 1n) {
+    if ((bits & bit) === 0n) return bit;
+  }
+  return 0n;
 }

@@ -9,8 +9,8 @@ import { Timers } from './timers.js';
 import { VendorDriver } from './vendor-driver.js';
 
 /**
- * A device in this process, with a vendor driver that follows a script: it speaks the region-remap protocol (doorbell,
- * `value` ack) and migration v2, in virtual and in real time alike, and it tells what it saw.
+ * A device in this process, with a vendor driver that follows a script: it speaks the remap protocol in every profile
+ * and migration v2, in virtual and in real time alike, and it tells what it saw.
  */
 export interface SoftwareDevice {
   readonly name: string;

@@ -1,13 +1,15 @@
-import type { Subscription } from 'rxjs';
+import { Subscription } from 'rxjs';
 import type { MigrationTraits, State } from '../port.js';
 import { arcEffect, isSaving, type TargetState } from '../protocol/migration-states.js';
 import { wayOf } from '../protocol/migration-ways.js';
+import { intersectAreas } from '../protocol/areas.js';
 import type { Area } from '../uapi/region-info.js';
 import { returned, type Errno } from './errno.js';
 import type { Faults } from './faults.js';
 import type { LayoutChange, Layouts } from './layouts.js';
 import type { RegionMemory } from './region-memory.js';
-import type { RemapIrq } from './remap-irq.js';
+import type { RemapPages } from './remap-pages.js';
+import { bitOf } from './remap-shape.js';
 import { ResumeSession, SaveSession, type Session } from './state-stream.js';
 import type { Timers } from './timers.js';
 import type { Trace } from './trace.js';
@@ -20,9 +22,11 @@ export interface StateSurroundings {
   /** Flags 0 where the device cannot migrate. */
   readonly migration: MigrationTraits;
   readonly maxWaits: number;
+  /** Profile saving-layout: nothing is signalled; a change of state that something mapped stands against is refused. */
+  readonly refusesConflicts: boolean;
   readonly regions: ReadonlyMap<number, RegionMemory>;
   readonly layouts: Layouts;
-  readonly remap: RemapIrq | undefined;
+  readonly remap: RemapPages | undefined;
   readonly timers: () => Timers;
   readonly faults: Faults;
   readonly trace: Trace;
@@ -31,6 +35,9 @@ export interface StateSurroundings {
   /** The user acked, yet has something mapped that this wait was about. */
   readonly stillMapped: (region: number, area: Area) => void;
 }
+
+/** By how much the layout comes too late where it should come before the signal, ms. */
+export const layoutLagMs = 1;
 
 /** What one wait is about. */
 interface Revocation {
@@ -41,7 +48,8 @@ interface Revocation {
 /** The write that is under way. */
 interface Running {
   readonly done: (outcome: Outcome) => void;
-  arc: Subscription | undefined;
+  /** What is due for it: the next arc, a layout that comes too late. */
+  readonly due: Subscription;
   /** The session that it began: its reply carries the data_fd. */
   made: Session | undefined;
 }
@@ -76,11 +84,15 @@ export class StateMachine {
       this.#around.trace.add('state', { from, to, ret: returned(outcome.errno) });
       done(outcome);
     };
-    if (this.#running !== undefined) { traced({ errno: 'EBUSY' }); return; }
+    const { stallMs } = this.#around.faults;
+    const answered = stallMs === 0 ? traced : (outcome: Outcome): void => {
+      this.#around.timers().afterMs(stallMs, () => { traced(outcome); });
+    };
+    if (this.#running !== undefined) { answered({ errno: 'EBUSY' }); return; }
     const path = wayOf(this.#around.migration, from, to);
-    if (path === undefined) { traced({ errno: 'EINVAL' }); return; }
-    if (path.length === 0) { traced({ state: to }); return; }
-    const running = this.#begin(traced);
+    if (path === undefined) { answered({ errno: 'EINVAL' }); return; }
+    if (path.length === 0) { answered({ state: to }); return; }
+    const running = this.#begin(answered);
     this.#revokeFor(isSaving(to), !isSaving(from) && isSaving(to), running, () => { this.#walk(path, running); });
   }
 
@@ -114,24 +126,32 @@ export class StateMachine {
   }
 
   #begin(done: (outcome: Outcome) => void): Running {
-    const running: Running = { done, arc: undefined, made: undefined };
+    const running: Running = { done, due: new Subscription(), made: undefined };
     this.#running = running;
     return running;
   }
 
   /** Waits for each revocation in turn, then goes on; a wait that fails ends the write, and the layout is back as it was. */
   #revokeFor(saving: boolean, entersSaving: boolean, running: Running, goOn: () => void): void {
-    const { remap } = this.#around;
-    const waits = this.#waitsFor(saving);
-    if (remap !== undefined && !remap.complete && (entersSaving || waits.length > 0)) {
-      this.#finish(running, { errno: 'EPERM' });
+    const { remap, refusesConflicts } = this.#around;
+    const lost = this.#lostTo(saving);
+    if (refusesConflicts) {
+      this.#refuseConflicts(lost, running, goOn);
       return;
     }
+    if (remap !== undefined && !remap.complete && (entersSaving || lost.length > 0)) {
+      this.#finish(running, { errno: remap.refusal });
+      return;
+    }
+    const waits = this.#waitsFor(lost);
     const next = (n: number): void => {
       const wait = waits[n];
       if (wait === undefined || remap === undefined) { goOn(); return; }
-      this.#around.announce(this.#around.layouts.narrow(wait.map(({ region }) => region)));
-      remap.signal((errno) => {
+      const regions = wait.map(({ region }) => region);
+      const narrow = (): void => { this.#around.announce(this.#around.layouts.narrow(regions)); };
+      if (this.#around.faults.signalBeforeLayout) running.due.add(this.#around.timers().afterMs(layoutLagMs, narrow));
+      else narrow();
+      remap.signal(regions, (errno) => {
         if (errno !== undefined) { this.#finish(running, { errno }); return; }
         this.#checkGone(wait);
         next(n + 1);
@@ -140,15 +160,35 @@ export class StateMachine {
     next(0);
   }
 
-  /** One wait for all, or as many as there may be: the regions one after the other, the last wait for all that are left. */
-  #waitsFor(saving: boolean): readonly (readonly Revocation[])[] {
-    const { layouts, maxWaits, regions } = this.#around;
-    const lost = [...regions.keys()]
+  /** In one step: what is mapped is checked, and nothing of it can be mapped from then on. */
+  #refuseConflicts(lost: readonly Revocation[], running: Running, goOn: () => void): void {
+    const { regions, layouts, announce } = this.#around;
+    if (lost.some(({ region, areas }) => intersectAreas(regions.get(region)?.mappedAreas ?? [], areas).length > 0)) {
+      this.#finish(running, { errno: 'EBUSY' });
+      return;
+    }
+    announce(layouts.narrow(lost.map(({ region }) => region)));
+    goOn();
+  }
+
+  #lostTo(saving: boolean): readonly Revocation[] {
+    const { layouts, regions } = this.#around;
+    return [...regions.keys()]
       .map((region) => ({ region, areas: layouts.lostTo(saving, region) }))
       .filter(({ areas }) => areas.length > 0);
-    if (lost.length === 0) return [];
-    const alone = Math.min(maxWaits, lost.length) - 1;
-    return [...lost.slice(0, alone).map((one) => [one]), lost.slice(alone)];
+  }
+
+  /** One wait for all of a page, or as many as there may be: its regions one after the other, the last wait for all that are left. Pages wait side by side. */
+  #waitsFor(lost: readonly Revocation[]): readonly (readonly Revocation[])[] {
+    const waits: Revocation[][] = [];
+    const nth = new Map<number, number>();
+    for (const one of lost) {
+      const { page } = bitOf(one.region);
+      const n = nth.get(page) ?? 0;
+      (waits[n] ??= []).push(one);
+      nth.set(page, Math.min(n + 1, this.#around.maxWaits - 1));
+    }
+    return waits;
   }
 
   #walk(path: readonly TargetState[], running: Running): void {
@@ -158,13 +198,12 @@ export class StateMachine {
       return;
     }
     const arrive = (): void => {
-      running.arc = undefined;
       const errno = this.#arc(to, running);
       if (errno !== undefined) this.#finish(running, { errno });
       else this.#walk(rest, running);
     };
     const { arcLatencyUs } = this.#around.faults;
-    if (arcLatencyUs > 0) running.arc = this.#around.timers().afterUs(arcLatencyUs, arrive);
+    if (arcLatencyUs > 0) running.due.add(this.#around.timers().afterUs(arcLatencyUs, arrive));
     else arrive();
   }
 
@@ -191,11 +230,12 @@ export class StateMachine {
   #finish(running: Running, outcome: Outcome): void {
     if (this.#running !== running) return;
     this.#running = undefined;
-    running.arc?.unsubscribe();
+    running.due.unsubscribe();
     const changes = this.#around.layouts.settle(isSaving(this.#state));
     if (changes.length > 0) {
       this.#around.announce(changes);
-      this.#around.remap?.signal();
+      const silent = outcome.errno !== undefined && this.#around.faults.silentRollBack;
+      if (!silent) this.#around.remap?.signal(changes.map(({ region }) => region));
     }
     running.done(outcome);
   }

@@ -1,25 +1,25 @@
 import type { Area, Mapping, State } from '../port.js';
 import { portChannel, type Lane } from '../../diagnostics.js';
-import { coversAreas } from '../protocol/areas.js';
+import { coversAreas, subtractAreas } from '../protocol/areas.js';
 import { deviceInfoLayout } from '../uapi/device-info.js';
 import { irqInfoChainLayout } from '../uapi/irq-info.js';
 import { regionInfoLayout } from '../uapi/region-info.js';
 import { answerInto, deviceInfoAnswer, irqInfoAnswer, regionInfoAnswer } from './answers.js';
-import type { SoftwareVendorDriver, Violation, ViolationKind } from './driver-face.js';
+import type { PageWitness, SoftwareVendorDriver, Violation } from './driver-face.js';
 import type { Errno } from './errno.js';
 import type { SoftEventfd } from './eventfd.js';
 import { Faults } from './faults.js';
 import { Layouts, type LayoutChange } from './layouts.js';
 import { Mailbox, type MailboxStats } from './mailbox.js';
-import { msiIrqIndex, type DeviceShape } from './options.js';
+import type { DeviceShape } from './options.js';
 import { RegionMemory } from './region-memory.js';
-import { RemapIrq, type RemapRole } from './remap-irq.js';
-import { StateMachine, type Outcome } from './state-machine.js';
+import type { RemapRole } from './remap-irq.js';
+import { RemapPages } from './remap-pages.js';
+import { bitOf, mayChange, maySignal } from './remap-shape.js';
+import { layoutLagMs, StateMachine, type Outcome } from './state-machine.js';
 import type { Timers } from './timers.js';
 import { Trace, type TraceEvent } from './trace.js';
-
-/** How many violations are kept; all are counted. */
-const keptViolations = 256;
+import { Violations } from './violations.js';
 
 /**
  * The vendor driver: what a kernel driver would answer, call by call, as errnos and bytes. It knows nothing of Observables;
@@ -32,10 +32,9 @@ export class VendorDriver implements SoftwareVendorDriver {
   readonly #memory: ReadonlyMap<number, RegionMemory>;
   readonly #layouts: Layouts;
   readonly #mailbox: Mailbox | undefined;
-  readonly #remap: RemapIrq | undefined;
+  readonly #remap: RemapPages | undefined;
   readonly #machine: StateMachine;
-  readonly #violations: Violation[] = [];
-  #violationCount = 0;
+  readonly #violations: Violations;
   #stale = 0;
   #msi: SoftEventfd | undefined;
   #user: Timers | undefined;
@@ -44,10 +43,11 @@ export class VendorDriver implements SoftwareVendorDriver {
   constructor(shape: DeviceShape) {
     this.shape = shape;
     this.#trace = new Trace(shape.traceEvents, () => this.#nowNs());
+    this.#violations = new Violations(this.#trace, () => this.#nowNs());
     this.#layouts = new Layouts(shape.regions);
     this.#memory = new Map([...shape.regions].map(([index, { size }]) => [index, new RegionMemory(index, size, (write) => {
       this.#stale += 1;
-      this.#violated('stale-write', write.region, write.offset);
+      this.#violations.add('stale-write', write);
     })]));
     const mailbox = shape.mailbox === undefined ? undefined : this.#memory.get(shape.mailbox);
     this.#mailbox = mailbox === undefined ? undefined : new Mailbox(mailbox);
@@ -55,18 +55,20 @@ export class VendorDriver implements SoftwareVendorDriver {
       if (this.#user === undefined) throw new Error('the driver waits only for a user');
       return this.#user;
     };
-    this.#remap = shape.remap === undefined ? undefined : new RemapIrq({
-      ackTimeoutMs: shape.remap.ackTimeoutMs,
+    this.#remap = shape.remap === undefined ? undefined : new RemapPages({
+      shape: shape.remap,
       timers,
       faults: this.faults,
       trace: this.#trace,
       inUse: (eventfd) => this.#msi === eventfd,
+      allGone: (page) => this.#allGone(page),
       signalled: (count) => { this.#publish('signal', String(count)); },
-      overAcked: (value) => { this.#violated('ack-not-sent', undefined, undefined, value); },
+      overAcked: (value) => { this.#violations.add('ack-not-sent', { value }); },
     });
     this.#machine = new StateMachine({
       migration: shape.migration,
       maxWaits: shape.remap?.maxWaits ?? 1,
+      refusesConflicts: shape.remap?.profile === 'saving-layout',
       regions: this.#memory,
       layouts: this.#layouts,
       remap: this.#remap,
@@ -74,20 +76,18 @@ export class VendorDriver implements SoftwareVendorDriver {
       faults: this.faults,
       trace: this.#trace,
       announce: (changes) => { this.#announce(changes); },
-      stillMapped: (region, area) => { this.#violated('acked-while-mapped', region, area.offset, BigInt(area.size)); },
+      stillMapped: (region, area) => { this.#violations.add('acked-while-mapped', { region, offset: area.offset, value: BigInt(area.size) }); },
     });
   }
 
   // ── script ──────────────────────────────────────────────────────────────────────────────────────────────
 
   revoke(region: number): void {
-    this.#requireDeclared(region);
-    this.#change(this.#layouts.withdraw(region));
+    this.#changeOnOwnAccount(region, () => this.#layouts.withdraw(region));
   }
 
   restore(region: number): void {
-    this.#requireDeclared(region);
-    this.#change(this.#layouts.giveBack(region));
+    this.#changeOnOwnAccount(region, () => this.#layouts.giveBack(region));
   }
 
   raiseMsi(): void {
@@ -120,21 +120,25 @@ export class VendorDriver implements SoftwareVendorDriver {
   }
 
   get sent(): bigint {
-    return this.#remap?.sent ?? 0n;
+    return this.#remap?.all[0]?.sent ?? 0n;
   }
 
   get acked(): bigint {
-    return this.#remap?.acked ?? 0n;
+    return this.#remap?.all[0]?.acked ?? 0n;
+  }
+
+  get pages(): readonly PageWitness[] {
+    return (this.#remap?.all ?? []).map(({ page, irqIndex, complete, waiting, sent, acked }) => ({ page, irqIndex, complete, waiting, sent, acked }));
   }
 
   get violations(): number {
     this.#checkPoison();
-    return this.#violationCount;
+    return this.#violations.count;
   }
 
   get violationList(): readonly Violation[] {
     this.#checkPoison();
-    return [...this.#violations];
+    return this.#violations.list;
   }
 
   get layout(): ReadonlyMap<number, readonly Area[]> {
@@ -179,6 +183,7 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   /** The device fd is closed; irqs and mappings went before. */
   release(): void {
+    this.#remap?.drop();
     this.#machine.closed();
     this.#trace.add('close');
     this.#user = undefined;
@@ -186,7 +191,7 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   info(buffer: Uint8Array): Errno | undefined {
     if (this.#removed) return 'ENODEV';
-    answerInto(buffer, deviceInfoAnswer(this.shape.numRegions, this.shape.numIrqs), deviceInfoLayout.sizeof, undefined);
+    answerInto(buffer, deviceInfoAnswer(this.shape.numRegions, this.shape.numIrqs, this.shape.face), deviceInfoLayout.sizeof, undefined);
     this.faults.spoil('info', 0, buffer);
     return undefined;
   }
@@ -197,7 +202,10 @@ export class VendorDriver implements SoftwareVendorDriver {
     this.#trace.add('query', { region: index });
     const failure = this.faults.take(`query ${index}`);
     if (failure !== undefined) return failure;
-    const answer = regionInfoAnswer(index, this.shape.regions.get(index), this.#layouts.offered(index));
+    const region = this.shape.regions.get(index);
+    // In profile saving-layout nothing of the answer changes: it says at once what each group of states offers.
+    const both = this.shape.remap?.profile === 'saving-layout' && mayChange(this.shape.remap, index) ? region : undefined;
+    const answer = regionInfoAnswer(index, region, both?.areas ?? this.#layouts.offered(index), both?.savingAreas);
     answerInto(buffer, answer, regionInfoLayout.sizeof, regionInfoLayout.cap_offset);
     this.faults.spoil('regionInfo', index, buffer);
     return undefined;
@@ -205,10 +213,10 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   irqInfo(index: number, buffer: Uint8Array): Errno | undefined {
     if (this.#removed) return 'ENODEV';
-    const { remap } = this.shape;
-    const isRemap = remap?.irqIndex === index;
-    if (index !== msiIrqIndex && !isRemap) return 'EINVAL';
-    const answer = irqInfoAnswer(index, isRemap ? remap : undefined);
+    const { remap, ownIrq } = this.shape;
+    const page = remap?.pages.find(({ irqIndex }) => irqIndex === index);
+    if (index !== ownIrq && page === undefined) return 'EINVAL';
+    const answer = irqInfoAnswer(index, remap === undefined || page === undefined ? undefined : { shape: remap, page });
     answerInto(buffer, answer, irqInfoChainLayout.sizeof, irqInfoChainLayout.cap_offset);
     this.faults.spoil('irqInfo', index, buffer);
     return undefined;
@@ -217,8 +225,9 @@ export class VendorDriver implements SoftwareVendorDriver {
   /** SET_IRQS with one eventfd: TRIGGER, or UNMASK for the role `ack`. */
   registerIrq(index: number, role: RemapRole, eventfd: SoftEventfd): Errno | undefined {
     if (this.#removed) return 'ENODEV';
-    if (index === this.shape.remap?.irqIndex) return this.#remap?.register(role, eventfd);
-    if (index !== msiIrqIndex) return 'EINVAL';
+    const page = this.#remap?.at(index);
+    if (page !== undefined) return page.register(role, eventfd);
+    if (index !== this.shape.ownIrq) return 'EINVAL';
     if (role === 'ack') return 'ENOTTY';
     if (this.#remap?.holds(eventfd) === true) return 'EINVAL';
     this.#msi = eventfd;
@@ -228,8 +237,8 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   /** SET_IRQS with DATA_NONE and count 0. */
   disableIrq(index: number): void {
-    if (index === this.shape.remap?.irqIndex) this.#remap?.disable();
-    else if (index === msiIrqIndex && this.#msi !== undefined) {
+    this.#remap?.at(index)?.disable();
+    if (index === this.shape.ownIrq && this.#msi !== undefined) {
       this.#msi = undefined;
       this.#trace.add('unregister', { role: 'msi' });
     }
@@ -251,6 +260,7 @@ export class VendorDriver implements SoftwareVendorDriver {
     const { region } = mapping;
     const gone = region === this.shape.mailbox ? this.#mailbox?.unmap(mapping, area) : this.#memory.get(region)?.unmap(mapping, area);
     for (const piece of gone ?? []) this.#trace.add('munmap', { region, ...hexArea(piece) });
+    this.#remap?.settle();
   }
 
   isMapped(mapping: Mapping, area: Area): boolean {
@@ -305,10 +315,21 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   // ── inside ──────────────────────────────────────────────────────────────────────────────────────────────
 
-  #change(changes: readonly LayoutChange[]): void {
-    if (changes.length === 0) return;
+  #changeOnOwnAccount(region: number, change: () => readonly LayoutChange[]): void {
+    const { remap, name } = this.shape;
+    if (this.#remap === undefined || !maySignal(remap, region)) throw new RangeError(`${name}: region ${region} is not among those that this driver may signal`);
+    if (this.faults.signalBeforeLayout && this.#user !== undefined) {
+      this.#remap.signal([region]);
+      this.#user.afterMs(layoutLagMs, () => { this.#announce(change()); });
+      return;
+    }
+    const changes = change();
     this.#announce(changes);
-    this.#remap?.signal();
+    this.#remap.signal(changes.map(({ region: changed }) => changed));
+  }
+
+  #allGone(page: number): boolean {
+    return [...this.#memory].every(([index, memory]) => bitOf(index).page !== page || subtractAreas(memory.mappedAreas, this.#layouts.offered(index)).length === 0);
   }
 
   #announce(changes: readonly LayoutChange[]): void {
@@ -316,20 +337,6 @@ export class VendorDriver implements SoftwareVendorDriver {
       this.#trace.add('layout', { region, mmap: this.#layouts.offered(region).length > 0 ? 1 : 0 });
       this.#publish('driver', `${revoked.length > 0 ? 'revoke' : 'restore'}${region}`, region);
     }
-  }
-
-  #requireDeclared(region: number): void {
-    const declared = this.shape.remap?.regions ?? 0n;
-    if (region < 64 && ((declared >> BigInt(region)) & 1n) === 1n) return;
-    throw new RangeError(`${this.shape.name}: region ${region} is not among those that this driver may signal`);
-  }
-
-  #violated(kind: ViolationKind, region?: number, offset?: number, value?: bigint): void {
-    this.#violationCount += 1;
-    const where = { ...(region === undefined ? {} : { region }), ...(offset === undefined ? {} : { offset }), ...(value === undefined ? {} : { value }) };
-    this.#trace.add('violation', { kind, ...where });
-    this.#violations.push({ kind, atNs: this.#nowNs(), ...where });
-    if (this.#violations.length > keptViolations) this.#violations.shift();
   }
 
   #checkPoison(): void {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { largestCount, largestWritten, SoftEventfd } from '../../../src/devices/software/eventfd.js';
+import { largestCount, largestWritten, outsideCallbacks, SoftEventfd } from '../../../src/devices/software/eventfd.js';
 
 describe('SoftEventfd', () => {
   it('adds counts, and does not OR them', () => {
@@ -25,6 +25,39 @@ describe('SoftEventfd', () => {
     fd.arm(() => { readable += 1; });
     fd.write(0n);
     expect({ heard, readable, count: fd.count }).toEqual({ heard: 1, readable: 0, count: 0n });
+  });
+
+  it('tells the driver of its own adds, of reads that took something, and of each write beside the count it finds', () => {
+    const fd = new SoftEventfd();
+    const heard: string[] = [];
+    const hear = (what: string) => () => { heard.push(`${what} ${fd.count}`); };
+    fd.listen({ added: hear('added'), written: hear('written'), read: hear('read'), hungUp: hear('hung up') });
+    fd.add(2n);
+    fd.read();
+    fd.read(); // EAGAIN
+    fd.write(3n);
+    expect(fd.take()).toBe(3n); // not heard
+    fd.close();
+    fd.close();
+    expect(heard).toEqual(['added 2', 'read 0', 'written 3', 'hung up 0']);
+  });
+
+  it('loses an add from inside a wait callback, of whichever eventfd; a work item makes it', () => {
+    const [one, other] = [new SoftEventfd(), new SoftEventfd()];
+    one.listen({ written: () => { other.add(1n); }, hungUp: () => undefined });
+    one.write(1n);
+    expect(other.count).toBe(0n);
+    one.listen({ written: () => { outsideCallbacks(() => { other.add(1n); }); }, hungUp: () => undefined });
+    one.write(1n);
+    expect(other.count).toBe(1n);
+  });
+
+  it('keeps its count when nobody is registered any more: a reused one brings old signals along', () => {
+    const fd = new SoftEventfd();
+    fd.listen({ hungUp: () => undefined });
+    fd.add(4n);
+    fd.listen(undefined);
+    expect(fd.read()).toBe(4n);
   });
 
   it('refuses a write that would pass 2^64-2 with EAGAIN, and one of 2^64-1 with EINVAL', () => {

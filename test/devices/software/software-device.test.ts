@@ -1,6 +1,8 @@
+import { inspect } from 'node:util';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, expect, it } from 'vitest';
 import { portChannel, type PortEvent } from '../../../src/diagnostics.js';
+import type { SoftwareRemap } from '../../../src/devices/software/remap-shape.js';
 import { negotiate } from '../../../src/devices/protocol/negotiation.js';
 import type { Chunk, DataChannel } from '../../../src/devices/port.js';
 import { softwareDevice } from '../../../src/devices/software/software-device.js';
@@ -32,6 +34,28 @@ describe('a software device', () => {
     expect(now(port.regionInfo(2))).toMatchObject({ size: 8, writable: false });
     expect(port.name).toBe('other');
     expect(device.driver.mailbox.guests).toEqual([]);
+  });
+
+  it('says in which row of the protocol it speaks', () => {
+    const remapOf = (remap: SoftwareRemap) => now(opened({ remap }).port.irqInfo(5)).remap;
+    expect(remapOf({ profile: 'rfc-v4' })).toEqual({ subtype: 'rfc-v4' });
+    expect(remapOf({ signals: 'bitmap' })).toMatchObject({ subtype: 'region-remap', page: 0, doorbell: false, noAck: false });
+    expect(remapOf({ ack: 'none' })).toMatchObject({ doorbell: true, noAck: true });
+    expect(remapOf({ signals: 'bitmap', ack: 'none' })).toMatchObject({ doorbell: false, noAck: true });
+    const paged = opened({ regions: [{ index: 3, size: 0x1000, areas: 'all' }, { index: 70, size: 0x1000, areas: 'all' }] }).port;
+    expect([now(paged.info()).irqs, now(paged.irqInfo(5)).remap, now(paged.irqInfo(6)).remap]).toMatchObject([7, { page: 0, regions: 8n }, { page: 1, regions: 64n }]);
+    expect(failure(opened({ remap: { profile: 'saving-layout' } }).port.irqInfo(5))).toBe('VFIO_E_NO_IRQ');
+  });
+
+  it('has another face than that of a PCI function', () => {
+    const { device, port } = opened({ face: 'non-pci' });
+    expect(now(port.info())).toMatchObject({ pci: false, irqs: 2 });
+    expect([now(port.irqInfo(0)).remap, now(port.irqInfo(1)).remap?.subtype]).toEqual([undefined, 'region-remap']);
+    const irq = now(port.irq({ index: 0 }));
+    const signal = watch(irq.next());
+    device.driver.raiseMsi();
+    expect(device.driver.irqs).toBe(1);
+    signal.stop();
   });
 
   it('has layouts that never change without a remap irq', () => {
@@ -78,7 +102,10 @@ describe('a software device', () => {
       { numRegions: 3 },
       { remap: { ackTimeoutMs: 0 } },
       { remap: { irqIndex: 1 } },
-    ]) expect(() => softwareDevice(options), JSON.stringify(options)).toThrow('VFIO_E_RANGE');
+      { remap: { irqIndex: 0, profile: 'rfc-v4' as const, regions: 1n << 7n } },
+      { remap: { ackTimeoutMs: Infinity } },
+      { face: 'non-pci' as const, remap: { irqIndex: 0 } },
+    ]) expect(() => softwareDevice(options), inspect(options)).toThrow('VFIO_E_RANGE');
   });
 
   it('releases in order at close, after a blocked write has returned', () => {

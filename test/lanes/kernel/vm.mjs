@@ -33,6 +33,19 @@ const WATCHDOG_LEAD_S = 20;
 const CONSOLE_TAIL_LINES = 60;
 
 /**
+ * Devices for vfio-pci (test/support/pci.ts binds them): an educational one that does DMA, a network card of its own,
+ * and two more behind one conventional bridge, which makes them one IOMMU group.
+ */
+const PCI_DEVICES = [
+  'edu',
+  'pcie-root-port,id=root-port,chassis=1',
+  'e1000e,bus=root-port,romfile=',
+  'i82801b11-bridge,id=bridge',
+  'e1000e,bus=bridge,addr=1,romfile=',
+  'e1000e,bus=bridge,addr=2,romfile=',
+];
+
+/**
  * Makes the folder for one run and points `last-<series>` at it. Folders of earlier runs go, except of those still running.
  *
  * @param {import('./kernels.mjs').Series} series
@@ -126,6 +139,7 @@ function qemuArguments(job, image, consoleLog) {
     ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host'],
     ...['-fsdev', `local,id=share,path=${option(job.share)},security_model=none`],
     ...['-device', 'virtio-9p-pci,fsdev=share,mount_tag=share'],
+    ...PCI_DEVICES.flatMap((device) => ['-device', device]),
   ];
 }
 

@@ -50,11 +50,13 @@ export class KernelDataChannel implements DataChannel {
       if (!Number.isSafeInteger(maxBytes) || maxBytes <= 0 || maxBytes > mostBytes) {
         throw new VfioError('VFIO_E_RANGE', `between 1 and ${mostBytes} bytes a read, not ${maxBytes}`, { operation, device });
       }
+      // Asked before, not after: a state that changes meanwhile must not turn "no more for now" into the end.
+      const final = this.#parts.final();
       return this.#alone(operation, () =>
         this.#parts.submit({ op: 'read', fd, length: maxBytes, operation, device }).pipe(
           map(({ value, bytes }): Chunk => {
             if (value > 0) return { kind: 'bytes', bytes };
-            return { kind: this.#parts.final() ? 'end' : 'quiet' };
+            return { kind: final ? 'end' : 'quiet' };
           }),
           catchError((error: unknown) => (VfioError.is(error) && error.errno === 'ENOMSG' ? of<Chunk>({ kind: 'quiet' }) : throwError(() => error))),
         ),

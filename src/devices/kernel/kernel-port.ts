@@ -1,24 +1,21 @@
-import { catchError, concatMap, defer, ignoreElements, lastValueFrom, map, ReplaySubject, tap, type Observable } from 'rxjs';
+import { defer, ignoreElements, lastValueFrom, map, ReplaySubject, type Observable } from 'rxjs';
 import type { Clock } from '../../clock.js';
-import { stateErrnoError, VfioError, type VfioErrorCode } from '../../errors.js';
-import { disregard, nowCall, ownedCall } from '../call.js';
+import { VfioError, type VfioErrorCode } from '../../errors.js';
+import { nowCall } from '../call.js';
 import type { LaneRequest } from '../linux/lane-request.js';
 import type { LanePool } from '../linux/lanes.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
-import { isSaving } from '../protocol/migration-states.js';
-import { wayOf } from '../protocol/migration-ways.js';
-import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
+import { VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
 import { queryDeviceInfo } from '../uapi/device-info.js';
 import { queryIrqInfo } from '../uapi/irq-info.js';
-import { encodeMigrationQuery, encodeStateQuery, encodeStateSet, readDataFd, readMigrationFlags, readMigState } from '../uapi/migration-feature.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
-import { KernelDataChannel } from './data-channel.js';
 import type { GroupLease } from './groups.js';
 import { KernelIrq } from './irq-handle.js';
 import { LaneCalls } from './lane-calls.js';
 import { KernelMappings } from './mappings.js';
+import { KernelMigration } from './migration.js';
 
 /** What a kernel port is made of; tests put doubles between it and the kernel. */
 export interface KernelParts {
@@ -54,13 +51,10 @@ export class KernelPort implements DevicePort {
   readonly #mappings: KernelMappings;
   readonly #laneCalls: LaneCalls;
   readonly #irqs = new Set<KernelIrq>();
-  readonly #channels = new Set<KernelDataChannel>();
+  readonly #migration: KernelMigration;
   /** Where each region lies in the device's file: unlike its layout that never changes. */
   readonly #places = new Map<number, { readonly fileOffset: number; readonly size: number }>();
   readonly #reports = new ReplaySubject<ReleaseReport>(mostReports);
-  /** What VFIO_DEVICE_FEATURE_MIGRATION answered: it does not change while the device is open. */
-  #migration: { readonly traits: MigrationTraits | undefined } | undefined;
-  #state: State = 'running';
   #closed = false;
 
   constructor(name: string, fd: number, lease: GroupLease, parts: KernelParts) {
@@ -73,10 +67,21 @@ export class KernelPort implements DevicePort {
     this.#lease = lease;
     this.#mappings = new KernelMappings(fd, parts.calls, name);
     this.#laneCalls = new LaneCalls(parts.pool, name);
+    this.#migration = new KernelMigration({
+      device: name,
+      fd,
+      calls: parts.calls,
+      laneCalls: this.#laneCalls,
+      mappings: this.#mappings,
+      ioctl: (request, argument, operation) => this.#ioctl(request, argument, operation),
+      regionCount: () => this.#deviceInfo().regions,
+      regionInfo: (index) => this.#queryIfThere(index),
+      requireOpen: (operation) => this.#requireOpen(operation),
+    });
   }
 
   info(): Call<DeviceInfo> {
-    return this.#now('VFIO_DEVICE_GET_INFO', (operation) => queryDeviceInfo((bytes) => this.#ioctl(VFIO_DEVICE_GET_INFO, bytes, operation), this.name));
+    return this.#now('VFIO_DEVICE_GET_INFO', () => this.#deviceInfo());
   }
 
   regionInfo(index: number): Call<RegionInfo> {
@@ -145,38 +150,23 @@ export class KernelPort implements DevicePort {
   }
 
   migration(): Call<MigrationTraits | undefined> {
-    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', () => this.#migrationTraits());
+    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', () => this.#migration.traits());
   }
 
   getState(): Call<State> {
-    return this.#stateIoctl(VFIO_DEVICE_FEATURE, encodeStateQuery, 'VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE').pipe(
-      map((bytes) => readMigState(bytes, this.name).state),
-      tap((state) => (this.#state = state)),
-    );
+    return this.#migration.getState();
   }
 
   setState(to: State): Call<StateReply> {
-    const operation = `device_state ${to}`;
-    return ownedCall(
-      () =>
-        this.getState().pipe(
-          concatMap((from) => {
-            this.#requireOpen(operation);
-            this.#requireArc(from, to, operation);
-            return this.#stateIoctl(VFIO_DEVICE_FEATURE, () => encodeStateSet(to), operation);
-          }),
-          catchError((error: unknown) => {
-            if (VfioError.is(error) && error.errno === 'EPERM' && error.operation === operation) throw stateErrnoError(error.errno, operation, this.name, error.cause);
-            throw error;
-          }),
-          map((bytes) => this.#reply(bytes)),
-        ),
-      (reply) => disregard(reply.data?.close()),
-    );
+    return this.#migration.setState(to);
   }
 
   reset(): Call<void> {
-    return this.#stateIoctl(VFIO_DEVICE_RESET, () => 0, 'VFIO_DEVICE_RESET').pipe(map(() => undefined));
+    const operation = 'VFIO_DEVICE_RESET';
+    return defer(() => {
+      this.#requireOpen(operation);
+      return this.#laneCalls.submit('state', { op: 'ioctl', fd: this.#fd, request: VFIO_DEVICE_RESET, argument: 0, operation, device: this.name }).pipe(map(() => this.#migration.wasReset()));
+    });
   }
 
   close(options: { readonly keepViews?: boolean } = {}): void {
@@ -205,7 +195,7 @@ export class KernelPort implements DevicePort {
 
   /** No call is out: no thread can meet a fd that is closed here. */
   #releaseRest(keepViews: boolean): void {
-    for (const channel of [...this.#channels]) this.#step('data_fd closed', () => channel.release());
+    this.#migration.release((what, release) => this.#step(what, release));
     this.#mappings.close(keepViews, (what, release) => this.#step(what, release));
     this.#step('device fd closed', () => this.#parts.calls.close(this.#fd, this.name));
     this.#step('group given back', () => this.#lease.release());
@@ -233,6 +223,19 @@ export class KernelPort implements DevicePort {
     });
   }
 
+  #deviceInfo(): DeviceInfo {
+    return queryDeviceInfo((bytes) => this.#ioctl(VFIO_DEVICE_GET_INFO, bytes, 'VFIO_DEVICE_GET_INFO'), this.name);
+  }
+
+  #queryIfThere(index: number): RegionInfo | undefined {
+    try {
+      return this.#query(index);
+    } catch (error) {
+      if (VfioError.is(error) && error.code === 'VFIO_E_NO_REGION') return undefined;
+      throw error;
+    }
+  }
+
   #query(index: number): RegionInfo {
     const operation = `VFIO_DEVICE_GET_REGION_INFO(${index})`;
     const layout = this.#absent('VFIO_E_NO_REGION', `the device has no region ${index}`, () =>
@@ -242,66 +245,8 @@ export class KernelPort implements DevicePort {
     return layout;
   }
 
-  #migrationTraits(): MigrationTraits | undefined {
-    this.#migration ??= { traits: this.#queryMigration() };
-    return this.#migration.traits;
-  }
-
-  #queryMigration(): MigrationTraits | undefined {
-    const query = encodeMigrationQuery();
-    try {
-      this.#ioctl(VFIO_DEVICE_FEATURE, query, 'VFIO_DEVICE_FEATURE_MIGRATION');
-    } catch (error) {
-      if (VfioError.is(error) && error.code === 'VFIO_E_UNSUPPORTED') return undefined;
-      throw error;
-    }
-    return { version: 2, flags: Number(readMigrationFlags(query, this.name).flags & 0xffff_ffffn) };
-  }
-
-  /** The kernel is never asked for an arc that is not there: some kernels loop for ever on a blocked one. */
-  #requireArc(from: State, to: State, operation: string): void {
-    const traits = this.#migrationTraits();
-    if (traits !== undefined && wayOf(traits, from, to) !== undefined) return;
-    throw new VfioError('VFIO_E_ARC', `there is no way from ${from} to ${to} on this device${from === 'error' ? ': reset it' : ''}`, { operation, device: this.name });
-  }
-
   #ioctl(request: number, argument: Uint8Array, operation: string): void {
     this.#parts.calls.ioctl(this.#fd, request, argument, { operation, device: this.name });
-  }
-
-  /** Runs on the port's state lane: one thread, which nothing else queues behind. */
-  #stateIoctl(request: number, argument: () => Uint8Array | number, operation: string): Call<Uint8Array> {
-    return defer(() => {
-      this.#requireOpen(operation);
-      return this.#laneCalls.submit('state', { op: 'ioctl', fd: this.#fd, request, argument: argument(), operation, device: this.name }).pipe(map(({ bytes }) => bytes));
-    });
-  }
-
-  #reply(bytes: Uint8Array): StateReply {
-    const dataFd = readDataFd(bytes);
-    try {
-      const { state } = readMigState(bytes, this.name);
-      this.#state = state;
-      return dataFd === undefined ? { state } : { state, data: this.#channel(dataFd, state) };
-    } catch (error) {
-      if (dataFd !== undefined) this.#parts.calls.close(dataFd, this.name);
-      throw error;
-    }
-  }
-
-  #channel(fd: number, state: State): KernelDataChannel {
-    const channel = new KernelDataChannel({
-      fd,
-      direction: isSaving(state) ? 'save' : 'resume',
-      calls: this.#parts.calls,
-      device: this.name,
-      submit: (request) => this.#laneCalls.submit(`data:${fd}`, request),
-      requireOpen: (operation) => this.#requireOpen(operation),
-      final: () => this.#state === 'stop-copy',
-      closed: () => this.#channels.delete(channel),
-    });
-    this.#channels.add(channel);
-    return channel;
   }
 
   /** EINVAL is how the kernel says that an index is not there. */
@@ -315,9 +260,11 @@ export class KernelPort implements DevicePort {
   }
 
   /** Where in the device's file a trapped access goes. */
-  #locate({ region, offset, write, readBytes }: AccessRequest): { readonly operation: string; readonly position: bigint } {
+  #locate(request: AccessRequest): { readonly operation: string; readonly position: bigint } {
+    const { region, offset, write, readBytes } = request;
     const operation = `${write === undefined ? 'pread' : 'pwrite'} region ${region}`;
     this.#requireOpen(operation);
+    this.#migration.refuseStateWrite(request, operation);
     const { fileOffset, size } = this.#places.get(region) ?? this.#query(region);
     const length = write?.byteLength ?? readBytes ?? 0;
     if (!(length > 0) || !Number.isSafeInteger(offset) || offset < 0 || offset + length > size) {

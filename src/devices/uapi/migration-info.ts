@@ -43,6 +43,12 @@ export function bitsOfState(state: V1State, before = 0): number {
   return ((before & ~stateMask) | bitsOf[state]) >>> 0;
 }
 
+/** The session whose data moves while a device is in the state, if any. */
+export function sessionOf(state: State): 'save' | 'resume' | undefined {
+  if (state === 'pre-copy' || state === 'stop-copy') return 'save';
+  return state === 'resuming' ? 'resume' : undefined;
+}
+
 /** Reads the 4 bytes of device_state. */
 export function readDeviceState(bytes: Uint8Array): number {
   return viewOf(bytes).getUint32(0, true);

@@ -8,6 +8,7 @@ import { HandLanes } from './doubles.js';
 let lanes: HandLanes;
 let open: boolean;
 let closes: number;
+let final: boolean;
 let channel: KernelDataChannel;
 let fd: number;
 
@@ -15,6 +16,7 @@ beforeEach(() => {
   lanes = new HandLanes();
   open = true;
   closes = 0;
+  final = false;
   fd = linuxSyscalls().eventfd();
   channel = new KernelDataChannel({
     fd,
@@ -25,7 +27,7 @@ beforeEach(() => {
     requireOpen: (operation) => {
       if (!open) throw new VfioError('VFIO_E_CLOSED', 'the device is closed', { operation });
     },
-    final: () => false,
+    final: () => final,
     closed: () => (closes += 1),
   });
   return () => channel.release();
@@ -63,6 +65,16 @@ describe('a data_fd', () => {
     expect(seen).toEqual(['open']);
     expect(lanes.running('data')).toMatchObject({ op: 'read', length: 4 });
     lanes.fail('data', errnoError('ENOMSG', 'read data_fd', 'd0'));
+  });
+
+  it('takes 0 bytes for the end only where the read began in STOP_COPY', () => {
+    const before = outcome(channel.read(8));
+    final = true;
+    lanes.answer('data', 0);
+    expect(before.get).toEqual({ kind: 'quiet' });
+    const after = outcome(channel.read(8));
+    lanes.answer('data', 0);
+    expect(after.get).toEqual({ kind: 'end' });
   });
 
   it('writes all, however little the driver takes', () => {

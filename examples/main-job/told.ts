@@ -16,15 +16,17 @@ export interface Told {
 
 const nsPerMs = 1e6;
 
-export function toldSignal({ batch, because, sumRead }: RemapSignal): Told {
+export function toldSignal({ batch, because, sumRead, doubtful }: RemapSignal): Told {
   const why = {
     signal: `${sumRead} read from the eventfd`,
     saturated: 'the eventfd was full',
     registered: 'registered: everything is looked at once',
+    'after-deadline': 'a deadline has passed: everything is looked at once more',
     'after-transition': 'device_state was written: everything is looked at once more',
   }[because];
   const data = { batch, because, sumRead: Number(sumRead) };
-  return { what: 'irq', text: `batch ${batch}: ${why}`, data, routine: because === 'after-transition' };
+  const text = doubtful ? `${why}, perhaps the own ack` : why;
+  return { what: 'irq', text: `batch ${batch}: ${text}`, data, routine: because === 'after-transition' };
 }
 
 /** What a batch is about to do; nothing where nothing changed. */

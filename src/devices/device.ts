@@ -5,7 +5,8 @@ import { VfioError } from '../errors.js';
 import { absentIsEmpty, nowCall } from './call.js';
 import type { Call, DeviceInfo, DevicePort, IrqInfo, MigrationTraits, RegionInfo, ReleaseReport, State } from './port.js';
 import { Region, type Layouts, type NotMapped, type RegionGate } from './regions.js';
-import type { RemapSession } from './remap-session.js';
+import { isRegistered, type RemapSession } from './remap-session.js';
+import { explainRefusal } from './state-refusals.js';
 import { StateWriter, type StateView, type WrittenState } from './state-writer.js';
 import { subtractAreas } from './protocol/areas.js';
 import { offeredAreas, sameLayout } from './protocol/layout-diff.js';
@@ -43,7 +44,13 @@ export class VfioDevice implements AsyncDisposable {
     this.info = opened.info;
     this.migration = opened.migration;
     this.#layouts = new Cell<Layouts>(new Map(opened.regions.map((info) => [info.index, info])));
-    this.#writer = new StateWriter(port, opened.state, () => this.#session?.requeryAll() ?? EMPTY);
+    this.#writer = new StateWriter(port, opened.state, {
+      mayStart: () => this.#session?.atRest() ?? EMPTY,
+      prepare: () => EMPTY,
+      explain: (error) => explainRefusal(error, { device: port.name, registered: isRegistered(this.#session), irqs: this.irqs() }),
+      adopt: () => EMPTY,
+      lookAgain: () => this.#session?.requeryAll() ?? EMPTY,
+    });
     const gate: RegionGate = { checkOpen: (operation) => this.checkOpen(operation), mayBlock: () => this.#writer.outstanding };
     this.#regions = new Map(opened.regions.map((info) => [info.index, new Region(port, this.#layouts, info, gate)]));
   }
@@ -59,6 +66,10 @@ export class VfioDevice implements AsyncDisposable {
   /** The layouts of all regions, now and after every batch that changed one. */
   get layouts(): Observable<Layouts> {
     return this.#layouts.values;
+  }
+
+  get layoutsNow(): Layouts {
+    return this.#layouts.current;
   }
 
   /** device_state, now and at every change. */
@@ -128,8 +139,8 @@ export class VfioDevice implements AsyncDisposable {
   }
 
   /** Writes device_state, and lets the remap pipeline look at every region once more; prefer `transition`, which knows the arcs and a deadline. */
-  writeState(to: State): Call<WrittenState> {
-    return this.#writer.write(to);
+  writeState(to: State, begun?: () => void): Call<WrittenState> {
+    return this.#writer.write(to, begun);
   }
 
   /** The last step of a batch: accessors use the new mappings, and the layouts are told once, together. */

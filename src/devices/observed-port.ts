@@ -14,6 +14,7 @@ export function observedPort(port: DevicePort): DevicePort {
   const observedIrq = (handle: IrqHandle): IrqHandle => ({
     line: handle.line,
     next: () => handle.next(),
+    readNow: () => handle.readNow(),
     ack: (count: bigint) => handle.ack(count).pipe(tap(() => publish('ack', `${count}`))),
     close: () => handle.close(),
   });

@@ -32,6 +32,8 @@ export type Call<T> = Observable<T>;
  * - **PORT-9** After `close()` every call fails with VFIO_E_CLOSED; closing twice is fine; `released` completes when no fd, mapping or registration is left, and so
  *   waits for a call that is outstanding, however long the driver keeps it.
  * - **PORT-10** What the device answers is checked: a hostile answer is VFIO_E_PROTOCOL, never a crash.
+ * - **PORT-11** `readNow` takes the count of the trigger eventfd at once, and what it took no `next()` delivers. Without an ack eventfd an ack is
+ *   written to the trigger eventfd: a write of 0 changes no count, any other is read back.
  */
 export interface DevicePort extends AsyncDisposable {
   /** How messages name the device: a BDF, an mdev uuid, a software device's name. */
@@ -102,7 +104,12 @@ export interface IrqHandle {
   readonly line: IrqLine;
   /** Arms, waits, reads once, completes. Unsubscribing disarms. One at a time. */
   next(): Call<IrqSignal>;
-  /** *Now.* Writes `count` to the ack eventfd (to the trigger eventfd where there is none). 1 <= count < 2^64 - 1. */
+  /** *Now.* Reads the trigger eventfd without arming: the raw count, undefined for none (EAGAIN). VFIO_E_BUSY while `next()` waits. */
+  readNow(): Call<bigint | undefined>;
+  /**
+   * *Now.* Writes `count` to the ack eventfd (to the trigger eventfd where there is none). 1 <= count < 2^64 - 1; 0 too where
+   * there is no ack eventfd: the driver hears that and no count changes. An eventfd that is too full fails with errno EAGAIN.
+   */
   ack(count: bigint): Call<void>;
   /** *Now.* Disables the irq (DATA_NONE, count 0) and closes its eventfds. Idempotent. */
   close(): Call<void>;

@@ -1,5 +1,7 @@
 import type { Call, RegionInfo } from './port.js';
+import type { BatchReason } from './protocol/decode.js';
 import type { RegionDiff } from './protocol/layout-diff.js';
+import type { AckForm, RemapAgreement, SignalForm } from './protocol/negotiation.js';
 import type { NotMapped } from './regions.js';
 
 /**
@@ -11,20 +13,26 @@ import type { NotMapped } from './regions.js';
 
 /** The registration that a batch belongs to. */
 export interface RemapChannel {
-  readonly profile: 'region-remap' | 'static';
+  /** How messages name the device. */
+  readonly device: string;
+  readonly profile: RemapAgreement['profile'];
   readonly page: number;
-  /** The regions that may be signalled; in profile `static` every region of the device. */
+  /** The regions that may be signalled; in the profiles `static` and `saving-layout` every region of the device. */
   readonly declared: ReadonlySet<number>;
-  /** The driver's bound on one wait, ms; undefined where it never waits. */
+  readonly signals: SignalForm;
+  readonly ackForm: AckForm;
+  /** The driver's bound on one wait, ms; undefined where it never waits or does not say how long. */
   readonly ackTimeoutMs: number | undefined;
-  /** *Now.* Sends a sum of counts that were read back to the driver. Nothing is written for 0. Fails with VFIO_E_RANGE for more than was read and not yet acked. */
-  ack(sum: bigint): Call<void>;
+  /**
+   * *Now.* Tells the driver that counts of this sum are served, in the form that it hears; emits whether that was done. Nothing
+   * is written for 0, and in form `none` never. Fails with VFIO_E_RANGE for more than was read and not yet acked.
+   */
+  ack(sum: bigint): Call<boolean>;
   /** Ends the batch: the irq is armed again. `acknowledge` calls this; whoever replaces it must, too. What was not acked is in the next batch's sum. */
   end(batch: number): void;
 }
 
-/** Why there is a batch. */
-export type BatchReason = 'signal' | 'saturated' | 'registered' | 'after-transition';
+export type { BatchReason };
 
 /** From `remapIrq`: something may have changed. */
 export interface RemapSignal {
@@ -34,6 +42,8 @@ export interface RemapSignal {
   readonly because: BatchReason;
   /** What was read from the eventfd and not yet acked; 0 where the batch has no signal. */
   readonly sumRead: bigint;
+  /** What was read may be nothing but the user's own ack, come back (`write-one`): it is acked only where a layout has changed. */
+  readonly doubtful: boolean;
   /** When it was read, ns on the device's clock. */
   readonly atNs: bigint;
 }
@@ -60,6 +70,7 @@ export interface AppliedRemap extends RemapPlan {
 
 /** From `acknowledge`: the batch has ended. */
 export interface Remap extends AppliedRemap {
+  /** An ack was written. Not so where nothing was read, in form `none`, for an echo, and where the ack did not fit: then the next batch makes it. */
   readonly acked: boolean;
   /** From the read of the eventfd to the ack, or to the end where nothing was acked, ns. */
   readonly servedNs: bigint;

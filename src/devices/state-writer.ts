@@ -1,4 +1,4 @@
-import { catchError, concat, concatMap, defer, of, throwError, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, defer, finalize, map, Observable, of, throwError } from 'rxjs';
 import { Cell } from '../cell.js';
 import { VfioError } from '../errors.js';
 import { disregard, ownedCall } from './call.js';
@@ -17,8 +17,22 @@ export interface WrittenState extends StateReply {
   readonly returnedNs: bigint;
 }
 
+/** What stands around a write of device_state, in this order. */
+export interface WriteHooks {
+  /** Completes when the write may start, which it does inside that completion. Who unsubscribes before takes the write back. */
+  readonly mayStart: () => Observable<never>;
+  /** Done before the driver is asked; where it fails the driver is not asked. */
+  readonly prepare: (to: State) => Observable<never>;
+  /** Says in the user's words why the driver refused: the error that the caller gets. */
+  readonly explain: (error: unknown, to: State) => Call<unknown>;
+  /** Done when the device is in this state, whether it got there or stayed. Never fails. */
+  readonly adopt: (state: State) => Observable<never>;
+  /** The batch after the write, whatever its result. */
+  readonly lookAgain: () => Observable<never>;
+}
+
 /**
- * Owns the one write of device_state that a device may have outstanding.
+ * Owns the one write of device_state (or reset) that a device may have outstanding.
  *
  * The kernel's call cannot be taken back, so it belongs to the writer and not to a subscriber: who unsubscribes detaches,
  * the write stays outstanding and refuses a second one. What it brings home late is still the device's state, every region
@@ -26,46 +40,67 @@ export interface WrittenState extends StateReply {
  */
 export class StateWriter {
   readonly #port: DevicePort;
-  readonly #lookAgain: () => Observable<never>;
+  readonly #hooks: WriteHooks;
   readonly cell: Cell<StateView>;
+  #claimed = false;
   #outstanding = false;
 
-  /** @param lookAgain the batch after a write, whatever the write's result */
-  constructor(port: DevicePort, initial: State, lookAgain: () => Observable<never>) {
+  constructor(port: DevicePort, initial: State, hooks: WriteHooks) {
     this.#port = port;
-    this.#lookAgain = lookAgain;
+    this.#hooks = hooks;
     this.cell = new Cell<StateView>({ state: initial, sinceNs: port.clock.nowNs() });
   }
 
+  /** The driver is being asked, and has not answered. */
   get outstanding(): boolean {
     return this.#outstanding;
   }
 
   /**
-   * Emits when the write has returned and the batch after it has ended. Fails with VFIO_E_BUSY while another write is
+   * Emits when the write has returned and the batch after it has ended. Fails with VFIO_E_BUSY while another write waits or is
    * outstanding; with what the port says, at once; with what ended the pipeline before that batch.
+   *
+   * @param begun told when the driver is about to be asked
    */
-  write(to: State): Call<WrittenState> {
+  write(to: State, begun?: () => void): Call<WrittenState> {
+    return this.#one(to, `device_state ${to}`, () => this.#port.setState(to), begun);
+  }
+
+  /** VFIO_DEVICE_RESET: as far as layouts go, a write of RUNNING. */
+  reset(): Call<WrittenState> {
+    return this.#one('running', 'VFIO_DEVICE_RESET', () => this.#port.reset().pipe(map((): StateReply => ({ state: 'running' }))));
+  }
+
+  #one(to: State, operation: string, call: () => Observable<StateReply>, begun?: () => void): Observable<WrittenState> {
     return defer(() => {
-      if (this.#outstanding) {
-        throw new VfioError('VFIO_E_BUSY', `the write of ${this.cell.current.going ?? 'another state'} has not returned yet; one at a time`, {
-          operation: `device_state ${to}`,
-          device: this.#port.name,
-          errno: 'EBUSY',
-        });
+      if (this.#claimed) {
+        const { going } = this.cell.current;
+        const what = going === undefined ? 'another write of device_state waits for its start' : `the write of ${going} has not returned yet; one at a time`;
+        throw new VfioError('VFIO_E_BUSY', what, { operation, device: this.#port.name, errno: 'EBUSY' });
       }
-      return this.#start(to);
+      this.#claimed = true;
+      let started = false;
+      const start = defer(() => {
+        started = true;
+        begun?.();
+        return this.#start(to, call);
+      });
+      return concat(this.#hooks.mayStart(), start).pipe(
+        finalize(() => {
+          if (!started) this.#claimed = false;
+        }),
+      );
     });
   }
 
-  #start(to: State): Observable<WrittenState> {
+  #start(to: State, call: () => Observable<StateReply>): Observable<WrittenState> {
     const before = this.cell.current;
     return ownedCall(
       () => {
         this.#outstanding = true;
         this.cell.set({ ...before, going: to });
-        return this.#port.setState(to).pipe(
-          catchError((error: unknown) => this.#afterFailure(before.state, error)),
+        return concat(this.#hooks.prepare(to), defer(call)).pipe(
+          catchError((error: unknown) => this.#afterFailure(before.state, to, error)),
           concatMap((reply) => this.#afterSuccess(reply)),
         );
       },
@@ -75,30 +110,49 @@ export class StateWriter {
 
   #afterSuccess(reply: StateReply): Observable<WrittenState> {
     const returnedNs = this.#port.clock.nowNs();
-    this.#settle(reply.state);
     const noBatch = (error: unknown): Observable<never> => {
       disregard(reply.data?.close());
       return throwError(() => error);
     };
-    return concat(this.#lookAgain().pipe(catchError(noBatch)), of({ ...reply, returnedNs }));
-  }
-
-  /** A failed combination of arcs may have stopped between two of them: the driver is asked where it is. */
-  #afterFailure(before: State, error: unknown): Observable<never> {
-    return this.#port.getState().pipe(
-      catchError(() => of(before)),
-      concatMap((state) => {
-        this.#settle(state);
-        // The caller learns of the failure now; the batch is the pipeline's own business.
-        disregard(this.#lookAgain());
-        return throwError(() => error);
-      }),
+    return concat(
+      this.#settle(reply.state),
+      defer(() => this.#hooks.lookAgain().pipe(catchError(noBatch))),
+      of({ ...reply, returnedNs }),
     );
   }
 
-  #settle(state: State): void {
-    this.#outstanding = false;
-    const { current } = this.cell;
-    this.cell.set({ state, sinceNs: state === current.state ? current.sinceNs : this.#port.clock.nowNs() });
+  /** A failed combination of arcs may have stopped between two of them: the driver is asked where it is. */
+  #afterFailure(before: State, to: State, error: unknown): Observable<never> {
+    return this.#hooks.explain(error, to).pipe(
+      concatMap((explained) =>
+        this.#port.getState().pipe(
+          catchError(() => of(before)),
+          concatMap((state) =>
+            concat(
+              this.#settle(state),
+              defer(() => {
+                // The caller learns of the failure now; the batch is the pipeline's own business.
+                disregard(this.#hooks.lookAgain());
+                return throwError(() => explained);
+              }),
+            ),
+          ),
+        ),
+      ),
+    );
+  }
+
+  /** The mappings follow before anybody is told, and before another write may start. */
+  #settle(state: State): Observable<never> {
+    return concat(
+      this.#hooks.adopt(state),
+      new Observable<never>((subscriber) => {
+        this.#outstanding = false;
+        this.#claimed = false;
+        const { current } = this.cell;
+        this.cell.set({ state, sinceNs: state === current.state ? current.sinceNs : this.#port.clock.nowNs() });
+        subscriber.complete();
+      }),
+    );
   }
 }

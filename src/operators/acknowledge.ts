@@ -1,5 +1,6 @@
 import { concat, concatMap, defer, EMPTY, map, type OperatorFunction } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
+import { changesNothing } from '../devices/protocol/layout-diff.js';
 import type { AppliedRemap, Remap } from '../devices/remap-batch.js';
 
 const nsPerMs = 1_000_000n;
@@ -14,8 +15,9 @@ const nsPerMs = 1_000_000n;
  * ended        --a------b----     remapIrq arms the irq again
  * ```
  *
- * The ack is the sum of what was read: the driver sees from the number which of its signals are covered, so that a late
- * or coalesced ack never releases the wrong wait.
+ * In form `value` the ack is the sum of what was read: the driver sees from the number which of its signals are covered, so
+ * that a late or coalesced ack never releases the wrong wait. The forms of 2020 carry no number; in form `none` nothing is
+ * written, and the batch ends all the same. A doubtful batch is acked only where it found a change: else it was an echo.
  *
  * - **Emits** one `Remap` for each batch, with the time that serving took and what was left of the driver's timeout.
  * - **Drops** nothing.
@@ -31,17 +33,17 @@ const nsPerMs = 1_000_000n;
  */
 export function acknowledge(device: VfioDevice): OperatorFunction<AppliedRemap, Remap> {
   return concatMap((applied: AppliedRemap) => {
-    const { channel, batch, sumRead, atNs } = applied;
-    const remap = (): Remap => {
+    const { channel, batch, sumRead, atNs, doubtful, diffs } = applied;
+    const earned = doubtful && diffs.every(changesNothing) ? 0n : sumRead;
+    const remap = (acked: boolean): Remap => {
       const servedNs = device.clock.nowNs() - atNs;
-      const acked = sumRead > 0n;
-      const timeoutNs = channel.ackTimeoutMs === undefined || !acked ? undefined : BigInt(channel.ackTimeoutMs) * nsPerMs;
+      const timeoutNs = channel.ackTimeoutMs === undefined || earned === 0n ? undefined : BigInt(channel.ackTimeoutMs) * nsPerMs;
       return { ...applied, acked, servedNs, headroomNs: timeoutNs === undefined ? undefined : timeoutNs - servedNs };
     };
     const end = defer(() => {
       channel.end(batch);
       return EMPTY;
     });
-    return concat(channel.ack(sumRead).pipe(map(remap)), end);
+    return concat(channel.ack(earned).pipe(map(remap)), end);
   });
 }

@@ -5,6 +5,7 @@ import type { VfioDevice } from '../devices/device.js';
 import type { DataChannel, State } from '../devices/port.js';
 import { wayOf } from '../devices/protocol/migration-ways.js';
 import { longestWaitMs } from '../devices/remap-session.js';
+import type { WrittenState } from '../devices/state-writer.js';
 
 /** How long the caller of `transition` is ready to wait. */
 export interface TransitionOptions {
@@ -66,18 +67,31 @@ export function transition(device: VfioDevice, to: State, options: TransitionOpt
     }
     const deadlineMs = options.deadlineMs ?? longestWaitMs(device.remapSession?.agreement) + marginMs;
     const stalls = clock.watchStalls();
-    const atNs = clock.nowNs();
-    return device.writeState(to).pipe(
-      map((written): Arc => ({ device: name, from, to: written.state, atNs, tookNs: written.returnedNs - atNs, ...(written.data === undefined ? {} : { data: written.data }) })),
-      timeout({ first: timerMs(deadlineMs), scheduler: clock.scheduler, with: () => throwError(() => deadlinePassed(device, operation, deadlineMs, stalls)) }),
+    let atNs: bigint | undefined;
+    const begun = (): void => {
+      atNs = clock.nowNs();
+    };
+    return device.writeState(to, begun).pipe(
+      map((written) => arcOf(written, { device: name, from, atNs: atNs ?? written.returnedNs })),
+      timeout({ first: timerMs(deadlineMs), scheduler: clock.scheduler, with: () => throwError(() => deadlinePassed(device, operation, deadlineMs, stalls, atNs !== undefined)) }),
       catchError((error: unknown) => throwError(() => withStall(error, device, operation, stalls))),
       finalize(() => stalls.stop()),
     );
   });
 }
 
-function deadlinePassed(device: VfioDevice, operation: string, deadlineMs: number, stalls: StallWatch): VfioError {
-  const step = device.currentState.going === undefined ? 'the write has returned, but the batch after it has not ended' : 'the write stays outstanding, and no other can start before it returns';
+function arcOf({ state, returnedNs, data }: WrittenState, at: Pick<Arc, 'device' | 'from' | 'atNs'>): Arc {
+  return { ...at, to: state, tookNs: returnedNs - at.atNs, ...(data === undefined ? {} : { data }) };
+}
+
+function deadlinePassed(device: VfioDevice, operation: string, deadlineMs: number, stalls: StallWatch, started: boolean): VfioError {
+  const outstanding = device.currentState.going !== undefined;
+  const step = !started
+    ? 'the write was not begun: the remap pipeline did not come to rest'
+    : outstanding
+      ? 'the write stays outstanding, and no other can start before it returns'
+      : 'the write has returned, but the batch after it has not ended';
+  if (outstanding) device.remapSession?.deadlinePassed();
   return new VfioError('VFIO_E_DEADLINE', `not done within ${deadlineMs} ms${stallNote(stalls, deadlineMs)}; ${step}`, { operation, device: device.name });
 }
 

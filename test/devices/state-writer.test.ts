@@ -1,16 +1,18 @@
-import { concat, EMPTY, map, NEVER, of, Subject, tap, throwError, timer } from 'rxjs';
+import { concat, EMPTY, map, NEVER, Observable, of, Subject, tap, throwError, timer } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { DataChannel, DevicePort, StateReply } from '../../src/devices/port.js';
 import { softwareDevice } from '../../src/devices/software/software-device.js';
-import { StateWriter, type StateView } from '../../src/devices/state-writer.js';
+import { StateWriter, type StateView, type WriteHooks } from '../../src/devices/state-writer.js';
 import { errnoError } from '../../src/errors.js';
 import { marbles, type MarbleTest } from '../../src/testing/index.js';
 import { altered, now, twoRegions } from '../support/devices.js';
 
 const text = map(({ state, going }: StateView) => (going === undefined ? state : `${state}>${going}`));
 
-function writerOn(t: MarbleTest, calls: Partial<Pick<DevicePort, 'setState' | 'getState'>>): StateWriter {
-  return new StateWriter(altered(now(softwareDevice(twoRegions).open(t.clock)), () => calls), 'running', () => EMPTY);
+const noHooks: WriteHooks = { mayStart: () => EMPTY, prepare: () => EMPTY, explain: (error) => of(error), adopt: () => EMPTY, lookAgain: () => EMPTY };
+
+function writerOn(t: MarbleTest, calls: Partial<Pick<DevicePort, 'setState' | 'getState' | 'reset'>>, hooks: Partial<WriteHooks> = {}): StateWriter {
+  return new StateWriter(altered(now(softwareDevice(twoRegions).open(t.clock)), () => calls), 'running', { ...noHooks, ...hooks });
 }
 
 describe('StateWriter', () => {
@@ -64,6 +66,62 @@ describe('StateWriter', () => {
       const taken = writerOn(t, { setState: () => of<StateReply>({ state: 'pre-copy', data }) });
       t.expect(taken.write('pre-copy').pipe(map((got) => got.data === data))).toBe('<y,|>', { y: true });
       t.expect(closed).toBe('----x');
+    });
+  });
+});
+
+describe('the hooks', () => {
+  it('stand around the write in their order, and the mappings follow before anybody is told', () => {
+    marbles((t) => {
+      const order: string[] = [];
+      const step = (name: string) => () => new Observable<never>((subscriber) => { order.push(name); subscriber.complete(); });
+      const writer = writerOn(t, { setState: (to) => { order.push('set'); return of<StateReply>({ state: to }); } }, { mayStart: step('may start'), prepare: step('prepare'), adopt: step('adopt'), lookAgain: step('look again') });
+      writer.cell.values.subscribe({ next: (view) => { order.push(view.going ?? `now ${view.state}`); }, error: (error: unknown) => { throw error; } });
+      t.expect(writer.write('stop').pipe(map(({ state }) => state)), '-^').toBe('-<stop,|>');
+      t.atEnd(() => expect(order).toEqual(['now running', 'may start', 'stop', 'prepare', 'set', 'adopt', 'now stop', 'look again']));
+    });
+  });
+
+  it('who leaves before the start takes the write back', () => {
+    marbles((t) => {
+      const asked: string[] = [];
+      const writer = writerOn(t, { setState: (to) => { asked.push(to); return of<StateReply>({ state: to }); } }, { mayStart: () => t.cold<never>('---|') });
+      const begun = (): number => asked.push('begun');
+      t.expect(writer.write('stop', begun), '^-!').toBe('');
+      t.expect(writer.write('running'), '-^').toBe('-#', undefined, expect.objectContaining({ code: 'VFIO_E_BUSY', message: expect.stringContaining('waits for its start') as string }));
+      t.expect(writer.write('stop-copy', begun).pipe(map(({ state }) => state)), '---^').toBe('------<stop-copy,|>');
+      t.atEnd(() => expect(asked).toEqual(['begun', 'stop-copy']));
+    });
+  });
+
+  it('a preparation that fails asks nothing of the driver but where it is, and the mappings go back', () => {
+    marbles((t) => {
+      const adopted: string[] = [];
+      const failed = errnoError('EIO', 'munmap');
+      const writer = writerOn(t, { setState: () => { throw new Error('asked'); } }, { prepare: () => throwError(() => failed), adopt: (state) => { adopted.push(state); return EMPTY; } });
+      t.expect(writer.write('stop-copy'), '-^').toBe('-#', undefined, failed);
+      t.expect(writer.cell.values.pipe(text)).toBe('r(gr)', { r: 'running', g: 'running>stop-copy' });
+      t.atEnd(() => expect(adopted).toEqual(['running']));
+    });
+  });
+
+  it('the explanation of a failure is what the caller gets', () => {
+    marbles((t) => {
+      const writer = writerOn(t, { setState: () => throwError(() => errnoError('ENODEV', 'set')) }, { explain: (_error, to) => of(new Error(`no ${to}`)) });
+      t.expect(writer.write('stop')).toBe('#', undefined, new Error('no stop'));
+    });
+  });
+});
+
+describe('a reset', () => {
+  it('is a write of running that no other may stand beside', () => {
+    marbles((t) => {
+      const resets: string[] = [];
+      const writer = writerOn(t, { reset: () => t.cold('---(x|)', { x: undefined }) }, { adopt: (state) => { resets.push(state); return EMPTY; } });
+      t.expect(writer.reset().pipe(map(({ state }) => state))).toBe('---<running,|>');
+      t.expect(writer.write('stop'), '-^').toBe('-#', undefined, { code: 'VFIO_E_BUSY' });
+      t.expect(writer.reset(), '--^').toBe('--#', undefined, { code: 'VFIO_E_BUSY', operation: 'VFIO_DEVICE_RESET' });
+      t.atEnd(() => expect(resets).toEqual(['running']));
     });
   });
 });

@@ -1,11 +1,13 @@
-import { delay, map, take, throwError } from 'rxjs';
+import { delay, map, of, take, throwError } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import type { Area } from '../../src/devices/port.js';
+import { diffLayout } from '../../src/devices/protocol/layout-diff.js';
 import type { Remap } from '../../src/devices/remap-batch.js';
 import { errnoError } from '../../src/errors.js';
 import { acknowledge } from '../../src/operators/acknowledge.js';
 import { marbles } from '../../src/testing/index.js';
 import { appliedOf, testChannel } from '../support/batches.js';
-import { openedNow, twoRegions } from '../support/devices.js';
+import { now, openedNow, twoRegions, whole } from '../support/devices.js';
 
 const acked = map(({ acked: yes }: Remap) => (yes ? 'acked' : 'not'));
 const fail = (error: unknown): never => { throw error; };
@@ -51,6 +53,28 @@ describe('acknowledge', () => {
       const { device } = openedNow(t.clock, twoRegions);
       t.expect(t.cold('a', { a: appliedOf(testChannel(), 0n) }).pipe(acknowledge(device), times)).toBe('x', { x: { servedNs: 0n, headroomNs: undefined } });
       t.expect(t.cold('a', { a: appliedOf(testChannel({ ackTimeoutMs: undefined }), 1n) }).pipe(acknowledge(device), times)).toBe('x', { x: { servedNs: 0n, headroomNs: undefined } });
+    });
+  });
+
+  it('acks a doubtful batch only where it found a change: else it was the echo of an ack', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      const channel = testChannel({ ackForm: 'write-one' });
+      const layout = now(device.port.regionInfo(0));
+      const diff = (mapped: readonly Area[]) => [diffLayout({ areas: mapped, readable: true, writable: true, size: layout.size }, layout)];
+      const applied = t.cold('--a-b', { a: appliedOf(channel, 1n, { doubtful: true, diffs: diff([whole]) }), b: appliedOf(channel, 1n, { doubtful: true, diffs: diff([]), batch: 1 }) });
+      t.expect(applied.pipe(acknowledge(device), acked)).toBe('--n-y', { n: 'not', y: 'acked' });
+      t.expect(channel.acks).toBe('----1');
+      t.expect(channel.ended).toBe('--0-1');
+    });
+  });
+
+  it('says what was written, and what was left of the time where nothing needs to be', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      const channel = testChannel({ ackForm: 'none', ack: () => of(false) });
+      t.expect(t.cold('-a', { a: appliedOf(channel, 3n) }).pipe(acknowledge(device), map(({ acked: yes, headroomNs }) => [yes, headroomNs]))).toBe('-x', { x: [false, 499_999_000n] });
+      t.expect(channel.ended).toBe('-0');
     });
   });
 

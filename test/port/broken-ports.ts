@@ -1,5 +1,6 @@
 import { asyncScheduler, catchError, concat, defer, EMPTY, ignoreElements, map, NEVER, observeOn, of, ReplaySubject, shareReplay, tap, throwError, type Observable } from 'rxjs';
 import { VfioError } from '../../src/errors.js';
+import { alteredIrq } from '../support/devices.js';
 import type { DevicePort, IrqHandle, IrqSignal, Mapping, RegionInfo } from '../../src/devices/port.js';
 
 /** A way to break a port, and the check that must notice. */
@@ -27,13 +28,7 @@ function withChanges(port: DevicePort, changes: Partial<DevicePort>): DevicePort
 /** The port with every irq handle that it gives out replaced. */
 function withIrqs(port: DevicePort, change: (handle: IrqHandle) => Partial<IrqHandle>): DevicePort {
   return withChanges(port, {
-    irq: (line, options) => port.irq(line, options).pipe(map((handle) => ({
-      line: handle.line,
-      next: () => handle.next(),
-      ack: (count: bigint) => handle.ack(count),
-      close: () => handle.close(),
-      ...change(handle),
-    }))),
+    irq: (line, options) => port.irq(line, options).pipe(map((handle) => alteredIrq(handle, change(handle)))),
   });
 }
 
@@ -245,5 +240,21 @@ export const brokenPorts: readonly BrokenPort[] = [
     name: 'believes what it is told', rule: 'PORT-10', noticedBy: 'a hostile answer is VFIO_E_PROTOCOL',
     because: 'an answer that contradicts itself should have failed',
     spoil: (port) => withChanges(port, { regionInfo: (index) => port.regionInfo(index).pipe(catchError((error: unknown) => (isCode(error, 'VFIO_E_PROTOCOL') ? of(plainInfo(index)) : throwError(() => error)))) }),
+  },
+  {
+    name: 'delivers what was read', rule: 'PORT-11', noticedBy: 'readNow takes what rests in the eventfd, and no next() delivers it',
+    because: 'what was read should not be delivered, the delivery was 3',
+    spoil: (port) => withIrqs(port, (handle) => {
+      let read = 0n;
+      return {
+        readNow: () => handle.readNow().pipe(tap((count) => { read = count ?? read; })),
+        next: () => handle.next().pipe(map((signal) => ({ ...signal, count: signal.count + read }))),
+      };
+    }),
+  },
+  {
+    name: 'writes 1 for 0', rule: 'PORT-11', noticedBy: 'without an ack eventfd an ack goes to the trigger eventfd: 0 changes no count, all else comes back',
+    because: 'an ack of 0 should change no count',
+    spoil: (port) => withIrqs(port, (handle) => ({ ack: (count) => handle.ack(count === 0n ? 1n : count) })),
   },
 ];

@@ -1,4 +1,4 @@
-import { codeOf, demand, face, settled, Steps, success, type PortCheck } from './harness.js';
+import { atOnce, codeOf, demand, face, settled, Steps, success, type PortCheck } from './harness.js';
 
 /** PORT-6 to PORT-8: irqs, and a write of device_state that waits for one. */
 
@@ -139,6 +139,45 @@ export const irqChecks: readonly PortCheck[] = [
       await steps.fails('VFIO_E_CLOSED', irq.next(), 'next() of a closed irq');
       await steps.fails('VFIO_E_CLOSED', irq.ack(1n), 'ack of a closed irq');
       await steps.value(opened.port.irq(face.remap, { ackFd: true }), 'a new registration');
+    },
+  },
+  {
+    rule: 'PORT-11',
+    name: 'readNow takes what rests in the eventfd, and no next() delivers it',
+    async check(harness) {
+      const { port, script } = await harness.openPort();
+      const steps = new Steps(harness);
+      const irq = await steps.value(port.irq(face.msi), 'the registration');
+      demand((await steps.value(irq.readNow(), 'an empty read')) === undefined, 'an eventfd without a signal should read undefined');
+      script.raiseMsi();
+      script.raiseMsi();
+      demand(atOnce(irq.readNow()).value === 2n, 'two signals should be read at once, as 2');
+      const waiting = settled(steps.value(irq.next(), 'the next signal'));
+      await steps.fails('VFIO_E_BUSY', irq.readNow(), 'readNow while next() waits');
+      script.raiseMsi();
+      const { count } = success(await waiting, 'the wait should go on');
+      demand(count === 1n, `what was read should not be delivered, the delivery was ${count}`);
+      await steps.value(irq.close(), 'close of the irq');
+      await steps.fails('VFIO_E_CLOSED', irq.readNow(), 'readNow of a closed irq');
+    },
+  },
+  {
+    rule: 'PORT-11',
+    name: 'without an ack eventfd an ack goes to the trigger eventfd: 0 changes no count, all else comes back',
+    async check(harness) {
+      const { port } = await harness.openPort();
+      const steps = new Steps(harness);
+      const irq = await steps.value(port.irq(face.msi), 'the registration');
+      await steps.value(irq.ack(0n), 'an ack of 0');
+      demand((await steps.value(irq.readNow(), 'a read')) === undefined, 'an ack of 0 should change no count');
+      await steps.value(irq.ack(1n), 'an ack of 1');
+      demand((await steps.value(irq.readNow(), 'a read')) === 1n, 'an ack of 1 should be read back');
+      await steps.value(irq.ack(2n ** 64n - 2n), 'the largest ack');
+      const full = await steps.failure(irq.ack(1n), 'an ack that does not fit');
+      demand(full.errno === 'EAGAIN', `an ack that does not fit should fail with EAGAIN: ${full.message}`);
+      demand((await steps.value(irq.readNow(), 'a read')) === 2n ** 64n - 2n, 'what did not fit should change nothing');
+      const remap = await steps.enableRemaps(port);
+      await steps.fails('VFIO_E_RANGE', remap.ack(0n), 'an ack of 0 to an ack eventfd');
     },
   },
 ];

@@ -3,7 +3,7 @@ import type { DevicePort, IrqHandle, RegionInfo } from '../../src/devices/port.j
 import { diffLayout, type RegionDiff } from '../../src/devices/protocol/layout-diff.js';
 import type { RemapPlan, RemapSignal } from '../../src/devices/remap-batch.js';
 import { remapIrq, transition } from '../../src/streams/index.js';
-import type { Alter } from '../support/devices.js';
+import { alteredIrq, type Alter } from '../support/devices.js';
 import { trueCast, type Cast } from './cast.js';
 import type { Mutant } from './promise.js';
 
@@ -23,7 +23,7 @@ function withIrq(change: (handle: IrqHandle) => Partial<IrqHandle>): Alter {
   return (port) => ({
     irq: (line, options) =>
       port.irq(line, options).pipe(
-        map((handle): IrqHandle => ({ line: handle.line, next: () => handle.next(), ack: (count) => handle.ack(count), close: () => handle.close(), ...change(handle) })),
+        map((handle) => alteredIrq(handle, change(handle))),
       ),
   });
 }

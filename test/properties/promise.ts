@@ -51,7 +51,8 @@ export function expectKept(promised: Promised): void {
     const [smallest] = details.counterexample ?? [];
     throw new Error(`${promised.name}, seed ${seed}, after ${details.numShrinks} shrinks\n\n${error}\n\n${smallest === undefined ? '' : drawn(smallest)}`);
   }
-  expect(tested, 'how often the promise was put to the test').toBeGreaterThan(runs / 4);
+  // A few schedules may happen to test little.
+  expect(tested, 'how often the promise was put to the test').toBeGreaterThan(runs / 4 - 2 * Math.sqrt(runs));
 }
 
 /** What a mutant is found by; anything else that a run throws is a fault of the run and proves nothing. */

@@ -8,7 +8,7 @@ import type { Remap } from '../../src/devices/remap-batch.js';
 import type { SoftwareVendorDriver } from '../../src/devices/software/driver-face.js';
 import { shapeOf, type DeviceShape } from '../../src/devices/software/options.js';
 import { VfioError } from '../../src/errors.js';
-import { altered, openedNow } from '../support/devices.js';
+import { altered, alteredIrq, openedNow } from '../support/devices.js';
 import { trueCast, type Cast } from './cast.js';
 import { Guest } from './guest.js';
 import { Log, type AreasOf, type History, type Seen } from './history.js';
@@ -218,11 +218,9 @@ class Run {
     return {
       regionInfo: (index) => port.regionInfo(index).pipe(tap(() => { this.#heard({ what: 'query answered', region: index }); })),
       irq: (line, options) => port.irq(line, options).pipe(
-        map((handle) => ({
-          line: handle.line,
+        map((handle) => alteredIrq(handle, {
           next: () => handle.next().pipe(tap(({ count }) => { this.#heard({ what: 'irq read', count }); })),
-          ack: (count: bigint) => handle.ack(count),
-          close: () => handle.close(),
+          readNow: () => handle.readNow().pipe(tap((count) => { if (count !== undefined) this.#heard({ what: 'irq read', count }); })),
         })),
       ),
       setState: (to) => this.#counted(port.setState(to), () => this.#revokes(to)),

@@ -1,9 +1,8 @@
 import { map, Subject, take } from 'rxjs';
 import { describe, expect, it } from 'vitest';
-import type { IrqHandle } from '../../src/devices/port.js';
 import { irq } from '../../src/streams/irq.js';
 import { marbles } from '../../src/testing/index.js';
-import { openedNow, twoRegions, type Alter } from '../support/devices.js';
+import { type Alter, alteredIrq, openedNow, twoRegions } from '../support/devices.js';
 
 const msi = { index: 1 };
 const counts = map(({ count }: { readonly count: bigint }) => `${count}`);
@@ -71,11 +70,8 @@ describe('irq', () => {
 
 function logArming(log: (what: 'a' | 'd') => void): Alter {
   return (port) => ({
-    irq: (line, options) => port.irq(line, options).pipe(map((handle): IrqHandle => ({
-      line: handle.line,
+    irq: (line, options) => port.irq(line, options).pipe(map((handle) => alteredIrq(handle, {
       next: () => { log('a'); return handle.next().pipe(map((signal) => { log('d'); return signal; })); },
-      ack: (count) => handle.ack(count),
-      close: () => handle.close(),
     }))),
   });
 }

@@ -8,7 +8,7 @@ import { remapIrq } from '../../src/streams/remap-irq.js';
 import { transition } from '../../src/streams/transition.js';
 import { marbles } from '../../src/testing/index.js';
 import { endBatches } from '../support/batch-end.js';
-import { openedNow, twoRegions, type Alter } from '../support/devices.js';
+import { type Alter, alteredIrq, openedNow, twoRegions } from '../support/devices.js';
 
 const told = map(({ because, sumRead, channel }: RemapSignal) => `${because} ${sumRead}${channel.page === 0 ? '' : ` of page ${channel.page}`}`);
 
@@ -35,11 +35,8 @@ describe('remapIrq', () => {
 
 function logArming(log: (what: 'a' | 'd') => void): Alter {
   return (port) => ({
-    irq: (line, options) => port.irq(line, options).pipe(map((handle): IrqHandle => ({
-      line: handle.line,
+    irq: (line, options) => port.irq(line, options).pipe(map((handle) => alteredIrq(handle, {
       next: () => { log('a'); return handle.next().pipe(map((signal) => { log('d'); return signal; })); },
-      ack: (count) => handle.ack(count),
-      close: () => handle.close(),
     }))),
   });
 }
@@ -83,18 +80,6 @@ describe('the negotiation', () => {
     });
   });
 
-  it('declines rows that it does not speak', () => {
-    marbles((t) => {
-      const rows = [{ doorbell: false, noAck: false, name: 'bitmap, value ack' }, { doorbell: true, noAck: true, name: 'doorbell, no ack' }];
-      for (const [n, { name, ...row }] of rows.entries()) {
-        const { device } = openedNow(t.clock, { ...twoRegions, name: `dev${n}` }, (port) => ({
-          irqInfo: (index) => port.irqInfo(index).pipe(map((info): IrqInfo => (info.remap?.subtype === 'region-remap' ? { ...info, remap: { ...info.remap, ...row } } : info))),
-        }));
-        t.expect(remapIrq(device)).toBe('#', undefined, expect.objectContaining({ code: 'VFIO_E_UNSUPPORTED', message: expect.stringContaining(`irq 5 (region-remap, ${name})`) as string }));
-      }
-    });
-  });
-
   it('fails with what registering says, and gives its place back', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, twoRegions);
@@ -133,6 +118,7 @@ describe('two pages', () => {
         ...twoPages(port),
         irq: (line) => of<IrqHandle>({
           line,
+          readNow: () => of(undefined),
           next: () => t.cold('---s').pipe(map(() => ({ line, count: 1n, atNs: t.clock.nowNs() }))),
           ack: (count) => { acks.next(`${line.index}:${count}`); return of(undefined); },
           close: () => of(undefined),
@@ -206,7 +192,7 @@ describe('one pipeline', () => {
     marbles((t) => {
       const gone = errnoError('ENODEV', 'read eventfd');
       const { device, driver } = openedNow(t.clock, twoRegions, (port) => ({
-        irq: (line, options) => port.irq(line, options).pipe(map((handle): IrqHandle => ({ line, next: () => timer(0.002, t.clock.scheduler).pipe(map(() => { throw gone; })), ack: (count) => handle.ack(count), close: () => handle.close() }))),
+        irq: (line, options) => port.irq(line, options).pipe(map((handle) => alteredIrq(handle, { next: () => timer(0.002, t.clock.scheduler).pipe(map(() => { throw gone; })) }))),
       }));
       t.expect(remapIrq(device).pipe(endBatches(t), told)).toBe('r-#', names, gone);
       t.atEnd(() => expect(driver.irqs).toBe(0));
@@ -252,7 +238,7 @@ describe('one batch at a time', () => {
   it('a saturated count is named: anything may have changed', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, twoRegions, (port) => ({
-        irq: (line, options) => port.irq(line, options).pipe(map((handle): IrqHandle => ({ line, next: () => t.cold('--s').pipe(map(() => ({ line, count: 2n ** 64n - 2n, atNs: t.clock.nowNs() }))), ack: (count) => handle.ack(count), close: () => handle.close() }))),
+        irq: (line, options) => port.irq(line, options).pipe(map((handle) => alteredIrq(handle, { next: () => t.cold('--s').pipe(map(() => ({ line, count: 2n ** 64n - 2n, atNs: t.clock.nowNs() }))) }))),
       }));
       t.expect(remapIrq(device).pipe(endBatches(t), map(({ because }) => because)), '^--!').toBe('r-s', { r: 'registered', s: 'saturated' });
     });

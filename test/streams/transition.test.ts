@@ -184,7 +184,7 @@ describe('a deadline', () => {
   it('that passed leaves the batch to the write that returns late', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, twoRegions, slowState(t, 5000, () => undefined));
-      t.expect(remapIrq(device).pipe(remapRegions(device), map(({ because }) => because))).toBe('r 4999us a', { r: 'registered', a: 'after-transition' });
+      t.expect(remapIrq(device).pipe(remapRegions(device), map(({ because }) => because))).toBe('r 999us d 3999us a', { r: 'registered', d: 'after-deadline', a: 'after-transition' });
       t.expect(transition(device, 'running-p2p', { deadlineMs: 1 })).toBe('1ms #', undefined, { code: 'VFIO_E_DEADLINE' });
     });
   });

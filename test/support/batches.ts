@@ -14,13 +14,16 @@ export function testChannel(more: Partial<RemapChannel> = {}): TestChannel {
   const acks = new Subject<string>();
   const ended = new Subject<string>();
   return {
+    device: 'software0',
     profile: 'region-remap',
     page: 0,
     declared: new Set([0, 1]),
+    signals: 'doorbell',
+    ackForm: 'value',
     ackTimeoutMs: 500,
     ack: (sum) => {
       if (sum > 0n) acks.next(`${sum}`);
-      return of(undefined);
+      return of(sum > 0n);
     },
     end: (batch) => ended.next(`${batch}`),
     ...more,
@@ -30,7 +33,7 @@ export function testChannel(more: Partial<RemapChannel> = {}): TestChannel {
 }
 
 export function signalOf(channel: RemapChannel, sumRead = 1n, more: Partial<RemapSignal> = {}): RemapSignal {
-  return { channel, batch: 0, because: sumRead === 0n ? 'registered' : 'signal', sumRead, atNs: 0n, ...more };
+  return { channel, batch: 0, because: sumRead === 0n ? 'registered' : 'signal', sumRead, doubtful: false, atNs: 0n, ...more };
 }
 
 export function batchOf(channel: RemapChannel, more: Partial<RegionBatch> = {}): RegionBatch {

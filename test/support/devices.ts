@@ -3,7 +3,7 @@ import type { Clock } from '../../src/clock.js';
 import { VfioDevice } from '../../src/devices/device.js';
 import type { PortSource } from '../../src/devices/open.js';
 import { observedPort } from '../../src/devices/observed-port.js';
-import type { DevicePort, RegionInfo } from '../../src/devices/port.js';
+import type { DevicePort, IrqHandle, RegionInfo } from '../../src/devices/port.js';
 import type { SoftwareVendorDriver } from '../../src/devices/software/driver-face.js';
 import type { SoftwareDeviceOptions } from '../../src/devices/software/options.js';
 import { softwareDevice } from '../../src/devices/software/software-device.js';
@@ -56,6 +56,18 @@ export function altered(port: DevicePort, alter: Alter): DevicePort {
     close: () => port.close(),
     [Symbol.asyncDispose]: () => port[Symbol.asyncDispose](),
     ...alter(port),
+  };
+}
+
+/** Some calls of an irq, made otherwise. */
+export function alteredIrq(handle: IrqHandle, change: Partial<IrqHandle>): IrqHandle {
+  return {
+    line: handle.line,
+    next: () => handle.next(),
+    readNow: () => handle.readNow(),
+    ack: (count) => handle.ack(count),
+    close: () => handle.close(),
+    ...change,
   };
 }
 

@@ -89,15 +89,24 @@ export class KernelIrq implements IrqHandle {
     });
   }
 
+  readNow(): Call<bigint | undefined> {
+    return nowCall(() => {
+      if (this.#closed) throw this.#closedError();
+      if (this.#waiting !== undefined) {
+        throw new VfioError('VFIO_E_BUSY', 'somebody waits for the next signal of this irq', { operation: `read irq ${this.line.index}`, device: this.#context.device });
+      }
+      return this.#trigger.read();
+    });
+  }
+
   ack(count: bigint): Call<void> {
     return nowCall(() => {
       if (this.#closed) throw this.#closedError();
+      const names = { operation: `ack irq ${this.line.index}`, device: this.#context.device };
+      if (this.#ack !== undefined && count === 0n) throw new VfioError('VFIO_E_RANGE', 'an ack eventfd takes 1 to 2^64-2, not 0', names);
       if ((this.#ack ?? this.#trigger).write(count)) return;
-      throw new VfioError('VFIO_E_PROTOCOL', 'the ack eventfd is full: the vendor driver does not take acks out of it', {
-        operation: `ack irq ${this.line.index}`,
-        device: this.#context.device,
-        errno: 'EAGAIN',
-      });
+      if (this.#ack === undefined) throw new VfioError('VFIO_E_LIMIT', 'the eventfd is full of signals: read it first', { ...names, errno: 'EAGAIN' });
+      throw new VfioError('VFIO_E_PROTOCOL', 'the ack eventfd is full: the vendor driver does not take acks out of it', { ...names, errno: 'EAGAIN' });
     });
   }
 

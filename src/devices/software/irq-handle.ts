@@ -1,5 +1,5 @@
 import { Observable, type Subscription } from 'rxjs';
-import { errnoError, VfioError } from '../../errors.js';
+import { VfioError, type VfioErrorCode } from '../../errors.js';
 import { nowCall } from '../call.js';
 import type { Call, IrqHandle, IrqLine, IrqSignal } from '../port.js';
 import { largestCount, SoftEventfd } from './eventfd.js';
@@ -60,12 +60,22 @@ export class SoftwareIrqHandle implements IrqHandle {
     });
   }
 
+  readNow(): Call<bigint | undefined> {
+    return nowCall(() => {
+      if (this.#closed) throw this.#error('VFIO_E_CLOSED', 'this irq is closed', 'read');
+      if (this.#cut !== undefined) throw this.#error('VFIO_E_BUSY', 'somebody waits for the next signal of this irq', 'read');
+      return this.trigger.read();
+    });
+  }
+
   ack(count: bigint): Call<void> {
     return nowCall(() => {
       if (this.#closed) throw this.#error('VFIO_E_CLOSED', 'this irq is closed', 'ack');
-      if (count < 1n || count >= largestCount) throw this.#error('VFIO_E_RANGE', `an ack is 1 to 2^64 - 2, not ${count}`, 'ack');
-      const errno = (this.ackFd ?? this.trigger).write(count);
-      if (errno !== undefined) throw errnoError(errno, `irq ${this.line.index} ack`, this.#device);
+      const least = this.ackFd === undefined ? 0n : 1n;
+      if (count < least || count >= largestCount) throw this.#error('VFIO_E_RANGE', `an ack is ${least} to 2^64 - 2, not ${count}`, 'ack');
+      if ((this.ackFd ?? this.trigger).write(count) === undefined) return;
+      if (this.ackFd === undefined) throw this.#error('VFIO_E_LIMIT', 'the eventfd is full of signals: read it first', 'ack', 'EAGAIN');
+      throw this.#error('VFIO_E_PROTOCOL', 'the ack eventfd is full: the vendor driver does not take acks out of it', 'ack', 'EAGAIN');
     });
   }
 
@@ -82,7 +92,7 @@ export class SoftwareIrqHandle implements IrqHandle {
     this.ackFd?.close();
   }
 
-  #error(code: 'VFIO_E_CLOSED' | 'VFIO_E_BUSY' | 'VFIO_E_RANGE', message: string, operation: string): VfioError {
-    return new VfioError(code, message, { operation: `irq ${this.line.index} ${operation}`, device: this.#device });
+  #error(code: VfioErrorCode, message: string, operation: string, errno?: 'EAGAIN'): VfioError {
+    return new VfioError(code, message, { operation: `irq ${this.line.index} ${operation}`, device: this.#device, errno });
   }
 }

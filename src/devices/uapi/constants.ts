@@ -149,5 +149,6 @@ export const VFIO_REGION_REMAP_CAP_VERSION = 1;
 export const VFIO_REGION_REMAP_FLAG_DOORBELL = 1 << 0;
 export const VFIO_REGION_REMAP_FLAG_NO_ACK = 1 << 1;
 
-/** Region capability with the layout of the sparse one: what is mappable while saving. Not read yet. */
+/** Region capability with the layout of the sparse one: what is mappable while saving. */
 export const VFIO_REGION_SAVING_LAYOUT_CAP = 0xff02;
+export const VFIO_REGION_SAVING_LAYOUT_CAP_VERSION = 1;

@@ -9,6 +9,8 @@ import {
   VFIO_REGION_INFO_FLAG_MMAP,
   VFIO_REGION_INFO_FLAG_READ,
   VFIO_REGION_INFO_FLAG_WRITE,
+  VFIO_REGION_SAVING_LAYOUT_CAP,
+  VFIO_REGION_SAVING_LAYOUT_CAP_VERSION,
 } from './constants.js';
 import { readSparseAreas, type Area } from './sparse-areas.js';
 
@@ -35,6 +37,8 @@ export interface RegionInfo {
   readonly fileOffset: number;
   /** What may be mapped: sorted, apart from one another, inside the region; empty without VFIO_REGION_INFO_FLAG_MMAP. */
   readonly areas: readonly Area[];
+  /** Profile saving-layout: what may be mapped in the states of the saving group, whatever the state now. Undefined where the driver does not say. */
+  readonly savingAreas?: readonly Area[];
   /** What kind of region it is, for indexes beyond the bus's own. */
   readonly type?: { readonly type: number; readonly subtype: number };
   /** The area that holds the MSI-X table may be mapped too (a POWER and x86 property of the interrupt controller). */
@@ -64,6 +68,7 @@ export function readRegionInfo(bytes: Uint8Array, index: number, device?: string
   const capabilities = readChain(view, hasChain, regionInfoLayout.cap_offset, regionInfoLayout.sizeof, origin);
   const mmappable = (flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0;
   const areas = readAreas(capabilities, size, origin);
+  const savingAreas = readSavingAreas(capabilities, size, origin);
   const type = readType(capabilities, origin);
   return {
     index,
@@ -74,6 +79,7 @@ export function readRegionInfo(bytes: Uint8Array, index: number, device?: string
     size,
     fileOffset,
     areas: mmappable ? areas : [],
+    ...(savingAreas === undefined ? {} : { savingAreas }),
     ...(type === undefined ? {} : { type }),
     msixMappable: findCapability(capabilities, VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, origin) !== undefined,
   };
@@ -84,6 +90,12 @@ function readAreas(capabilities: readonly Capability[], size: number, origin: Or
   const sparse = findCapability(capabilities, VFIO_REGION_INFO_CAP_SPARSE_MMAP, origin);
   if (sparse !== undefined) return readSparseAreas(sparse, size, origin);
   return size === 0 ? [] : [{ offset: 0, size }];
+}
+
+/** An unknown version is no saving layout: an old user goes on without, and the driver refuses what needs it. */
+function readSavingAreas(capabilities: readonly Capability[], size: number, origin: Origin): readonly Area[] | undefined {
+  const capability = findCapability(capabilities, VFIO_REGION_SAVING_LAYOUT_CAP, origin);
+  return capability?.version === VFIO_REGION_SAVING_LAYOUT_CAP_VERSION ? readSparseAreas(capability, size, origin) : undefined;
 }
 
 function readType(capabilities: readonly Capability[], origin: Origin): RegionInfo['type'] {

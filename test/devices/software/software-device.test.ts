@@ -18,8 +18,8 @@ describe('a software device', () => {
     expect(failure(port.regionInfo(9))).toBe('VFIO_E_NO_REGION');
     expect(now(port.irqInfo(1))).toMatchObject({ count: 1, eventfd: true });
     expect([0, 2, 3, 4, 6].map((index) => failure(port.irqInfo(index)))).toEqual(Array.from({ length: 5 }, () => 'VFIO_E_NO_IRQ'));
-    expect(negotiate([now(port.irqInfo(1)), now(port.irqInfo(5))], 9, 'x')).toEqual({
-      profile: 'region-remap', pages: [{ irqIndex: 5, page: 0, declared: new Set([0, 1]), ackTimeoutMs: 500, maxWaits: 1 }],
+    expect(negotiate({ irqs: [now(port.irqInfo(1)), now(port.irqInfo(5))], regions: [], regionCount: 9 }, 'x')).toEqual({
+      profile: 'region-remap', pages: [{ irqIndex: 5, page: 0, declared: new Set([0, 1]), signals: 'doorbell', ack: 'value', ackTimeoutMs: 500, maxWaits: 1 }],
     });
     expect(now(port.migration())).toEqual({ version: 2, flags: 7 });
   });

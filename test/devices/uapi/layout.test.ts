@@ -45,7 +45,7 @@ const structs: Readonly<Record<string, Layout>> = {
 };
 
 /** Names that no header has: profiles of the specification which the sample vendor driver does not offer. */
-const inNoHeader = ['VFIO_REGION_REMAP_IRQ_SUBTYPE_RFC_V4', 'VFIO_REGION_REMAP_FLAG_NO_ACK', 'VFIO_REGION_SAVING_LAYOUT_CAP'];
+const inNoHeader = ['VFIO_REGION_REMAP_IRQ_SUBTYPE_RFC_V4', 'VFIO_REGION_REMAP_FLAG_NO_ACK', 'VFIO_REGION_SAVING_LAYOUT_CAP', 'VFIO_REGION_SAVING_LAYOUT_CAP_VERSION'];
 
 /** What came to <linux/vfio.h> later than 6.1, with its kernel: an older header lacks it, or says something else. */
 const since: Readonly<Record<string, readonly [number, number]>> = {

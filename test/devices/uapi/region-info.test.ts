@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 
 import { queryRegionInfo, readRegionInfo } from '../../../src/devices/uapi/region-info.js';
 import { caught, hex, survivesAnyBytes } from './bytes-helpers.js';
-import { regionInfo, sparse, type AreaToWrite, type RegionToWrite } from './encoders.js';
+import { regionInfo, sparse, type AreaToWrite, type CapabilityToWrite, type RegionToWrite } from './encoders.js';
 
 const READ_WRITE_MMAP = 7;
 const plain: RegionToWrite = { index: 2, flags: READ_WRITE_MMAP, size: 0x4000, offset: 2 * 2 ** 40 };
@@ -55,6 +55,18 @@ describe('readRegionInfo', () => {
       areas: [{ offset: 0, size: 0x4000 }],
       msixMappable: false,
     });
+  });
+
+  it('reads the saving layout, whatever may be mapped now; an unknown version is none', () => {
+    const areas = [{ offset: 0x1000, size: 0x1000 }];
+    const savingLayout = (version = 1): CapabilityToWrite => ({ ...sparse(areas, version), id: 0xff02 });
+    const read = (...capabilities: CapabilityToWrite[]) => readRegionInfo(regionInfo({ ...plain, capabilities }), 2);
+    expect(read(savingLayout())).toMatchObject({ areas: [{ offset: 0, size: 0x4000 }], savingAreas: areas });
+    expect(read(sparse([{ offset: 0, size: 0x2000 }]), savingLayout())).toMatchObject({ areas: [{ offset: 0, size: 0x2000 }], savingAreas: areas });
+    expect(readRegionInfo(regionInfo({ ...plain, flags: 3, capabilities: [savingLayout()] }), 2)).toMatchObject({ mmappable: false, areas: [], savingAreas: areas });
+    expect(read({ ...sparse([]), id: 0xff02 })).toMatchObject({ savingAreas: [] });
+    expect(read(savingLayout(2))).not.toHaveProperty('savingAreas');
+    expect(refusal({ capabilities: [{ ...sparse([{ offset: 0x4000, size: 0x1000 }]), id: 0xff02 }] })).toContain('leaves the region');
   });
 
   it('has no areas without MMAP, whatever the sparse capability says', () => {

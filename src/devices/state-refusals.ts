@@ -1,0 +1,34 @@
+import { catchError, defer, map, of } from 'rxjs';
+import { VfioError } from '../errors.js';
+import type { Call, IrqInfo } from './port.js';
+import { offersRfcV4 } from './protocol/negotiation.js';
+
+/** What the user itself knows when a write of device_state fails. */
+export interface AtRefusal {
+  readonly device: string;
+  /** The remap irq is registered. */
+  readonly registered: boolean;
+  readonly irqs: Call<readonly IrqInfo[]>;
+}
+
+/**
+ * A driver of the proposal of 2020 says ENODEV to a write of device_state while its remap irq is not registered, which is what
+ * a device that has vanished says, too. The user tells them apart by its own registration, not by the errno.
+ *
+ * @returns the error that the caller gets
+ */
+export function explainRefusal(error: unknown, { device, registered, irqs }: AtRefusal): Call<unknown> {
+  if (!VfioError.is(error) || error.errno !== 'ENODEV' || registered) return of(error);
+  const refused = (): VfioError =>
+    new VfioError('VFIO_E_REFUSED', 'refused by the vendor driver: its remap irq is not registered, subscribe to remapIrq() first', {
+      operation: error.operation,
+      device,
+      errno: error.errno,
+      cause: error,
+    });
+  return defer(() => irqs).pipe(
+    map((all) => (offersRfcV4(all) ? refused() : error)),
+    // Nobody answers: it has vanished.
+    catchError(() => of(error)),
+  );
+}

@@ -10,7 +10,7 @@ interface Failing {
   left: number;
 }
 
-/** When a driver takes the count out of its own trigger eventfd: `always` and `sometimes` (every second time) as it is woken, by an add of its own too. */
+/** When a driver takes the count out of its own trigger eventfd: as its own adds wake it, too (`always`), at each ack, at every second ack (`sometimes`). */
 export type Drain = 'never' | 'sometimes' | 'always' | 'at-ack';
 
 /** How this driver misbehaves. Everything is off at first; a test switches on what it is about. */
@@ -33,7 +33,7 @@ export class Faults {
   silentRollBack = false;
   /** Says 0 to a disable and to a hang-up, and goes on as before; a new registration replaces the old one all the same. */
   ignoreDisable = false;
-  /** How long a write of device_state stalls before it does anything, ms: nothing ends that but time. */
+  /** How long a write of device_state stalls between its waits and its first arc, ms: nothing ends that but time. */
   stallMs = 0;
   /** From the change of the layout to the add, µs. */
   signalDelayUs = 0;

@@ -51,8 +51,8 @@ export class RemapIrq {
   #ack: SoftEventfd | undefined;
   #rule: AckRule;
   #wait: Wait | undefined;
-  /** Own wake-ups, for the driver that drains every second one. */
-  #wakeUps = 0;
+  /** For the driver that drains at every second one. */
+  #acksHeard = 0;
 
   constructor({ page, irqIndex, regions }: PageShape, around: RemapIrqSurroundings) {
     this.page = page;
@@ -103,8 +103,9 @@ export class RemapIrq {
     if (role === 'trigger') {
       this.#trigger = eventfd;
       eventfd.listen({
-        added: () => { this.#woken(eventfd, 'added'); },
-        written: () => { this.#woken(eventfd, 'written'); },
+        added: () => { this.#added(eventfd); },
+        // In rfc-v4 that is the ack; elsewhere a user that writes there fools only itself.
+        written: () => { if (this.#around.shape.profile === 'rfc-v4') this.#heard(0n); },
         read: () => { this.#rule.read(); },
         hungUp: () => { this.disable(); },
       });
@@ -200,19 +201,17 @@ export class RemapIrq {
     this.fail('ECANCELED');
   }
 
-  /** The trigger's wait callback: an add of our own, or a write of the user's, which in rfc-v4 is its ack. */
-  #woken(trigger: SoftEventfd, by: 'added' | 'written'): void {
-    const { drain } = this.#around.faults;
-    this.#wakeUps += 1;
-    if (drain === 'always' || (drain === 'sometimes' && this.#wakeUps % 2 === 0)) trigger.take();
-    if (by === 'added') this.#rule.added();
-    else if (this.#around.shape.profile === 'rfc-v4') this.#heard(0n);
+  #added(trigger: SoftEventfd): void {
+    if (this.#around.faults.drain === 'always') trigger.take();
+    this.#rule.added();
   }
 
   #heard(value: bigint): void {
     const { faults, trace, overAcked } = this.#around;
     trace.add('ack', { ...(this.#withAckFd ? { value } : {}), ...this.#named });
-    if (faults.drain === 'at-ack') this.#trigger?.take();
+    this.#acksHeard += 1;
+    if (faults.drain === 'at-ack' || (faults.drain === 'sometimes' && this.#acksHeard % 2 === 0)) this.#trigger?.take();
+    if (faults.drain === 'always' && !this.#withAckFd) this.#trigger?.take();
     if (faults.ignoreAcks) return;
     if (!this.#rule.acknowledge(value)) overAcked(value);
     this.settle();

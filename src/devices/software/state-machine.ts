@@ -52,6 +52,9 @@ interface Running {
   readonly due: Subscription;
   /** The session that it began: its reply carries the data_fd. */
   made: Session | undefined;
+  /** It stalls: what ends it is heard after that. */
+  stalls: boolean;
+  canceled: boolean;
 }
 
 /**
@@ -84,16 +87,12 @@ export class StateMachine {
       this.#around.trace.add('state', { from, to, ret: returned(outcome.errno) });
       done(outcome);
     };
-    const { stallMs } = this.#around.faults;
-    const answered = stallMs === 0 ? traced : (outcome: Outcome): void => {
-      this.#around.timers().afterMs(stallMs, () => { traced(outcome); });
-    };
-    if (this.#running !== undefined) { answered({ errno: 'EBUSY' }); return; }
+    if (this.#running !== undefined) { traced({ errno: 'EBUSY' }); return; }
     const path = wayOf(this.#around.migration, from, to);
-    if (path === undefined) { answered({ errno: 'EINVAL' }); return; }
-    if (path.length === 0) { answered({ state: to }); return; }
-    const running = this.#begin(answered);
-    this.#revokeFor(isSaving(to), !isSaving(from) && isSaving(to), running, () => { this.#walk(path, running); });
+    if (path === undefined) { traced({ errno: 'EINVAL' }); return; }
+    if (path.length === 0) { traced({ state: to }); return; }
+    const running = this.#begin(traced);
+    this.#revokeFor(isSaving(to), !isSaving(from) && isSaving(to), running, () => { this.#stall(running, () => { this.#walk(path, running); }); });
   }
 
   /** VFIO_DEVICE_RESET: fails a wait that is going on, then moves to RUNNING. The regions' contents stay. */
@@ -117,7 +116,9 @@ export class StateMachine {
   /** The device is gone: what is blocked returns. */
   cancel(): void {
     this.#around.remap?.fail('ECANCELED');
-    if (this.#running !== undefined) this.#finish(this.#running, { errno: 'ECANCELED' });
+    const running = this.#running;
+    if (running?.stalls === true) running.canceled = true;
+    else if (running !== undefined) this.#finish(running, { errno: 'ECANCELED' });
   }
 
   #endSession(): void {
@@ -126,7 +127,7 @@ export class StateMachine {
   }
 
   #begin(done: (outcome: Outcome) => void): Running {
-    const running: Running = { done, due: new Subscription(), made: undefined };
+    const running: Running = { done, due: new Subscription(), made: undefined, stalls: false, canceled: false };
     this.#running = running;
     return running;
   }
@@ -189,6 +190,18 @@ export class StateMachine {
       nth.set(page, Math.min(n + 1, this.#around.maxWaits - 1));
     }
     return waits;
+  }
+
+  #stall(running: Running, goOn: () => void): void {
+    const { faults, timers } = this.#around;
+    if (faults.stallMs === 0) { goOn(); return; }
+    running.stalls = true;
+    timers().afterMs(faults.stallMs, () => {
+      running.stalls = false;
+      if (this.#running !== running) running.done({ errno: 'ECANCELED' }); // a reset came and went
+      else if (running.canceled) this.#finish(running, { errno: 'ECANCELED' });
+      else goOn();
+    });
   }
 
   #walk(path: readonly TargetState[], running: Running): void {

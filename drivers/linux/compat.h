@@ -4,6 +4,7 @@
 #define REMAP_COMPAT_H
 
 #include <linux/eventfd.h>
+#include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/version.h>
 #include <linux/vfio.h>
@@ -27,6 +28,10 @@ struct vfio_precopy_info {
 #define VFIO_MIG_GET_PRECOPY_INFO _IO(VFIO_TYPE, VFIO_BASE + 21)
 #endif
 
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+#define REMAP_ASKS_DATA_SIZE	/* the core calls it unchecked */
+#endif
+
 /* Until 6.2 the driver's release frees the structure, afterwards the core. */
 static inline void remap_free_vfio_device(struct vfio_device *vdev)
 {
@@ -44,9 +49,24 @@ static inline void remap_set_vm_flags(struct vm_area_struct *vma, vm_flags_t fla
 #endif
 }
 
+/*
+ * Until 6.8 eventfd_signal() takes the number to add. Since then it adds 1, and
+ * a driver that means more has the eventfd's own write, as a user has: add.c.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define REMAP_SIGNAL_ADDS_N
+
+struct remap_adder { };
+#else
+struct remap_adder {
+	struct file shadow;
+	struct mm_struct *mm;
+};
+#endif
+
 static inline void remap_eventfd_add_one(struct eventfd_ctx *ctx)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#ifdef REMAP_SIGNAL_ADDS_N
 	eventfd_signal(ctx, 1);
 #else
 	eventfd_signal(ctx);

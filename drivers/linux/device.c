@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The VFIO face of one device: life, ioctls, and trapped access to regions. */
+#include <linux/pci_regs.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
@@ -22,7 +23,7 @@ static int remap_memory_init(struct remap_device *rd)
 	unsigned int i;
 
 	for (i = 0; i < REMAP_MEM_REGIONS; i++) {
-		rd->mem[i] = vmalloc_user(remap_region_size(i));
+		rd->mem[i] = vmalloc_user(remap_memories[i].size);
 		if (!rd->mem[i]) {
 			remap_memory_free(rd);
 			return -ENOMEM;
@@ -33,6 +34,7 @@ static int remap_memory_init(struct remap_device *rd)
 	rd->config[2] = REMAP_DEVICE_ID & 0xff;
 	rd->config[3] = REMAP_DEVICE_ID >> 8;
 	rd->config[11] = 0xff;	/* class: unassigned */
+	rd->config[PCI_INTERRUPT_PIN] = 1;
 	return 0;
 }
 
@@ -47,10 +49,14 @@ static int remap_init(struct vfio_device *vdev)
 	init_waitqueue_head(&rd->waitq);
 	INIT_LIST_HEAD(&rd->vmas);
 	INIT_WORK(&rd->work, remap_work);
-	for (i = 0; i < REMAP_NUM_ROLES; i++) {
+	for (i = 0; i < REMAP_NUM_SLOTS; i++) {
 		rd->eventfd[i].rd = rd;
-		rd->eventfd[i].role = i;
+		rd->eventfd[i].slot = i;
 	}
+	rd->row = remap_default_row();
+	rd->pages = 1;
+	rd->revoked = BIT(REMAP_REASON_NOT_SAVING);
+	rd->fail_arc = U32_MAX;
 	rd->state = VFIO_DEVICE_STATE_RUNNING;
 	rd->ack_timeout_ms = 2000;
 	rd->max_waits = 1;
@@ -115,6 +121,11 @@ static void remap_request(struct vfio_device *vdev, unsigned int count)
 	spin_unlock_irq(&rd->lock);
 }
 
+u32 remap_num_regions(struct remap_device *rd)
+{
+	return rd->pages > 1 ? REMAP_REGION_FARTHER + 1 : VFIO_PCI_NUM_REGIONS;
+}
+
 static long remap_get_info(struct remap_device *rd, void __user *arg)
 {
 	struct vfio_device_info info;
@@ -124,9 +135,9 @@ static long remap_get_info(struct remap_device *rd, void __user *arg)
 		return -EFAULT;
 	if (info.argsz < minsz)
 		return -EINVAL;
-	info.flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET;
-	info.num_regions = REMAP_NUM_REGIONS;
-	info.num_irqs = REMAP_NUM_IRQS;
+	info.flags = VFIO_DEVICE_FLAGS_RESET | (rd->non_pci ? 0 : VFIO_DEVICE_FLAGS_PCI);
+	info.num_regions = remap_num_regions(rd);
+	info.num_irqs = remap_num_irqs(rd);
 	return copy_to_user(arg, &info, minsz) ? -EFAULT : 0;
 }
 
@@ -146,8 +157,7 @@ static long remap_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned lon
 		return remap_set_irqs(rd, uarg);
 	case VFIO_DEVICE_RESET:
 		remap_trace(rd, "reset");
-		remap_reset(rd);
-		return 0;
+		return remap_reset(rd);
 	default:
 		return -ENOTTY;
 	}
@@ -164,12 +174,12 @@ static void *remap_locate(struct remap_device *rd, loff_t pos, size_t *count)
 {
 	u32 region = (u64)pos >> REMAP_OFFSET_SHIFT;
 	u64 offset = pos & (BIT_ULL(REMAP_OFFSET_SHIFT) - 1);
-	u64 size = pos < 0 ? 0 : remap_region_size(region);
+	u64 size = pos < 0 ? 0 : remap_region_size(rd, region);
 
 	if (offset >= size)
 		return ERR_PTR(-EINVAL);
 	*count = min_t(u64, *count, size - offset);
-	return (region == REMAP_REGION_CONFIG ? rd->config : rd->mem[region]) + offset;
+	return remap_region_memory(rd, region) + offset;
 }
 
 static ssize_t remap_read(struct vfio_device *vdev, char __user *buf, size_t count, loff_t *pos)

@@ -1,223 +1,153 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Signal, value ack, and the wait of a device_state write.
- *
- * `sent`, the targets, the layout and the wait's start change in one critical
- * section, and the trigger's count grows only afterwards: no ack is judged
- * against a target that is not sent yet. reg_mutex is held until the count has
- * grown, so that the eventfd in question is still the registered one.
+ * Taking areas away and giving them back: the layout, its signal, and the wait
+ * of a device_state write. signal.c and ack.c are the two directions of it.
  */
+#include <linux/delay.h>
 #include <linux/jiffies.h>
 
 #include "remap.h"
 
-bool remap_irq_enabled(struct remap_device *rd)
-{
-	return rd->eventfd[REMAP_TRIGGER].live && rd->eventfd[REMAP_ACK].live;
-}
-
-void remap_sums_reset(struct remap_device *rd)
-{
-	rd->sent = 0;
-	rd->acked = 0;
-	rd->kept = false;
-	/* What the old registration never acked, the next signal asks for again. */
-	rd->untargeted |= rd->awaiting;
-}
-
-/*
- * Counts a signal as sent and gives the revocations that had none their target.
- * True: the caller rings, once it has left the spinlock. False: there is no room
- * below the limit (RR-17), and the work rings after the next ack.
- */
-bool remap_account_signal(struct remap_device *rd)
-{
-	unsigned int reason;
-
-	if (!remap_irq_enabled(rd))
-		return false;
-	if (rd->sent - rd->acked >= READ_ONCE(rd->count_limit) - 1) {
-		rd->kept = true;
-		return false;
-	}
-	rd->kept = false;
-	rd->sent++;
-	for (reason = 0; reason < REMAP_NUM_REASONS; reason++)
-		if (rd->untargeted & BIT(reason))
-			rd->target[reason] = rd->sent;
-	remap_trace(rd, "signal add=1");
-	if (rd->waiting && !rd->wait_done && (rd->untargeted & BIT(REMAP_REASON_SAVING)))
-		remap_trace(rd, "wait target=%llu", rd->sent);
-	rd->untargeted = 0;
-	return true;
-}
-
-void remap_ring(struct remap_device *rd)
-{
-	remap_eventfd_add_one(rd->eventfd[REMAP_TRIGGER].ctx);
-}
-
-static void remap_end_wait(struct remap_device *rd, int ret)
-{
-	if (!rd->waiting || rd->wait_done)
-		return;
-	rd->wait_done = true;
-	rd->wait_ret = ret;
-	wake_up_all(&rd->waitq);
-}
-
-void remap_fail_wait(struct remap_device *rd, int ret)
-{
-	remap_end_wait(rd, ret);
-}
-
-/* An ack has covered these reasons: the areas are the user's no longer. */
-static void remap_enforce(struct remap_device *rd, u32 reasons)
-{
-	rd->awaiting &= ~reasons;
-	rd->enforced |= reasons;
-	if (rd->enforced & remap_areas[0].reasons)
-		remap_mailbox_switch(rd, true);
-	if (remap_vma_overlaps(rd, reasons))
-		rd->violations++;
-	if (reasons & BIT(REMAP_REASON_SAVING))
-		remap_end_wait(rd, 0);
-}
-
-void remap_judge_acks(struct remap_device *rd)
-{
-	unsigned int reason;
-	u32 covered = 0;
-
-	if (READ_ONCE(rd->ignore_acks))
-		return;
-	for (reason = 0; reason < REMAP_NUM_REASONS; reason++)
-		if ((rd->awaiting & ~rd->untargeted & BIT(reason)) &&
-		    rd->sent - rd->acked <= rd->sent - rd->target[reason])
-			covered |= BIT(reason);
-	if (covered)
-		remap_enforce(rd, covered);
-}
-
-void remap_heard_ack(struct remap_device *rd, u64 n)
-{
-	remap_trace(rd, "ack value=%llu", n);
-	if (n > rd->sent - rd->acked) {
-		rd->violations++;
-		remap_trace(rd, "violation kind=ack_not_sent value=%llu owed=%llu", n,
-			    rd->sent - rd->acked);
-		return;
-	}
-	rd->acked += n;
-	remap_judge_acks(rd);
-	if (n && rd->kept)
-		schedule_work(&rd->work);	/* no add from inside a wait callback */
-}
+/* By so much a signal comes early where `signal_before_layout` is set, ms. */
+#define REMAP_EARLY_MS	200
 
 /* What wait callbacks leave for process context. */
 void remap_work(struct work_struct *work)
 {
 	struct remap_device *rd = container_of(work, struct remap_device, work);
-	unsigned int role;
-	bool ring;
+	struct remap_adds adds;
+	bool drain;
+	unsigned int i;
 
 	mutex_lock(&rd->reg_mutex);
-	for (role = REMAP_TRIGGER; role <= REMAP_ACK; role++)
-		if (rd->eventfd[role].ctx && !rd->eventfd[role].live)
-			remap_eventfd_unregister(rd, role);
+	for (i = 0; i < REMAP_NUM_SLOTS; i++)
+		if (rd->eventfd[i].ctx && !rd->eventfd[i].live)
+			remap_eventfd_unregister(rd, i);
 	spin_lock_irq(&rd->lock);
-	ring = rd->kept && remap_account_signal(rd);
+	drain = xchg(&rd->drain_later, false);
+	remap_account(rd, &adds);
 	spin_unlock_irq(&rd->lock);
-	if (ring)
-		remap_ring(rd);
+	for (i = 0; drain && i < rd->pages; i++)
+		remap_eventfd_drain(rd, REMAP_TRIGGER_OF(i));
+	remap_ring(rd, &adds);
+	remap_intx_work(rd);
 	mutex_unlock(&rd->reg_mutex);
 }
 
-static void remap_revoke_locked(struct remap_device *rd, enum remap_reason reason)
+static void remap_pend(struct remap_device *rd, u32 reasons)
 {
-	remap_layout_change(rd, rd->revoked | BIT(reason));
-	rd->awaiting |= BIT(reason);
-	rd->untargeted |= BIT(reason);
+	unsigned int page;
+
+	for (page = 0; page < rd->pages; page++)
+		rd->page[page].pending |= remap_reason_bits(reasons, page);
+}
+
+static void remap_revoke_locked(struct remap_device *rd, u32 reasons, struct remap_adds *adds)
+{
+	if (!READ_ONCE(rd->signal_before_layout))
+		remap_layout_change(rd, rd->revoked | reasons);
+	rd->awaiting |= reasons;
+	rd->untargeted |= reasons;
+	remap_pend(rd, reasons);
+	remap_account(rd, adds);
+}
+
+/* The layout of a revocation whose signal came first; it may be over by now. */
+static void remap_late_layout(struct remap_device *rd, u32 reasons)
+{
+	if (!READ_ONCE(rd->signal_before_layout))
+		return;
+	msleep(REMAP_EARLY_MS);
+	spin_lock_irq(&rd->lock);
+	remap_layout_change(rd, rd->revoked | (reasons & (rd->awaiting | rd->enforced)));
+	spin_unlock_irq(&rd->lock);
 }
 
 /* Spontaneous: signalled, and not waited for. */
 int remap_revoke(struct remap_device *rd, enum remap_reason reason)
 {
-	bool ring = false;
+	struct remap_adds adds = {};
 	int ret = 0;
 
 	mutex_lock(&rd->reg_mutex);
 	spin_lock_irq(&rd->lock);
-	if (!remap_irq_enabled(rd)) {
+	if (!rd->row->irq || !remap_irqs_enabled(rd))
 		ret = -EPERM;	/* nobody could be told */
-	} else if (!(rd->revoked & BIT(reason))) {
-		remap_revoke_locked(rd, reason);
-		ring = remap_account_signal(rd);
-	}
+	else if (!((rd->revoked | rd->awaiting) & BIT(reason)))
+		remap_revoke_locked(rd, BIT(reason), &adds);
 	spin_unlock_irq(&rd->lock);
-	if (ring)
-		remap_ring(rd);
+	remap_ring(rd, &adds);
 	mutex_unlock(&rd->reg_mutex);
+	if (!ret)
+		remap_late_layout(rd, BIT(reason));
 	return ret;
 }
 
-/* True: ring after the spinlock. What was stored until now is still stale. */
-bool remap_restore_locked(struct remap_device *rd, u32 reasons)
+/* What was stored until now is still stale. */
+void remap_restore_locked(struct remap_device *rd, u32 reasons, struct remap_adds *adds)
 {
-	if (!(rd->revoked & reasons))
-		return false;
+	reasons &= rd->revoked | rd->awaiting | rd->enforced;
+	if (!reasons)
+		return;
 	rd->awaiting &= ~reasons;
 	rd->untargeted &= ~reasons;
 	rd->enforced &= ~reasons;
 	if (!(rd->enforced & remap_areas[0].reasons))
 		remap_mailbox_switch(rd, false);
 	remap_layout_change(rd, rd->revoked & ~reasons);
-	return remap_account_signal(rd);
+	if (!adds || !rd->row->irq)
+		return;
+	remap_pend(rd, reasons);
+	remap_account(rd, adds);
+}
+
+static void remap_restore_signalled(struct remap_device *rd, u32 reasons, bool silent)
+{
+	struct remap_adds adds = {};
+
+	mutex_lock(&rd->reg_mutex);
+	spin_lock_irq(&rd->lock);
+	remap_restore_locked(rd, reasons, silent ? NULL : &adds);
+	spin_unlock_irq(&rd->lock);
+	remap_ring(rd, &adds);
+	mutex_unlock(&rd->reg_mutex);
 }
 
 void remap_restore(struct remap_device *rd, u32 reasons)
 {
-	bool ring;
-
-	mutex_lock(&rd->reg_mutex);
-	spin_lock_irq(&rd->lock);
-	ring = remap_restore_locked(rd, reasons);
-	spin_unlock_irq(&rd->lock);
-	if (ring)
-		remap_ring(rd);
-	mutex_unlock(&rd->reg_mutex);
+	remap_restore_signalled(rd, reasons, false);
 }
 
-/* Layout, sum, target and wait in one step; then the signal. */
+/* A transition into the saving group has failed: all is as it was (RR-21). */
+void remap_roll_back(struct remap_device *rd)
+{
+	remap_restore_signalled(rd, remap_saving_reasons(rd), READ_ONCE(rd->silent_roll_back));
+}
+
+/* Layout, sums, targets and wait in one step; then the signals. */
 static int remap_begin_wait(struct remap_device *rd, u32 generation)
 {
-	bool ring = false;
+	struct remap_adds adds = {};
 	int ret = 0;
 
 	mutex_lock(&rd->reg_mutex);
 	spin_lock_irq(&rd->lock);
-	if (!remap_irq_enabled(rd)) {
-		ret = -EPERM;
+	if (!remap_irqs_enabled(rd)) {
+		ret = rd->row->ack == REMAP_ACK_BARE ? -ENODEV : -EPERM;
 	} else if (rd->generation != generation) {
 		ret = -ECANCELED;
 	} else {
 		rd->waiting = true;
 		rd->wait_done = false;
-		remap_revoke_locked(rd, REMAP_REASON_SAVING);
-		ring = remap_account_signal(rd);
+		remap_revoke_locked(rd, remap_saving_reasons(rd), &adds);
 	}
 	spin_unlock_irq(&rd->lock);
-	if (ring)
-		remap_ring(rd);
+	remap_ring(rd, &adds);
 	mutex_unlock(&rd->reg_mutex);
 	return ret;
 }
 
-/*
- * Takes away what the saving group does not offer. 0: the user has acked, and
- * the layout stays. Else it is as before, and that too was signalled.
- */
-int remap_revoke_and_wait(struct remap_device *rd, u32 generation)
+static int remap_revoke_and_wait(struct remap_device *rd, u32 generation)
 {
 	unsigned long timeout = msecs_to_jiffies(READ_ONCE(rd->ack_timeout_ms));
 	long left;
@@ -226,6 +156,7 @@ int remap_revoke_and_wait(struct remap_device *rd, u32 generation)
 	ret = remap_begin_wait(rd, generation);
 	if (ret)
 		return ret;
+	remap_late_layout(rd, remap_saving_reasons(rd));
 	left = wait_event_killable_timeout(rd->waitq, READ_ONCE(rd->wait_done), timeout);
 
 	/* An ack or a cancel may have come since: what counts is seen under lock. */
@@ -238,6 +169,64 @@ int remap_revoke_and_wait(struct remap_device *rd, u32 generation)
 	remap_trace(rd, "release ret=%d", ret);
 	spin_unlock_irq(&rd->lock);
 	if (ret)
-		remap_restore(rd, BIT(REMAP_REASON_SAVING));
+		remap_roll_back(rd);
 	return ret;
+}
+
+/*
+ * Without an irq the user is to have unmapped already. The check and the change
+ * are one step under the lock that mmap takes (RR-41).
+ */
+static int remap_revoke_unmapped(struct remap_device *rd, u32 generation)
+{
+	u32 reasons = remap_saving_reasons(rd);
+	int ret = 0;
+
+	spin_lock_irq(&rd->lock);
+	if (rd->generation != generation) {
+		ret = -ECANCELED;
+	} else if (remap_vma_overlaps(rd, reasons, "refuse")) {
+		ret = -EBUSY;
+	} else {
+		remap_layout_change(rd, rd->revoked | reasons);
+		rd->enforced |= reasons;
+		remap_mailbox_switch(rd, true);
+	}
+	spin_unlock_irq(&rd->lock);
+	return ret;
+}
+
+/*
+ * Before the first arc into the saving group: takes away what that does not
+ * offer. 0: the areas are the user's no longer, and the layout stays; whoever
+ * fails after this calls remap_roll_back(). Else all is as it was.
+ */
+int remap_enter_saving(struct remap_device *rd, u32 generation)
+{
+	if (rd->row->irq)
+		return remap_revoke_and_wait(rd, generation);
+	return rd->row->saving_layout ? remap_revoke_unmapped(rd, generation) : 0;
+}
+
+/* With the arc that ends in the saving group. */
+void remap_entered_saving_locked(struct remap_device *rd)
+{
+	if (rd->row->saving_layout)
+		remap_layout_change(rd, rd->revoked & ~BIT(REMAP_REASON_NOT_SAVING));
+}
+
+/*
+ * With the arc that leaves it, or a reset; what fails here has changed nothing.
+ * `reasons` are over.
+ */
+int remap_leave_saving_locked(struct remap_device *rd, u32 reasons, struct remap_adds *adds)
+{
+	u32 only_saving = BIT(REMAP_REASON_NOT_SAVING) & ~rd->revoked;
+
+	if (remap_vma_overlaps(rd, only_saving, "refuse"))
+		return -EBUSY;
+	if (only_saving)
+		remap_layout_change(rd, rd->revoked | only_saving);
+	remap_restore_locked(rd, reasons, adds);
+	return 0;
 }

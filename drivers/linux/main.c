@@ -51,10 +51,10 @@ static struct mdev_driver remap_mdev_driver = {
 	},
 };
 
-/* One type per row of the protocol: signal form, then ack form. */
+/* One type; what a device of it speaks is chosen in sysfs, remap/profile. */
 static struct mdev_type remap_type = {
-	.sysfs_name = "doorbell-value",
-	.pretty_name = "region-remap, doorbell signal, value ack",
+	.sysfs_name = "sample",
+	.pretty_name = "device that remaps regions at run time",
 };
 
 static struct mdev_type *remap_types[] = { &remap_type };

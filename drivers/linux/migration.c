@@ -4,6 +4,7 @@
  * arc, then carried out arc by arc. A reset may come between any two steps; it
  * raises `generation`, and a step that finds it raised gives up.
  */
+#include <linux/delay.h>
 #include <linux/file.h>
 
 #include "remap.h"
@@ -22,26 +23,29 @@ static int remap_commit(struct remap_move *move, u32 next, bool leave_saving)
 {
 	struct remap_device *rd = move->rd;
 	struct remap_stream *ended = NULL;
-	bool opens = false, ring = false;
+	struct remap_adds adds = {};
+	bool opens = false;
 	int ret = 0;
 
 	mutex_lock(&rd->reg_mutex);
 	spin_lock_irq(&rd->lock);
 	if (rd->generation != move->generation) {
 		ret = -ECANCELED;
-	} else {
+	} else if (leave_saving) {
+		ret = remap_leave_saving_locked(rd, remap_saving_reasons(rd), &adds);
+	}
+	if (!ret) {
 		opens = move->stream && next == move->to;
 		if (opens || leave_saving || rd->state == VFIO_DEVICE_STATE_RESUMING)
 			swap(ended, rd->stream);
 		if (opens)
 			swap(rd->stream, move->stream);
 		WRITE_ONCE(rd->state, next);
-		if (leave_saving)
-			ring = remap_restore_locked(rd, BIT(REMAP_REASON_SAVING));
+		if (remap_is_saving(next))
+			remap_entered_saving_locked(rd);
 	}
 	spin_unlock_irq(&rd->lock);
-	if (ring)
-		remap_ring(rd);
+	remap_ring(rd, &adds);
 	mutex_unlock(&rd->reg_mutex);
 	if (ended) {
 		remap_stream_end(ended);
@@ -93,12 +97,21 @@ static int remap_run_arcs(struct remap_move *move)
 	while (!ret && cur != move->to) {
 		u32 next = remap_next_state(flags, cur, move->to);
 
-		ret = remap_arc_data(move, cur, next);
+		ret = next == READ_ONCE(move->rd->fail_arc) ? -EIO : remap_arc_data(move, cur, next);
 		if (!ret)
 			ret = remap_commit(move, next, remap_is_saving(cur) && !remap_is_saving(next));
 		cur = next;
 	}
 	return ret;
+}
+
+/* Misbehaviour: sits on a write of device_state, between its wait and its first arc. */
+void remap_stall(struct remap_device *rd)
+{
+	u32 ms = READ_ONCE(rd->stall_ms);
+
+	if (ms)
+		msleep(ms);
 }
 
 static int remap_make_stream(struct remap_move *move, bool save)
@@ -123,13 +136,14 @@ static int remap_move(struct remap_move *move)
 	if (enters || move->to == VFIO_DEVICE_STATE_RESUMING)
 		ret = remap_make_stream(move, enters);
 	if (!ret && enters)
-		ret = remap_revoke_and_wait(rd, move->generation);
+		ret = remap_enter_saving(rd, move->generation);
 	if (ret)
 		return ret;
+	remap_stall(rd);
 	ret = remap_run_arcs(move);
 	/* The last arc is the only one into the saving group: it was not reached. */
 	if (ret && enters)
-		remap_restore(rd, BIT(REMAP_REASON_SAVING));
+		remap_roll_back(rd);
 	return ret;
 }
 
@@ -183,30 +197,47 @@ static int remap_get_state(struct vfio_device *vdev, enum vfio_device_mig_state 
 	return 0;
 }
 
+#ifdef REMAP_ASKS_DATA_SIZE
+static int remap_get_data_size(struct vfio_device *vdev, unsigned long *stop_copy_length)
+{
+	*stop_copy_length = remap_stream_final_size();
+	return 0;
+}
+#endif
+
 const struct vfio_migration_ops remap_migration_ops = {
 	.migration_set_state = remap_set_state,
 	.migration_get_state = remap_get_state,
+#ifdef REMAP_ASKS_DATA_SIZE
+	.migration_get_data_size = remap_get_data_size,
+#endif
 };
 
-/* Back to RUNNING with everything offered; memory and registrations stay. */
-void remap_reset(struct remap_device *rd)
+/*
+ * Back to RUNNING with everything offered; memory and registrations stay. Only
+ * a saving-layout device may refuse it, as it may refuse RUNNING itself.
+ */
+int remap_reset(struct remap_device *rd)
 {
 	struct remap_stream *ended = NULL;
-	bool ring;
+	struct remap_adds adds = {};
+	int ret;
 
 	mutex_lock(&rd->reg_mutex);
 	spin_lock_irq(&rd->lock);
-	rd->generation++;
-	remap_fail_wait(rd, -ECANCELED);
-	WRITE_ONCE(rd->state, VFIO_DEVICE_STATE_RUNNING);
-	swap(ended, rd->stream);
-	ring = remap_restore_locked(rd, BIT(REMAP_NUM_REASONS) - 1);
+	ret = remap_leave_saving_locked(rd, BIT(REMAP_NUM_REASONS) - 1, &adds);
+	if (!ret) {
+		rd->generation++;
+		remap_fail_wait(rd, -ECANCELED);
+		WRITE_ONCE(rd->state, VFIO_DEVICE_STATE_RUNNING);
+		swap(ended, rd->stream);
+	}
 	spin_unlock_irq(&rd->lock);
-	if (ring)
-		remap_ring(rd);
+	remap_ring(rd, &adds);
 	mutex_unlock(&rd->reg_mutex);
 	if (ended) {
 		remap_stream_end(ended);
 		remap_stream_put(ended);
 	}
+	return ret;
 }

@@ -7,8 +7,9 @@
  *   eventfd's own (taken by the kernel around our wait callbacks)
  *   lock          spinlock, irqsave: everything marked [lock]
  *   mailbox.lock, trace.lock: spinlocks, leaves
- * A vma callback runs under mmap_lock and takes `lock` only. No lock is held
- * while a device_state write waits, and none of these over a user access.
+ * A vma callback runs under mmap_lock and takes `lock` only; so reg_mutex may be
+ * held over a user access, as add.c does, and nothing else is. No lock is held
+ * while a device_state write waits.
  */
 #ifndef REMAP_H
 #define REMAP_H
@@ -28,37 +29,67 @@
 #include "vfio_region_remap.h"
 
 #define REMAP_OFFSET_SHIFT	40
+#define REMAP_MAX_PAGES		2
+#define REMAP_MAX_AREAS		2	/* offered of one region at a time */
+#define REMAP_MSI_VECTORS	4
 
 enum {
 	REMAP_REGION_MAILBOX,		/* plain mmap */
 	REMAP_REGION_SPARSE,		/* mmap by sparse areas */
 	REMAP_REGION_REGISTERS,		/* never mmap */
-	REMAP_MEM_REGIONS,		/* the regions above have memory */
 	REMAP_REGION_CONFIG = VFIO_PCI_CONFIG_REGION_INDEX,
-	REMAP_NUM_REGIONS = VFIO_PCI_NUM_REGIONS,
+	/* With two pages only. */
+	REMAP_REGION_FAR = 64,		/* plain mmap */
+	REMAP_REGION_FARTHER,		/* plain mmap, in every state */
 };
 
-enum {
-	REMAP_IRQ_MSI = VFIO_PCI_MSI_IRQ_INDEX,
-	REMAP_IRQ_REMAP = VFIO_PCI_NUM_IRQS,	/* behind the PCI ones */
-	REMAP_NUM_IRQS,
-};
+/* Where the contents of regions lie; what is saved, in this order. */
+#define REMAP_MEM_REGIONS	5
 
 #define REMAP_MAILBOX_SIZE	SZ_64K
 #define REMAP_SPARSE_SIZE	SZ_128K
 #define REMAP_REGISTERS_SIZE	SZ_4K
+#define REMAP_FAR_SIZE		SZ_8K
+#define REMAP_FARTHER_SIZE	SZ_4K
 #define REMAP_CONFIG_SIZE	256
+
+struct remap_memory {
+	u32 region;
+	u64 size;
+};
+
+extern const struct remap_memory remap_memories[REMAP_MEM_REGIONS];
+
+enum remap_ack {
+	REMAP_ACK_NONE,		/* the mappings themselves tell (RR-26) */
+	REMAP_ACK_VALUE,	/* the sum that was read, on a second fd (RR-14) */
+	REMAP_ACK_BARE,		/* any write to the trigger fd (RR-36) */
+};
+
+/* A row of the protocol. `irq`: layouts are signalled; else they are not. */
+struct remap_row {
+	const char *name;
+	bool irq, bitmap, saving_layout;
+	enum remap_ack ack;
+};
 
 /*
  * A reason not to offer an area. Several may hold at once: the saving group of
- * states, and a spontaneous revocation of either mmappable region.
+ * states, for each page of regions, and a spontaneous revocation of a region.
+ * NOT_SAVING always holds, but while a saving-layout device saves.
  */
 enum remap_reason {
-	REMAP_REASON_SAVING,
+	REMAP_REASON_SAVING0,
+	REMAP_REASON_SAVING1,
 	REMAP_REASON_REGION0,
 	REMAP_REASON_REGION1,
-	REMAP_NUM_REASONS,
+	REMAP_REASON_REGION64,
+	REMAP_REASON_REGION65,
+	REMAP_NUM_REASONS,	/* above: may be signalled, and acked */
+	REMAP_REASON_NOT_SAVING = REMAP_NUM_REASONS,
 };
+
+#define REMAP_SAVING	(BIT(REMAP_REASON_SAVING0) | BIT(REMAP_REASON_SAVING1))
 
 struct remap_area {
 	u32 region;
@@ -70,19 +101,50 @@ struct remap_area {
 extern const struct remap_area remap_areas[];
 extern const unsigned int remap_num_areas;
 
-enum remap_role { REMAP_TRIGGER, REMAP_ACK, REMAP_MSI, REMAP_NUM_ROLES };
+/* Slots of eventfds. A page's two roles stand side by side. */
+enum remap_slot {
+	REMAP_TRIGGER,
+	REMAP_ACK,
+	REMAP_INTX = 2 * REMAP_MAX_PAGES,
+	REMAP_UNMASK,			/* of INTx, by the user */
+	REMAP_MSI,
+	REMAP_NUM_SLOTS = REMAP_MSI + REMAP_MSI_VECTORS,
+};
+
+#define REMAP_TRIGGER_OF(page)	(REMAP_TRIGGER + 2 * (page))
+#define REMAP_ACK_OF(page)	(REMAP_ACK + 2 * (page))
 
 struct remap_device;
 
 /* One registered eventfd. Changed under reg_mutex; `live` is [lock]. */
 struct remap_eventfd {
 	struct remap_device *rd;
-	enum remap_role role;
+	enum remap_slot slot;
 	struct eventfd_ctx *ctx;
 	wait_queue_head_t *head;	/* the eventfd's, learnt from its poll */
 	wait_queue_entry_t entry;
 	poll_table table;
 	bool live;			/* callbacks count; false from HUP on */
+	struct task_struct *signaller;	/* the task in our own add, if any */
+	struct remap_adder adder;	/* compat.h: how more than 1 is added */
+};
+
+/* What one page's irq has said and heard; all [lock]. */
+struct remap_page {
+	u64 sent, acked;
+	u64 pending;		/* bits of regions that are yet to be signalled */
+	bool unread;		/* bare acks: our last add has not been read */
+	bool heard;		/* bare acks: one has come since that read */
+};
+
+/* Adds that were accounted for and are to be made, once the spinlock is left. */
+struct remap_adds {
+	u64 page[REMAP_MAX_PAGES];
+	unsigned int times;
+};
+
+enum remap_drain {
+	REMAP_DRAIN_NEVER, REMAP_DRAIN_ALWAYS, REMAP_DRAIN_SOMETIMES, REMAP_DRAIN_AT_ACK,
 };
 
 #define REMAP_GUESTS		4
@@ -127,12 +189,19 @@ struct remap_device {
 	struct mutex reg_mutex;
 	spinlock_t lock;
 
+	/* What sysfs chose; changes only while nobody has the device open. */
+	const struct remap_row *row;
+	bool non_pci;
+	u32 pages;
+
 	void *mem[REMAP_MEM_REGIONS];
 	u8 config[REMAP_CONFIG_SIZE];
 	unsigned int opens;				/* [lock] */
 
-	struct remap_eventfd eventfd[REMAP_NUM_ROLES];
-	struct work_struct work;	/* reaps closed fds, makes a kept signal */
+	struct remap_eventfd eventfd[REMAP_NUM_SLOTS];
+	struct work_struct work;	/* what wait callbacks leave to others */
+	u32 msi_enabled;		/* vectors; reg_mutex */
+	bool intx_level, intx_masked, intx_unmask;	/* [lock] */
 
 	/* The layout: masks of BIT(enum remap_reason), all [lock]. */
 	u32 revoked;		/* not offered to queries and mmap */
@@ -143,9 +212,7 @@ struct remap_device {
 	struct list_head vmas;				/* [lock] */
 	unsigned int num_vmas;				/* [lock] */
 
-	/* The sums of the value ack, all [lock]. */
-	u64 sent, acked;
-	bool kept;		/* a signal is kept back for want of room */
+	struct remap_page page[REMAP_MAX_PAGES];	/* [lock] */
 
 	/* The one wait of a device_state write, all [lock]. */
 	wait_queue_head_t waitq;
@@ -162,9 +229,16 @@ struct remap_device {
 
 	/* Switches of sysfs; plain words, read once where used. */
 	u32 ack_timeout_ms, max_waits;
-	bool ignore_acks;
 	u32 fail_region_info, fail_query_count;
 	u64 count_limit;	/* sent - acked stays below; 2^64 - 1 */
+
+	/* How it misbehaves. */
+	bool ignore_acks, take_any_ack, ignore_disable, silent_roll_back;
+	bool signal_twice, add_one, signal_undeclared, signal_before_layout;
+	u32 stall_ms, fail_arc;
+	enum remap_drain drain;
+	u32 drained;		/* "sometimes" counts here; [lock] */
+	bool drain_later;	/* an ack came: the work drains; [lock] */
 
 	struct remap_mailbox mailbox;
 	struct remap_trace trace;
@@ -177,41 +251,83 @@ static inline struct remap_device *to_remap(struct vfio_device *vdev)
 
 /* device.c */
 extern const struct vfio_device_ops remap_vfio_ops;
+u32 remap_num_regions(struct remap_device *rd);
+
+/* profile.c */
+extern const struct remap_row remap_rows[];
+extern const unsigned int remap_num_rows;
+const struct remap_row *remap_default_row(void);
+u64 remap_reason_bits(u32 reasons, unsigned int page);
+u32 remap_page_reasons(unsigned int page);
+u32 remap_saving_reasons(struct remap_device *rd);
+bool remap_reason_of_region(struct remap_device *rd, u32 region, enum remap_reason *reason);
 
 /* layout.c: callers hold `lock` unless said otherwise */
-u64 remap_region_size(u32 region);
-bool remap_area_offered(struct remap_device *rd, const struct remap_area *area);
+u64 remap_region_size(struct remap_device *rd, u32 region);	/* no lock */
+void *remap_region_memory(struct remap_device *rd, u32 region);	/* no lock */
 const struct remap_area *remap_find_area(u32 region, u64 offset, u64 size);
 void remap_layout_change(struct remap_device *rd, u32 revoked);
 long remap_get_region_info(struct remap_device *rd, void __user *arg); /* no lock */
 
 /* vma.c */
 int remap_mmap(struct vfio_device *vdev, struct vm_area_struct *vma);
-bool remap_vma_overlaps(struct remap_device *rd, u32 reasons); /* [lock] */
+bool remap_vma_overlaps(struct remap_device *rd, u32 reasons, const char *what); /* [lock] */
 
 /* eventfd.c: all under reg_mutex */
-int remap_eventfd_register(struct remap_device *rd, enum remap_role role, int fd);
-void remap_eventfd_unregister(struct remap_device *rd, enum remap_role role);
-const char *remap_role_name(enum remap_role role);
+int remap_eventfd_register(struct remap_device *rd, enum remap_slot slot, int fd);
+void remap_eventfd_unregister(struct remap_device *rd, enum remap_slot slot);
+void remap_eventfd_signal(struct remap_device *rd, enum remap_slot slot, u64 n);
+void remap_eventfd_drain(struct remap_device *rd, enum remap_slot slot);
+
+/* add.c */
+void remap_adder_init(struct remap_adder *adder, struct file *file);
+void remap_adder_release(struct remap_adder *adder);
+int remap_adder_add(struct remap_adder *adder, struct eventfd_ctx *ctx, u64 n);
 
 /* irq.c */
+u32 remap_num_irqs(struct remap_device *rd);
 long remap_get_irq_info(struct remap_device *rd, void __user *arg);
 long remap_set_irqs(struct remap_device *rd, void __user *arg);
-int remap_raise_msi(struct remap_device *rd);
 void remap_disable_irqs(struct remap_device *rd);
 
+/* device_irqs.c: INTx and MSI. `fds` or `bools` by the data type, under reg_mutex */
+struct remap_irq_data {
+	s32 fds[REMAP_MSI_VECTORS];
+	u8 bools[REMAP_MSI_VECTORS];
+};
+
+long remap_set_intx(struct remap_device *rd, const struct vfio_irq_set *set,
+		    const struct remap_irq_data *data);
+long remap_set_msi(struct remap_device *rd, const struct vfio_irq_set *set,
+		   const struct remap_irq_data *data);
+void remap_intx_work(struct remap_device *rd);
+void remap_set_level(struct remap_device *rd, bool level);	/* takes reg_mutex */
+int remap_raise_msi(struct remap_device *rd, u32 vectors);	/* takes reg_mutex */
+
+/* signal.c: what goes out */
+bool remap_page_enabled(struct remap_device *rd, unsigned int page);	/* [lock] */
+bool remap_irqs_enabled(struct remap_device *rd);			/* [lock] */
+void remap_sums_reset(struct remap_device *rd, unsigned int page);	/* [lock] */
+void remap_account(struct remap_device *rd, struct remap_adds *adds);	/* reg_mutex, [lock] */
+void remap_ring(struct remap_device *rd, const struct remap_adds *adds); /* reg_mutex only */
+
+/* ack.c: what comes back; all [lock] */
+void remap_heard_value(struct remap_device *rd, unsigned int page, u64 n);
+void remap_heard_trigger(struct remap_device *rd, unsigned int page, bool own);
+void remap_heard_read(struct remap_device *rd, unsigned int page);
+void remap_judge_acks(struct remap_device *rd);
+void remap_fail_wait(struct remap_device *rd, int ret);
+
 /* handshake.c */
-bool remap_irq_enabled(struct remap_device *rd);		/* [lock] */
-void remap_sums_reset(struct remap_device *rd);			/* [lock] */
-void remap_heard_ack(struct remap_device *rd, u64 n);		/* [lock] */
-void remap_judge_acks(struct remap_device *rd);			/* [lock] */
-void remap_fail_wait(struct remap_device *rd, int ret);		/* [lock] */
-bool remap_account_signal(struct remap_device *rd);		/* reg_mutex, [lock] */
-void remap_ring(struct remap_device *rd);			/* reg_mutex only */
 int remap_revoke(struct remap_device *rd, enum remap_reason reason);
-bool remap_restore_locked(struct remap_device *rd, u32 reasons); /* reg_mutex, [lock] */
+void remap_restore_locked(struct remap_device *rd, u32 reasons,
+			  struct remap_adds *adds);	/* reg_mutex, [lock] */
 void remap_restore(struct remap_device *rd, u32 reasons);
-int remap_revoke_and_wait(struct remap_device *rd, u32 generation);
+void remap_roll_back(struct remap_device *rd);
+int remap_enter_saving(struct remap_device *rd, u32 generation);
+int remap_leave_saving_locked(struct remap_device *rd, u32 reasons,
+			      struct remap_adds *adds);		/* reg_mutex, [lock] */
+void remap_entered_saving_locked(struct remap_device *rd);	/* [lock] */
 void remap_work(struct work_struct *work);
 
 /* fsm.c: pure */
@@ -220,16 +336,19 @@ bool remap_flags_valid(u64 flags);
 int remap_next_state(u64 flags, u32 from, u32 to);
 int remap_check_path(u64 flags, u32 from, u32 to);
 const char *remap_state_name(u32 state);
+u32 remap_state_named(const char *name);	/* U32_MAX: there is none */
 
 /* migration.c */
 extern const struct vfio_migration_ops remap_migration_ops;
-void remap_reset(struct remap_device *rd);
+int remap_reset(struct remap_device *rd);
+void remap_stall(struct remap_device *rd);
 
 /* stream.c */
 struct remap_stream *remap_stream_open_save(struct file **filp);
 struct remap_stream *remap_stream_open_load(struct file **filp);
 void remap_stream_get(struct remap_stream *stream);
 void remap_stream_put(struct remap_stream *stream);
+size_t remap_stream_final_size(void);
 int remap_stream_append(struct remap_stream *stream, struct remap_device *rd, bool final);
 int remap_stream_load(struct remap_stream *stream, struct remap_device *rd);
 void remap_stream_end(struct remap_stream *stream);
@@ -252,7 +371,22 @@ __printf(2, 3) void remap_trace(struct remap_device *rd, const char *fmt, ...);
 void remap_trace_clear(struct remap_device *rd);
 ssize_t remap_trace_read(struct remap_device *rd, char *buf, loff_t off, size_t count);
 
-/* sysfs.c */
+/* sysfs.c, and switches.c, whose files are listed here for it */
 extern const struct attribute_group *remap_sysfs_groups[];
+
+#define REMAP_SWITCH_FILES(X)							\
+	X(profile) X(face) X(pages)						\
+	X(ack_timeout_ms) X(max_waits) X(fail_region_info) X(fail_query_count)	\
+	X(count_limit) X(ignore_acks) X(take_any_ack) X(ignore_disable)		\
+	X(silent_roll_back) X(signal_twice) X(add_one) X(signal_undeclared)	\
+	X(signal_before_layout) X(stall_ms) X(fail_arc) X(drain)
+
+#define REMAP_DECLARE_FILE(_name) extern struct device_attribute dev_attr_##_name;
+REMAP_SWITCH_FILES(REMAP_DECLARE_FILE)
+
+static inline struct remap_device *remap_of(struct device *dev)
+{
+	return dev_get_drvdata(dev);
+}
 
 #endif

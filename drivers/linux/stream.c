@@ -3,7 +3,8 @@
  * The data fds of migration.
  *
  * A stream is a row of records: at most one written in PRE_COPY, then the final
- * one. Each is a header and the contents of regions 0, 1 and 2. Bytes below
+ * one. Each is a header and the contents of all regions with memory, of both
+ * pages, so that a state fits whatever sysfs chose. Bytes below
  * `len` never change again, so that copies to and from users need no lock that
  * a device_state write would wait for: `io` orders only the users of the fd.
  * A stream outlives its session, and even the device, by its own references.
@@ -20,7 +21,8 @@
 
 #define REMAP_RECORD_MAGIC	0x7061726d65725f78ULL
 #define REMAP_RECORD_VERSION	1
-#define REMAP_PAYLOAD_SIZE	(REMAP_MAILBOX_SIZE + REMAP_SPARSE_SIZE + REMAP_REGISTERS_SIZE)
+#define REMAP_PAYLOAD_SIZE	(REMAP_MAILBOX_SIZE + REMAP_SPARSE_SIZE + REMAP_REGISTERS_SIZE + \
+				 REMAP_FAR_SIZE + REMAP_FARTHER_SIZE)
 
 enum { REMAP_RECORD_PRE = 1, REMAP_RECORD_FINAL = 2 };
 
@@ -223,9 +225,10 @@ void remap_stream_end(struct remap_stream *stream)
 	wake_up_all(&stream->waitq);
 }
 
-static const u32 remap_payload_sizes[REMAP_MEM_REGIONS] = {
-	REMAP_MAILBOX_SIZE, REMAP_SPARSE_SIZE, REMAP_REGISTERS_SIZE,
-};
+size_t remap_stream_final_size(void)
+{
+	return REMAP_RECORD_SIZE;
+}
 
 /* Adds a record of the regions as they are now; by device_state writes only. */
 int remap_stream_append(struct remap_stream *stream, struct remap_device *rd, bool final)
@@ -245,8 +248,8 @@ int remap_stream_append(struct remap_stream *stream, struct remap_device *rd, bo
 	memcpy(stream->data + at, &record, sizeof(record));
 	at += sizeof(record);
 	for (i = 0; i < REMAP_MEM_REGIONS; i++) {
-		memcpy(stream->data + at, rd->mem[i], remap_payload_sizes[i]);
-		at += remap_payload_sizes[i];
+		memcpy(stream->data + at, rd->mem[i], remap_memories[i].size);
+		at += remap_memories[i].size;
 	}
 	spin_lock(&stream->lock);
 	stream->len = at;
@@ -291,8 +294,8 @@ int remap_stream_load(struct remap_stream *stream, struct remap_device *rd)
 		return -EINVAL;
 	data += sizeof(struct remap_record);
 	for (i = 0; i < REMAP_MEM_REGIONS; i++) {
-		memcpy(rd->mem[i], data, remap_payload_sizes[i]);
-		data += remap_payload_sizes[i];
+		memcpy(rd->mem[i], data, remap_memories[i].size);
+		data += remap_memories[i].size;
 	}
 	return 0;
 }

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The group remap/ of each mdev: what tests see of the driver's side, and the
- * switches by which they make it act or misbehave. README.md documents each.
+ * The group remap/ of each mdev: what tests see of the driver's side, and what
+ * makes it act. The switches are in switches.c; README.md documents each file.
  */
 #include <linux/device.h>
 #include <linux/sysfs.h>
 
 #include "remap.h"
-
-static struct remap_device *remap_of(struct device *dev)
-{
-	return dev_get_drvdata(dev);
-}
 
 /* A read-only number: the expression is evaluated under the spinlock. */
 #define REMAP_SHOW(_name, _expr)						\
@@ -31,18 +26,38 @@ static DEVICE_ATTR_RO(_name)
 REMAP_SHOW(opens, rd->opens);
 REMAP_SHOW(vmas, rd->num_vmas);
 REMAP_SHOW(waiters, rd->waiting);
-REMAP_SHOW(sent, rd->sent);
-REMAP_SHOW(acked, rd->acked);
 REMAP_SHOW(violations, rd->violations);
+
+/* One number a page that the device has. */
+#define REMAP_SHOW_PAGES(_name)							\
+static ssize_t _name##_show(struct device *dev, struct device_attribute *attr,	\
+			    char *buf)						\
+{										\
+	struct remap_device *rd = remap_of(dev);				\
+	u64 values[REMAP_MAX_PAGES];						\
+	unsigned int page;							\
+										\
+	spin_lock_irq(&rd->lock);						\
+	for (page = 0; page < REMAP_MAX_PAGES; page++)				\
+		values[page] = rd->page[page]._name;				\
+	spin_unlock_irq(&rd->lock);						\
+	if (rd->pages == 1)							\
+		return sysfs_emit(buf, "%llu\n", values[0]);			\
+	return sysfs_emit(buf, "%llu\n%llu\n", values[0], values[1]);		\
+}										\
+static DEVICE_ATTR_RO(_name)
+
+REMAP_SHOW_PAGES(sent);
+REMAP_SHOW_PAGES(acked);
 
 static ssize_t irqs_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	struct remap_device *rd = remap_of(dev);
-	unsigned int role, n = 0;
+	unsigned int slot, n = 0;
 
 	mutex_lock(&rd->reg_mutex);
-	for (role = 0; role < REMAP_NUM_ROLES; role++)
-		n += !!rd->eventfd[role].ctx;
+	for (slot = 0; slot < REMAP_NUM_SLOTS; slot++)
+		n += !!rd->eventfd[slot].ctx;
 	mutex_unlock(&rd->reg_mutex);
 	return sysfs_emit(buf, "%u\n", n);
 }
@@ -57,13 +72,16 @@ static DEVICE_ATTR_RO(state);
 static ssize_t layout_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	struct remap_device *rd = remap_of(dev);
-	u32 revoked = READ_ONCE(rd->revoked), region;
-	unsigned int i;
+	u32 revoked = READ_ONCE(rd->revoked);
+	unsigned int nth, i;
 	int len = 0;
 
-	for (region = 0; region < REMAP_MEM_REGIONS; region++) {
+	for (nth = 0; nth < REMAP_MEM_REGIONS; nth++) {
+		u32 region = remap_memories[nth].region;
 		const char *separator = "";
 
+		if (!remap_region_size(rd, region))
+			continue;
 		len += sysfs_emit_at(buf, len, "region=%u areas=", region);
 		for (i = 0; i < remap_num_areas; i++) {
 			const struct remap_area *area = &remap_areas[i];
@@ -93,57 +111,22 @@ static ssize_t mailbox_store(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_RW(mailbox);
 
-/* A number to read and write, within bounds. */
-#define REMAP_SWITCH(_name, _min, _max)						\
-static ssize_t _name##_show(struct device *dev, struct device_attribute *attr,	\
-			    char *buf)						\
-{										\
-	return sysfs_emit(buf, "%llu\n", (u64)READ_ONCE(remap_of(dev)->_name));	\
-}										\
-static ssize_t _name##_store(struct device *dev, struct device_attribute *attr,	\
-			     const char *buf, size_t count)			\
-{										\
-	struct remap_device *rd = remap_of(dev);				\
-	u64 value;								\
-	int ret = kstrtou64(buf, 0, &value);					\
-										\
-	if (ret)								\
-		return ret;							\
-	if (value < (_min) || value > (_max))					\
-		return -EINVAL;							\
-	spin_lock_irq(&rd->lock);						\
-	rd->_name = value;							\
-	remap_judge_acks(rd);	/* acks that were ignored count now */		\
-	spin_unlock_irq(&rd->lock);						\
-	return count;								\
-}										\
-static DEVICE_ATTR_RW(_name)
-
-REMAP_SWITCH(ack_timeout_ms, 1, 3600 * 1000);
-REMAP_SWITCH(max_waits, 1, 1000);
-REMAP_SWITCH(ignore_acks, 0, 1);
-REMAP_SWITCH(fail_region_info, 0, 4095);
-REMAP_SWITCH(fail_query_count, 0, U32_MAX);
-REMAP_SWITCH(count_limit, 2, U64_MAX);
-
-static int remap_parse_reason(const char *buf, enum remap_reason *reason)
+static int remap_parse_reason(struct remap_device *rd, const char *buf,
+			      enum remap_reason *reason)
 {
 	u32 region;
 	int ret = kstrtou32(buf, 0, &region);
 
 	if (ret)
 		return ret;
-	if (region > REMAP_REGION_SPARSE)
-		return -EINVAL;
-	*reason = REMAP_REASON_REGION0 + region;
-	return 0;
+	return remap_reason_of_region(rd, region, reason) ? 0 : -EINVAL;
 }
 
 static ssize_t revoke_store(struct device *dev, struct device_attribute *attr,
 			    const char *buf, size_t count)
 {
 	enum remap_reason reason;
-	int ret = remap_parse_reason(buf, &reason);
+	int ret = remap_parse_reason(remap_of(dev), buf, &reason);
 
 	if (!ret)
 		ret = remap_revoke(remap_of(dev), reason);
@@ -155,7 +138,7 @@ static ssize_t restore_store(struct device *dev, struct device_attribute *attr,
 			     const char *buf, size_t count)
 {
 	enum remap_reason reason;
-	int ret = remap_parse_reason(buf, &reason);
+	int ret = remap_parse_reason(remap_of(dev), buf, &reason);
 
 	if (!ret)
 		remap_restore(remap_of(dev), BIT(reason));
@@ -163,12 +146,38 @@ static ssize_t restore_store(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_WO(restore);
 
+/* A mask of vectors: 1 is the first. */
 static ssize_t raise_msi_store(struct device *dev, struct device_attribute *attr,
 			       const char *buf, size_t count)
 {
-	return remap_raise_msi(remap_of(dev)) ?: count;
+	u32 vectors;
+	int ret = kstrtou32(buf, 0, &vectors);
+
+	if (!ret)
+		ret = remap_raise_msi(remap_of(dev), vectors);
+	return ret ?: count;
 }
 static DEVICE_ATTR_WO(raise_msi);
+
+static ssize_t intx_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct remap_device *rd = remap_of(dev);
+
+	return sysfs_emit(buf, "level=%d masked=%d\n", READ_ONCE(rd->intx_level),
+			  READ_ONCE(rd->intx_masked));
+}
+
+static ssize_t intx_store(struct device *dev, struct device_attribute *attr,
+			  const char *buf, size_t count)
+{
+	bool level;
+	int ret = kstrtobool(buf, &level);
+
+	if (!ret)
+		remap_set_level(remap_of(dev), level);
+	return ret ?: count;
+}
+static DEVICE_ATTR_RW(intx);
 
 static ssize_t trace_read(struct file *filp, struct kobject *kobj, struct bin_attribute *attr,
 			  char *buf, loff_t off, size_t count)
@@ -185,15 +194,15 @@ static ssize_t trace_write(struct file *filp, struct kobject *kobj, struct bin_a
 /* Binary only because a text attribute ends at one page. */
 static BIN_ATTR_RW(trace, 0);
 
+#define REMAP_LIST_FILE(_name) &dev_attr_##_name.attr,
+
 static struct attribute *remap_attrs[] = {
 	&dev_attr_opens.attr, &dev_attr_vmas.attr, &dev_attr_irqs.attr,
 	&dev_attr_waiters.attr, &dev_attr_sent.attr, &dev_attr_acked.attr,
 	&dev_attr_violations.attr, &dev_attr_layout.attr, &dev_attr_state.attr,
-	&dev_attr_mailbox.attr, &dev_attr_ack_timeout_ms.attr,
-	&dev_attr_max_waits.attr, &dev_attr_ignore_acks.attr,
-	&dev_attr_fail_region_info.attr, &dev_attr_fail_query_count.attr,
-	&dev_attr_count_limit.attr, &dev_attr_raise_msi.attr,
+	&dev_attr_mailbox.attr, &dev_attr_raise_msi.attr, &dev_attr_intx.attr,
 	&dev_attr_revoke.attr, &dev_attr_restore.attr,
+	REMAP_SWITCH_FILES(REMAP_LIST_FILE)
 	NULL,
 };
 

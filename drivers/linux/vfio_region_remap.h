@@ -95,6 +95,7 @@ struct vfio_region_remap_irq_info {
 #define VFIO_REGION_REMAP_CAP_TYPE_VERSION	1
 #define VFIO_REGION_REMAP_IRQ_TYPE		1
 #define VFIO_REGION_REMAP_IRQ_SUBTYPE		1
+#define VFIO_REGION_REMAP_IRQ_SUBTYPE_RFC_V4	0
 
 struct vfio_region_remap_cap_type {
 	struct vfio_info_cap_header header;
@@ -107,6 +108,7 @@ struct vfio_region_remap_cap_type {
 #define VFIO_REGION_REMAP_CAP_VERSION		1
 
 #define VFIO_REGION_REMAP_FLAG_DOORBELL		(1 << 0)	/* RR-11 */
+#define VFIO_REGION_REMAP_FLAG_NO_ACK		(1 << 1)
 
 struct vfio_region_remap_cap {
 	struct vfio_info_cap_header header;
@@ -116,5 +118,8 @@ struct vfio_region_remap_cap {
 	__u32	ack_timeout_ms;	/* per wait, at least 1 */
 	__u32	max_waits;	/* per device_state write, at least 1 */
 };
+
+#define VFIO_REGION_SAVING_LAYOUT_CAP		0xff02
+#define VFIO_REGION_SAVING_LAYOUT_CAP_VERSION	1
 
 #endif /* VFIO_REGION_REMAP_H */

@@ -105,6 +105,8 @@ static void remap_vma_close(struct vm_area_struct *vma)
 		remap_trace(rd, "munmap region=%u offset=0x%llx size=0x%llx",
 			    remap_pos_region(gone->pos), remap_pos_offset(gone->pos), gone->size);
 	}
+	if (rd->row->ack == REMAP_ACK_NONE)
+		remap_judge_acks(rd);	/* this close may be what a wait is for (RR-26) */
 	spin_unlock_irq(&rd->lock);
 	kfree(gone);
 }
@@ -132,7 +134,7 @@ static vm_fault_t remap_vma_fault(struct vm_fault *vmf)
 	if (!served)
 		return VM_FAULT_SIGBUS;
 	return vmf_insert_pfn(vmf->vma, vmf->address,
-			      vmalloc_to_pfn(rd->mem[region] + remap_pos_offset(pos)));
+			      vmalloc_to_pfn(remap_region_memory(rd, region) + remap_pos_offset(pos)));
 }
 
 static const struct vm_operations_struct remap_vm_ops = {
@@ -164,7 +166,7 @@ int remap_mmap(struct vfio_device *vdev, struct vm_area_struct *vma)
 	 */
 	remap_set_vm_flags(vma, VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND);
 	spin_lock_irq(&rd->lock);
-	if (!area || !remap_area_offered(rd, area)) {
+	if (!area || (rd->revoked & area->reasons)) {
 		ret = -EINVAL;
 	} else if (rd->num_vmas >= REMAP_MAX_MAPPINGS) {
 		ret = -ENOMEM;
@@ -185,9 +187,9 @@ int remap_mmap(struct vfio_device *vdev, struct vm_area_struct *vma)
 
 /*
  * Whether a mapping, of any process, lies in an area that these reasons revoke.
- * Only the first is traced: a thousand lines would push out all others.
+ * Only the first is traced, as `what`: a thousand lines would push out all others.
  */
-bool remap_vma_overlaps(struct remap_device *rd, u32 reasons)
+bool remap_vma_overlaps(struct remap_device *rd, u32 reasons, const char *what)
 {
 	struct remap_mapping *mapping, *first = NULL;
 	unsigned int found = 0;
@@ -203,8 +205,8 @@ bool remap_vma_overlaps(struct remap_device *rd, u32 reasons)
 			first = mapping;
 		found++;
 	}
-	if (first)
-		remap_trace(rd, "violation kind=acked_while_mapped region=%u offset=0x%llx size=0x%llx more=%u",
+	if (first && what)
+		remap_trace(rd, "%s region=%u offset=0x%llx size=0x%llx more=%u", what,
 			    remap_pos_region(first->pos), remap_pos_offset(first->pos),
 			    first->size, found - 1);
 	return found;

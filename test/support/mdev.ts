@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 
-const createPath = '/sys/class/vfio_region_remap/vfio_region_remap/mdev_supported_types/vfio_region_remap-doorbell-value/create';
+const createPath = '/sys/class/vfio_region_remap/vfio_region_remap/mdev_supported_types/vfio_region_remap-sample/create';
 
 /** One line of the sample driver's trace. */
 export interface TraceLine {
@@ -11,13 +11,25 @@ export interface TraceLine {
   readonly fields: Readonly<Record<string, string>>;
 }
 
+/** The rows of the protocol, by the names that the driver's sysfs has for them. */
+export type SampleProfile = 'rfc-v4' | 'doorbell-value' | 'doorbell-none' | 'bitmap-value' | 'bitmap-none' | 'saving-layout' | 'static';
+
+/** What a device of the sample driver is to be; the driver's own defaults where nothing is said. */
+export interface SampleOptions {
+  readonly ackTimeoutMs?: number;
+  readonly profile?: SampleProfile;
+  readonly face?: 'pci' | 'non-pci';
+  readonly pages?: 1 | 2;
+}
+
 /** A device of the sample vendor driver, and what the driver saw (drivers/linux/README.md). Only inside the virtual machine. */
 export class SampleMdev implements Disposable {
   readonly uuid = randomUUID();
 
-  constructor(options: { readonly ackTimeoutMs?: number } = {}) {
+  constructor(options: SampleOptions = {}) {
     writeFileSync(createPath, this.uuid);
-    if (options.ackTimeoutMs !== undefined) this.write('ack_timeout_ms', options.ackTimeoutMs);
+    const files = { ack_timeout_ms: options.ackTimeoutMs, profile: options.profile, face: options.face, pages: options.pages };
+    for (const [name, value] of Object.entries(files)) if (value !== undefined) this.write(name, value);
   }
 
   read(name: string): string {

@@ -14,6 +14,7 @@ import { sharedLanes } from '../src/devices/linux/lanes.js';
 import { mapRegion, type MappedMemory } from '../src/devices/linux/mapped-memory.js';
 import { sharedReactor } from '../src/devices/linux/reactor.js';
 import { Syscalls } from '../src/devices/linux/syscalls.js';
+import { IovaTable } from '../src/devices/protocol/dma-ranges.js';
 import * as uapi from '../src/devices/uapi/constants.js';
 import { deviceInfoLayout } from '../src/devices/uapi/device-info.js';
 import { irqInfoChainLayout } from '../src/devices/uapi/irq-info.js';
@@ -53,7 +54,7 @@ export class RemapDevice implements PortSource {
 
   open(): ReturnType<PortSource['open']> {
     const calls = new Syscalls({ ...koffiBinding(), ioctl: (_fd, request, argument) => this.#ioctl(request, argument) });
-    const lease = { deviceFd: () => this.fds.file, release: () => undefined };
+    const lease = { deviceFd: () => this.fds.file, container: { fd: -1, iovas: new IovaTable<never>() }, release: () => undefined };
     return of(new KernelPort('bench', openSync(`/proc/self/fd/${this.fds.file}`, 'r+'), lease, { calls, reactor: sharedReactor(), pool: sharedLanes(), clock: realClock }));
   }
 

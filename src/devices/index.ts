@@ -5,7 +5,7 @@ export { Region, type Layouts, type NotMapped } from './regions.js';
 export type { Hold, Holder, MappedPiece } from './holders.js';
 export type { StateView } from './state-writer.js';
 export type {
-  AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, IrqSignal, Mapping,
+  AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, IrqSignal, Mapping,
   MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply,
 } from './port.js';
 export { VfioError, errorCodes, type VfioErrorCode } from '../errors.js';
@@ -15,5 +15,6 @@ export { softwareDevice, type SoftwareDevice } from './software/software-device.
 export { sampleRegions, type SoftwareDeviceOptions, type SoftwareRegion } from './software/options.js';
 export type { SoftwareRemap } from './software/remap-shape.js';
 export type { SoftwareVendorDriver, Violation, ViolationKind } from './software/driver-face.js';
+export type { SoftwareDmaRange, SoftwareIommu } from './software/dma.js';
 export type { GuestStats, MailboxStats } from './software/mailbox.js';
 export type { TraceEvent, TraceWord } from './software/trace.js';

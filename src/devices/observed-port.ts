@@ -1,6 +1,6 @@
 import { map, Observable, tap } from 'rxjs';
 import { portChannel, type Lane, type PortEvent } from '../diagnostics.js';
-import type { AccessRequest, Area, Call, DevicePort, IrqHandle, IrqLine, Mapping, State, StateReply } from './port.js';
+import type { AccessRequest, Area, Call, DevicePort, DmaMapRequest, IovaRange, IrqHandle, IrqLine, Mapping, State, StateReply } from './port.js';
 
 /**
  * The same port, whose calls are told on `portChannel` once they have succeeded (device_state: when it begins and ends).
@@ -53,6 +53,10 @@ export function observedPort(port: DevicePort): DevicePort {
     map: (region: number, area: Area) => port.map(region, area).pipe(tap(() => publish('map', `m${region}`, { region, area }))),
     unmap: (mapping: Mapping, area: Area = mapping.area) =>
       port.unmap(mapping, area).pipe(tap(() => publish('unmap', `u${mapping.region}`, { region: mapping.region, area }))),
+    allocateDma: (bytes: number) => port.allocateDma(bytes),
+    dmaMap: (request: DmaMapRequest) => port.dmaMap(request),
+    dmaUnmap: (range: IovaRange) => port.dmaUnmap(range),
+    dmaLimits: () => port.dmaLimits(),
     access: (request: AccessRequest) => port.access(request),
     accessNow: (request: AccessRequest) => port.accessNow(request),
     migration: () => port.migration(),

@@ -1,11 +1,12 @@
 import type { Observable } from 'rxjs';
 import type { Clock } from '../clock.js';
 import type { DeviceInfo } from './uapi/device-info.js';
+import type { DmaLimits, IovaRange } from './uapi/dma.js';
 import type { IrqInfo } from './uapi/irq-info.js';
 import type { Area, RegionInfo } from './uapi/region-info.js';
 import type { State } from './uapi/migration-state.js';
 
-export type { Area, DeviceInfo, IrqInfo, RegionInfo, State };
+export type { Area, DeviceInfo, DmaLimits, IovaRange, IrqInfo, RegionInfo, State };
 
 /**
  * One call: one subscription is one call to the device; exactly one value, then complete, or one `VfioError`.
@@ -34,6 +35,9 @@ export type Call<T> = Observable<T>;
  * - **PORT-10** What the device answers is checked: a hostile answer is VFIO_E_PROTOCOL, never a crash.
  * - **PORT-11** `readNow` takes the count of the trigger eventfd at once, and what it took no `next()` delivers. Without an ack eventfd an ack is
  *   written to the trigger eventfd: a write of 0 changes no count, any other is read back.
+ * - **PORT-12** A range enters the IOMMU whole and leaves it whole. Before the kernel is asked `dmaMap` refuses what overlaps another range (VFIO_E_BUSY) and what is
+ *   not made of whole pages, or lies outside source or IOMMU (VFIO_E_RANGE); `dmaUnmap` what would cut a range, or is another device's (VFIO_E_RANGE).
+ * - **PORT-13** Nothing is unmapped or freed while any of it is in the IOMMU: `unmap` and `free` fail with VFIO_E_BUSY. `close()` takes this device's ranges out before its areas.
  */
 export interface DevicePort extends AsyncDisposable {
   /** How messages name the device: a BDF, an mdev uuid, a software device's name. */
@@ -55,6 +59,18 @@ export interface DevicePort extends AsyncDisposable {
   map(region: number, area: Area): Call<Mapping>;
   /** *Now.* Takes a page-aligned part of the mapping (all of it without `area`) away from the user. */
   unmap(mapping: Mapping, area?: Area): Call<void>;
+  /** *Now.* Zeroed memory of this process for DMA, whole pages (else VFIO_E_RANGE). It lives until it is freed or the device is closed; a child process does not get it. */
+  allocateDma(bytes: number): Call<DmaMemory>;
+  /**
+   * VFIO_IOMMU_MAP_DMA on the DMA lane: may block (the kernel pins every page), never behind `setState`. All devices of one process share
+   * one container, and so its IO addresses: whatever is mapped, each of them reaches.
+   * Fails with VFIO_E_BUSY and VFIO_E_RANGE (PORT-12), VFIO_E_LIMIT (ranges, locked memory), VFIO_E_UNSUPPORTED (memory that the IOMMU cannot reach).
+   */
+  dmaMap(request: DmaMapRequest): Call<IovaRange>;
+  /** VFIO_IOMMU_UNMAP_DMA on the DMA lane: every range inside the given one leaves. Emits how many bytes went; 0 where there was none. */
+  dmaUnmap(range: IovaRange): Call<number>;
+  /** VFIO_IOMMU_GET_INFO on the DMA lane: what `dmaMap` takes at this instant; it changes with the groups of the container. */
+  dmaLimits(): Call<DmaLimits>;
   /** Trapped access (pread, pwrite) on the device's access lane: may block, never behind `setState`. */
   access(request: AccessRequest): Call<Uint8Array>;
   /** Trapped access at once, on the loop. Only where `traits.syncAccess`; the caller sees to it that no state write is outstanding. */
@@ -123,6 +139,26 @@ export interface Mapping {
   readonly memory: ArrayBufferLike;
   /** Where `memory` begins in this process, for a view made in another thread; undefined where `memory` itself can be shared. */
   readonly address?: bigint;
+}
+
+/** Memory that a device may be given. A view of it that outlives `free` shows zeros, and what it writes goes nowhere. */
+export interface DmaMemory {
+  readonly memory: ArrayBufferLike;
+  /** Bytes. */
+  readonly size: number;
+  /** *Now.* Gives it back. Idempotent; VFIO_E_BUSY while any of it is in the IOMMU. */
+  free(): Call<void>;
+}
+
+/** A range that shall enter the IOMMU. */
+export interface DmaMapRequest extends IovaRange {
+  /** Memory from `allocateDma` of this port, or a mapping of its own: then other devices reach this one's area (peer to peer). */
+  readonly source: DmaMemory | Mapping;
+  /** Where in the source's memory the range begins, bytes. Default 0. All of it must be mapped. */
+  readonly offset?: number;
+  /** Devices may read it, may write it: at least one. */
+  readonly read: boolean;
+  readonly write: boolean;
 }
 
 /** Exactly one of `write` and `readBytes`; 1, 2, 4 or 8 bytes naturally aligned, or a bulk of bytes. */

@@ -1,4 +1,4 @@
-import { asyncScheduler, catchError, concat, defer, EMPTY, ignoreElements, map, NEVER, observeOn, of, ReplaySubject, shareReplay, tap, throwError, type Observable } from 'rxjs';
+import { asyncScheduler, catchError, concat, defer, EMPTY, filter, ignoreElements, map, NEVER, observeOn, of, ReplaySubject, shareReplay, subscribeOn, tap, throwError, type Observable } from 'rxjs';
 import { VfioError } from '../../src/errors.js';
 import { alteredIrq } from '../support/devices.js';
 import type { DevicePort, IrqHandle, IrqSignal, Mapping, RegionInfo } from '../../src/devices/port.js';
@@ -256,5 +256,35 @@ export const brokenPorts: readonly BrokenPort[] = [
     name: 'writes 1 for 0', rule: 'PORT-11', noticedBy: 'without an ack eventfd an ack goes to the trigger eventfd: 0 changes no count, all else comes back',
     because: 'an ack of 0 should change no count',
     spoil: (port) => withIrqs(port, (handle) => ({ ack: (count) => handle.ack(count === 0n ? 1n : count) })),
+  },
+  {
+    name: 'keeps a range in the IOMMU', rule: 'PORT-12', noticedBy: 'a range enters and leaves the IOMMU whole, and takes an entry meanwhile',
+    because: 'both entries should be free again',
+    spoil: (port) => withChanges(port, { dmaUnmap: () => of(3 * port.traits.pageSize) }),
+  },
+  {
+    name: 'passes on what the kernel says of an overlap', rule: 'PORT-12', noticedBy: 'what overlaps, is no page, or lies outside is refused before the kernel is asked',
+    because: 'a range that overlaps should have failed with VFIO_E_BUSY',
+    spoil: (port) => withChanges(port, { dmaMap: (request) => port.dmaMap(request).pipe(catchError(() => throwError(() => new VfioError('VFIO_E_IO', 'refused', { operation: 'VFIO_IOMMU_MAP_DMA', errno: 'EEXIST' })))) }),
+  },
+  {
+    name: 'gives the IOMMU what is not mapped', rule: 'PORT-12', noticedBy: 'an area enters the IOMMU only where it is mapped',
+    because: 'an area with a hole should have failed',
+    spoil: (port) => withChanges(port, { dmaMap: (request) => port.dmaMap(request).pipe(catchError(() => of({ iova: request.iova, size: request.size }))) }),
+  },
+  {
+    name: 'lets an unmap overtake the map', rule: 'PORT-12', noticedBy: 'an unmap that is asked for at once comes after the map, and limits go on while setState is outstanding',
+    because: 'the range should have gone after it came',
+    spoil: (port) => withChanges(port, { dmaMap: (request) => defer(() => port.dmaMap(request)).pipe(subscribeOn(asyncScheduler, 5)) }),
+  },
+  {
+    name: 'unmaps what is in the IOMMU', rule: 'PORT-13', noticedBy: 'what is in the IOMMU is neither unmapped nor freed',
+    because: 'unmapping an area that is in the IOMMU should have failed',
+    spoil: (port) => withChanges(port, { unmap: (mapping, area) => port.unmap(mapping, area).pipe(catchError(() => of(undefined))) }),
+  },
+  {
+    name: 'leaves its ranges in the IOMMU at close', rule: 'PORT-13', noticedBy: 'close takes the ranges of this device out of the IOMMU before its areas',
+    because: 'both ranges should be reported',
+    spoil: (port) => withChanges(port, { released: port.released.pipe(filter(({ what }) => !what.includes('IOMMU'))) }),
   },
 ];

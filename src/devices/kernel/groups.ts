@@ -11,13 +11,17 @@ import {
   VFIO_TYPE1v2_IOMMU,
 } from '../uapi/constants.js';
 import { encodeGroupStatusQuery, readGroupStatus } from '../uapi/group.js';
+import { IovaTable } from '../protocol/dma-ranges.js';
 import { kernelPaths, noVfio, type KernelPaths } from './discovery.js';
+import type { DmaContainer } from './dma.js';
 import { runAll, runAllOrThrow } from './run-all.js';
 
 /** A share in an opened group; the group is closed with the last one, the container with the last group. */
 export interface GroupLease {
   /** A new fd of a device of this group (VFIO_GROUP_GET_DEVICE_FD); the caller owns it. */
   deviceFd(name: string): number;
+  /** The container that the group is in; all groups of a process share it. */
+  readonly container: DmaContainer;
   /** Idempotent. Close the device fds first. */
   release(): void;
 }
@@ -36,6 +40,8 @@ export class VfioGroups {
   readonly #paths: KernelPaths;
   readonly #open = new Map<number, OpenGroup>();
   #container = -1;
+  /** Begins anew with each container. */
+  #dma: DmaContainer = { fd: -1, iovas: new IovaTable() };
 
   constructor(calls: Syscalls, paths: KernelPaths = kernelPaths) {
     this.#calls = calls;
@@ -59,6 +65,7 @@ export class VfioGroups {
     let given = true;
     return {
       deviceFd: (name) => this.#deviceFd(group.fd, name),
+      container: this.#dma,
       release: () => {
         if (!given) return;
         given = false;
@@ -120,6 +127,7 @@ export class VfioGroups {
       throw error;
     }
     this.#container = fd;
+    this.#dma = { fd, iovas: new IovaTable() };
   }
 
   #deviceFd(groupFd: number, name: string): number {

@@ -6,11 +6,12 @@ import type { LaneRequest } from '../linux/lane-request.js';
 import type { LanePool } from '../linux/lanes.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
-import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
+import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
 import { VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
 import { queryDeviceInfo } from '../uapi/device-info.js';
 import { queryIrqInfo } from '../uapi/irq-info.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
+import { KernelDma } from './dma.js';
 import type { GroupLease } from './groups.js';
 import { KernelIrq } from './irq-handle.js';
 import { LaneCalls } from './lane-calls.js';
@@ -50,6 +51,7 @@ export class KernelPort implements DevicePort {
   readonly #lease: GroupLease;
   readonly #mappings: KernelMappings;
   readonly #laneCalls: LaneCalls;
+  readonly #dma: KernelDma;
   readonly #irqs = new Set<KernelIrq>();
   readonly #migration: KernelMigration;
   /** Where each region lies in the device's file: unlike its layout that never changes. */
@@ -65,7 +67,7 @@ export class KernelPort implements DevicePort {
     this.#parts = parts;
     this.#fd = fd;
     this.#lease = lease;
-    this.#mappings = new KernelMappings(fd, parts.calls, name);
+    this.#mappings = new KernelMappings(fd, parts.calls, name, (mapping, area) => this.#dma.requireOut(mapping, area));
     this.#laneCalls = new LaneCalls(parts.pool, name);
     this.#migration = new KernelMigration({
       device: name,
@@ -77,6 +79,14 @@ export class KernelPort implements DevicePort {
       regionCount: () => this.#deviceInfo().regions,
       regionInfo: (index) => this.#queryIfThere(index),
       requireOpen: (operation) => this.#requireOpen(operation),
+    });
+    this.#dma = new KernelDma({
+      device: name,
+      container: lease.container,
+      calls: parts.calls,
+      submit: (request) => this.#laneCalls.submit('dma', request),
+      requireOpen: (operation) => this.#requireOpen(operation),
+      shows: (mapping, area) => this.#mappings.shows(mapping, area),
     });
   }
 
@@ -129,6 +139,22 @@ export class KernelPort implements DevicePort {
     return this.#now(`munmap region ${mapping.region}`, () => this.#mappings.unmap(mapping, area));
   }
 
+  allocateDma(bytes: number): Call<DmaMemory> {
+    return this.#now('allocate DMA memory', () => this.#dma.allocate(bytes));
+  }
+
+  dmaMap(request: DmaMapRequest): Call<IovaRange> {
+    return this.#dma.map(request);
+  }
+
+  dmaUnmap(range: IovaRange): Call<number> {
+    return this.#dma.unmap(range);
+  }
+
+  dmaLimits(): Call<DmaLimits> {
+    return this.#dma.limits();
+  }
+
   access(request: AccessRequest): Call<Uint8Array> {
     return defer(() => {
       const { operation, position } = this.#locate(request);
@@ -174,6 +200,14 @@ export class KernelPort implements DevicePort {
     this.#closed = true;
     // First of all: this frees a write of device_state that waits for an ack.
     for (const irq of [...this.#irqs]) this.#step(`irq ${irq.line.index} disabled`, () => irq.release());
+    this.#whenIdle(() => {
+      this.#dma.leave((what, error) => this.#reports.next(error === undefined ? { what } : { what, error }));
+      this.#whenIdle(() => this.#releaseRest(options.keepViews === true));
+    });
+  }
+
+  /** No call is out, hence no thread can meet a fd that is closed then. */
+  #whenIdle(then: () => void): void {
     let waited = false;
     this.#laneCalls.drain(this.clock.scheduler, closeBoundMs, {
       stuck: () => {
@@ -182,7 +216,7 @@ export class KernelPort implements DevicePort {
       },
       done: () => {
         if (waited) this.#reports.next({ what: 'stuck call returned' });
-        this.#releaseRest(options.keepViews === true);
+        then();
       },
     });
   }
@@ -193,10 +227,10 @@ export class KernelPort implements DevicePort {
     return lastValueFrom(this.released.pipe(ignoreElements()), { defaultValue: undefined });
   }
 
-  /** No call is out: no thread can meet a fd that is closed here. */
   #releaseRest(keepViews: boolean): void {
     this.#migration.release((what, release) => this.#step(what, release));
     this.#mappings.close(keepViews, (what, release) => this.#step(what, release));
+    this.#dma.freeAll((what, release) => this.#step(what, release));
     this.#step('device fd closed', () => this.#parts.calls.close(this.#fd, this.name));
     this.#step('group given back', () => this.#lease.release());
     this.#reports.complete();

@@ -34,15 +34,18 @@ export class KernelMappings {
   readonly #fd: number;
   readonly #calls: Syscalls;
   readonly #device: string;
+  readonly #requireOut: (mapping: Mapping, area: Area) => void;
   readonly #live = new Map<Mapping, Live>();
   /** Revoked whole, by the area that they were made for. */
   readonly #reserved = new Map<string, MappedMemory[]>();
   #reused = 0;
 
-  constructor(fd: number, calls: Syscalls, device: string) {
+  /** @param requireOut throws while any of the area is in the IOMMU: it must not be unmapped then */
+  constructor(fd: number, calls: Syscalls, device: string, requireOut: (mapping: Mapping, area: Area) => void) {
     this.#fd = fd;
     this.#calls = calls;
     this.#device = device;
+    this.#requireOut = requireOut;
   }
 
   get counters(): MappingCounters {
@@ -69,11 +72,17 @@ export class KernelMappings {
     this.#requirePages(area, `munmap region ${mapping.region}`);
     const live = this.#live.get(mapping);
     if (live === undefined) return;
+    this.#requireOut(mapping, area);
     for (const part of intersectAreas(live.parts, [area])) {
       live.memory.revoke({ offset: part.offset - mapping.area.offset, size: part.size });
       live.parts = subtractAreas(live.parts, [part]);
     }
     if (live.parts.length === 0) this.#reserve(mapping, live.memory);
+  }
+
+  /** True where all of the area is still mapped there. */
+  shows(mapping: Mapping, area: Area): boolean {
+    return coversAreas(this.#live.get(mapping)?.parts ?? [], [area]);
   }
 
   /**
@@ -82,8 +91,11 @@ export class KernelMappings {
    */
   close(keepReserved: boolean, step: (what: string, release: () => void) => void): void {
     for (const [mapping, { memory }] of [...this.#live]) {
-      this.#reserve(mapping, memory);
-      step(`region ${mapping.region} ${print(mapping.area)} unmapped`, () => memory.revoke());
+      step(`region ${mapping.region} ${print(mapping.area)} unmapped`, () => {
+        this.#requireOut(mapping, mapping.area);
+        this.#reserve(mapping, memory);
+        memory.revoke();
+      });
     }
     const reserved = [...this.#reserved.values()].flat();
     this.#reserved.clear();

@@ -1,4 +1,5 @@
 import type { Area, State } from '../port.js';
+import type { SoftwareIommu } from './dma.js';
 import type { Faults } from './faults.js';
 import type { MailboxStats } from './mailbox.js';
 import type { TraceEvent } from './trace.js';
@@ -8,8 +9,9 @@ import type { TraceEvent } from './trace.js';
  * - `stale-write`: wrote through a mapping that was gone (`region`, `offset`)
  * - `ack-not-sent`: acked more than was outstanding (`value`)
  * - `acked-while-mapped`: acked a revocation, yet still had some of it mapped (`region`, `offset`, `value`: bytes)
+ * - `unmapped-in-iommu`: unmapped an area (`region`, `offset`, `value`: bytes) while devices could still reach it by DMA
  */
-export type ViolationKind = 'stale-write' | 'ack-not-sent' | 'acked-while-mapped';
+export type ViolationKind = 'stale-write' | 'ack-not-sent' | 'acked-while-mapped' | 'unmapped-in-iommu';
 
 export interface Violation {
   readonly kind: ViolationKind;
@@ -42,6 +44,8 @@ export interface SoftwareVendorDriver {
   /** The device is pulled out: a blocked write returns ECANCELED, every later call ENODEV. */
   remove(): void;
   readonly faults: Faults;
+  /** The IOMMU, and the device's own way through it. */
+  readonly dma: SoftwareIommu;
 
   /** How often the device is open: 0 or 1. */
   readonly opens: number;

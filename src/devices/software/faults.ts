@@ -57,6 +57,11 @@ export class Faults {
     this.#failing.set('irq', { errno, left: times });
   }
 
+  /** A range does not enter the IOMMU, or does not leave it. */
+  failDma(call: 'map' | 'unmap', errno: Errno, times = 1): void {
+    this.#failing.set(`dma ${call}`, { errno, left: times });
+  }
+
   /** The arc into the state fails: the device stays where it was before that arc. */
   failArc(to: TargetState, errno: Errno, times = 1): void {
     this.#failing.set(`arc ${to}`, { errno, left: times });

@@ -3,7 +3,7 @@ import type { Clock } from '../../clock.js';
 import { errnoError, stateErrnoError, VfioError, type VfioErrorCode } from '../../errors.js';
 import { nowCall } from '../call.js';
 import type {
-  AccessRequest, Area, Call, DeviceInfo, DevicePort, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits,
+  AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits,
   RegionInfo, ReleaseReport, State, StateReply,
 } from '../port.js';
 import { wayOf } from '../protocol/migration-ways.js';
@@ -12,6 +12,7 @@ import { queryIrqInfo } from '../uapi/irq-info.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
 import { accessDevice } from './access.js';
 import { SoftwareDataChannel } from './data-channel.js';
+import { SoftwareDma } from './dma.js';
 import type { Errno } from './errno.js';
 import { SoftwareIrqHandle } from './irq-handle.js';
 import { lateCall } from './late-call.js';
@@ -33,6 +34,7 @@ export class SoftwarePort implements DevicePort {
   readonly released: Observable<ReleaseReport>;
   readonly #driver: VendorDriver;
   readonly #timers: Timers;
+  readonly #dma: SoftwareDma;
   readonly #irqs = new Map<number, SoftwareIrqHandle>();
   readonly #reports = new ReplaySubject<ReleaseReport>(keptReports);
   #closed = false;
@@ -44,6 +46,14 @@ export class SoftwarePort implements DevicePort {
     this.#driver = driver;
     this.#timers = timers;
     this.name = driver.shape.name;
+    this.#dma = new SoftwareDma({
+      device: this.name,
+      iommu: driver.dma,
+      timers,
+      requireOpen: (operation) => { this.#requireOpen(operation); },
+      shows: (mapping, area) => driver.isMapped(mapping, area),
+      fails: (call) => driver.faults.take(call),
+    });
     this.clock = timers.clock;
     this.released = this.#reports.asObservable();
   }
@@ -110,8 +120,25 @@ export class SoftwarePort implements DevicePort {
       if (area.offset < offset || area.offset + area.size > offset + size) {
         throw this.#error('VFIO_E_RANGE', `${print(area)} is not inside the mapping ${print(mapping.area)} of region ${mapping.region}`, operation, undefined);
       }
+      this.#dma.requireOut(mapping, area);
       this.#driver.munmap(mapping, area);
     });
+  }
+
+  allocateDma(bytes: number): Call<DmaMemory> {
+    return this.#now('allocate DMA memory', () => this.#dma.allocate(bytes));
+  }
+
+  dmaMap(request: DmaMapRequest): Call<IovaRange> {
+    return this.#dma.map(request);
+  }
+
+  dmaUnmap(range: IovaRange): Call<number> {
+    return this.#dma.unmap(range);
+  }
+
+  dmaLimits(): Call<DmaLimits> {
+    return this.#dma.limits();
   }
 
   access(request: AccessRequest): Call<Uint8Array> {
@@ -165,9 +192,16 @@ export class SoftwarePort implements DevicePort {
       this.#reports.next({ what: `irq ${index} disabled` });
     }
     const finish = (): void => {
+      this.#dma.leave((what, error) => { this.#reports.next(error === undefined ? { what } : { what, error }); });
       for (const mapping of this.#driver.mappings) {
-        this.#driver.munmap(mapping, mapping.area);
-        this.#reports.next({ what: `region ${mapping.region} ${print(mapping.area)} unmapped` });
+        const what = `region ${mapping.region} ${print(mapping.area)} unmapped`;
+        try {
+          this.#dma.requireOut(mapping, mapping.area);
+          this.#driver.munmap(mapping, mapping.area);
+          this.#reports.next({ what });
+        } catch (error) {
+          this.#reports.next({ what, error });
+        }
       }
       this.#driver.release();
       this.#reports.next({ what: 'device closed' });

@@ -5,6 +5,7 @@ import { deviceInfoLayout } from '../uapi/device-info.js';
 import { irqInfoChainLayout } from '../uapi/irq-info.js';
 import { regionInfoLayout } from '../uapi/region-info.js';
 import { answerInto, deviceInfoAnswer, irqInfoAnswer, regionInfoAnswer } from './answers.js';
+import { Iommu } from './dma.js';
 import type { PageWitness, SoftwareVendorDriver, Violation } from './driver-face.js';
 import type { Errno } from './errno.js';
 import type { SoftEventfd } from './eventfd.js';
@@ -27,6 +28,7 @@ import { Violations } from './violations.js';
  */
 export class VendorDriver implements SoftwareVendorDriver {
   readonly faults = new Faults();
+  readonly dma = new Iommu();
   readonly shape: DeviceShape;
   readonly #trace: Trace;
   readonly #memory: ReadonlyMap<number, RegionMemory>;
@@ -258,6 +260,7 @@ export class VendorDriver implements SoftwareVendorDriver {
   /** munmap of what of the area is still mapped. It needs no driver, so it works on a device that is gone. */
   munmap(mapping: Mapping, area: Area): void {
     const { region } = mapping;
+    if (this.dma.shows(mapping, area)) this.#violations.add('unmapped-in-iommu', { region, offset: area.offset, value: BigInt(area.size) });
     const gone = region === this.shape.mailbox ? this.#mailbox?.unmap(mapping, area) : this.#memory.get(region)?.unmap(mapping, area);
     for (const piece of gone ?? []) this.#trace.add('munmap', { region, ...hexArea(piece) });
     this.#remap?.settle();

@@ -1,5 +1,5 @@
 import { VfioError } from '../../errors.js';
-import { protocolError, viewOf } from './bytes.js';
+import { protocolError, viewOf, type Origin } from './bytes.js';
 
 /** The default bound of an answer, bytes. A sparse capability of 64 KiB names about 4,000 areas. */
 export const maxAnswerBytes = 65_536;
@@ -8,7 +8,20 @@ export const maxAnswerBytes = 65_536;
 export const initialAnswerBytes = 256;
 
 /** A layout that grows between two asks costs one more each time; a device that never settles is not followed for ever. */
-const maxAttempts = 8;
+export const maxAttempts = 8;
+
+/** How long the buffer must be for the whole answer; undefined where it is there. Throws VFIO_E_PROTOCOL beyond `maxBytes`. */
+export function bytesNeeded(answer: Uint8Array, maxBytes: number, origin: Origin): number | undefined {
+  const needed = viewOf(answer).getUint32(0, true);
+  if (needed <= answer.length) return undefined;
+  if (needed > maxBytes) throw protocolError(origin, 0, `argsz asks for ${needed} bytes, the bound is ${maxBytes}`);
+  return needed;
+}
+
+/** An answer that grows with every ask. */
+export function neverSettles(bytes: number, origin: Origin): VfioError {
+  return protocolError(origin, 0, `argsz grew ${maxAttempts} times in a row and now asks for ${bytes} bytes`);
+}
 
 /**
  * The argsz handshake of VFIO's INFO ioctls as a driver without any ioctl in it.
@@ -35,13 +48,11 @@ export function withArgsz(
   let bytes = initialBytes;
   for (let attempt = 0; attempt < maxAttempts; attempt += 1) {
     const buffer = new Uint8Array(bytes);
-    const view = viewOf(buffer);
-    view.setUint32(0, bytes, true);
+    viewOf(buffer).setUint32(0, bytes, true);
     call(buffer);
-    const needed = view.getUint32(0, true);
-    if (needed <= bytes) return buffer;
-    if (needed > maxBytes) throw protocolError(origin, 0, `argsz asks for ${needed} bytes, the bound is ${maxBytes}`);
+    const needed = bytesNeeded(buffer, maxBytes, origin);
+    if (needed === undefined) return buffer;
     bytes = needed;
   }
-  throw protocolError(origin, 0, `argsz grew ${maxAttempts} times in a row and now asks for ${bytes} bytes`);
+  throw neverSettles(bytes, origin);
 }

@@ -7,6 +7,7 @@ import type { LaneRequest, LaneResult } from '../../../src/devices/linux/lane-re
 import type { Lane } from '../../../src/devices/linux/lanes.js';
 import { Syscalls } from '../../../src/devices/linux/syscalls.js';
 import { VfioError } from '../../../src/errors.js';
+import type { Call } from '../../../src/devices/port.js';
 import type { KernelPaths } from '../../../src/devices/kernel/discovery.js';
 import { faultyBinding, type FaultPlan } from '../../support/faulty-binding.js';
 
@@ -147,4 +148,17 @@ export class HandLanes {
     this.#calls.set(name, this.#of(name).slice(1));
     return call;
   }
+}
+
+/** How a call stands: open, done with its value, or failed with this code. */
+export function outcome<T>(call: Call<T>): { get: unknown; value: T | undefined } {
+  const seen: { get: unknown; value: T | undefined } = { get: 'open', value: undefined };
+  call.subscribe({
+    next: (value) => {
+      seen.get = 'done';
+      seen.value = value;
+    },
+    error: (error: unknown) => (seen.get = VfioError.is(error) ? error.code : error),
+  });
+  return seen;
 }

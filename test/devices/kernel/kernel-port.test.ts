@@ -4,14 +4,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KernelPort } from '../../../src/devices/kernel/kernel-port.js';
 import { koffiBinding } from '../../../src/devices/linux/koffi-binding.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
-import type { Call, Mapping, ReleaseReport } from '../../../src/devices/port.js';
+import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
+import type { Mapping, ReleaseReport } from '../../../src/devices/port.js';
 import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_REGION_INFO } from '../../../src/devices/uapi/constants.js';
-import { errnoError, VfioError } from '../../../src/errors.js';
+import { errnoError } from '../../../src/errors.js';
 import type { FaultPlan } from '../../support/faulty-binding.js';
 import { virtualClock, type VirtualClock } from '../../support/virtual-clock.js';
 import { fields } from '../uapi/bytes-helpers.js';
 import { regionInfo } from '../uapi/encoders.js';
-import { callsWith, HandLanes, KernelTree, type IoctlDouble } from './doubles.js';
+import { callsWith, HandLanes, KernelTree, outcome, type IoctlDouble } from './doubles.js';
 
 const page = koffiBinding().pageSize;
 const area = { offset: 0, size: page };
@@ -49,21 +50,9 @@ function opened(plan: FaultPlan = {}, odd: IoctlDouble = () => 0): { readonly po
     return odd(request, argument, fd);
   };
   const calls = callsWith(ioctl, plan);
-  const port = new KernelPort('d0', calls.open(join(tree.paths.dev, 'device')), { deviceFd: () => -1, release: () => (leases -= 1) }, { calls, reactor: new Reactor(calls), pool: lanes, clock });
+  const port = new KernelPort('d0', calls.open(join(tree.paths.dev, 'device')), { deviceFd: () => -1, container: { fd: -1, iovas: new IovaTable() }, release: () => (leases -= 1) }, { calls, reactor: new Reactor(calls), pool: lanes, clock });
   port.released.subscribe({ next: (report) => reports.push(report), error: () => (completed = false), complete: () => (completed = true) });
   return { port, dataFd: () => calls.open(join(tree.paths.dev, 'data')) };
-}
-
-function outcome<T>(call: Call<T>): { get: unknown; value: T | undefined } {
-  const seen: { get: unknown; value: T | undefined } = { get: 'open', value: undefined };
-  call.subscribe({
-    next: (value) => {
-      seen.get = 'done';
-      seen.value = value;
-    },
-    error: (error: unknown) => (seen.get = VfioError.is(error) ? error.code : error),
-  });
-  return seen;
 }
 
 const state = { running: 2, 'stop-copy': 3, 'pre-copy': 6 } as const;

@@ -89,3 +89,14 @@ export function remap(of: RemapToWrite, version = 1): CapabilityToWrite {
   const payload = fields(['u32', of.page], ['u32', of.flags], ['u64', of.regions], ['u32', of.ackTimeoutMs], ['u32', of.maxWaits]);
   return { id: 0xff01, version, payload };
 }
+
+/** The IOMMU's side: an answer to VFIO_IOMMU_GET_INFO. */
+export function iommuInfo({ pageSizes = 4096n, capabilities = [] }: { readonly pageSizes?: bigint; readonly capabilities?: readonly CapabilityToWrite[] }): Uint8Array {
+  const tail = chain(24, capabilities);
+  const has = capabilities.length > 0;
+  return fields(['u32', 24 + tail.length], ['u32', has ? 3 : 1], ['u64', pageSizes], ['u32', has ? 24 : 0], ['u32', 0], tail);
+}
+
+export function iovaRanges(ranges: readonly (readonly [start: bigint, end: bigint])[], count = ranges.length): CapabilityToWrite {
+  return { id: 1, payload: fields(['u32', count], ['u32', 0], ...ranges.flatMap(([start, end]) => [['u64', start] as const, ['u64', end] as const])) };
+}

@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, it, type TestContext } from 'vitest';
 import { capHeaderLayout } from '../../../src/devices/uapi/capabilities.js';
 import * as constants from '../../../src/devices/uapi/constants.js';
 import { deviceFeatureLayout } from '../../../src/devices/uapi/device-feature.js';
+import { dmaAvailLayout, dmaMapLayout, dmaUnmapLayout, iommuInfoLayout, iommuMigrationLayout, iovaRangeLayout, iovaRangesLayout } from '../../../src/devices/uapi/dma.js';
 import { deviceInfoLayout } from '../../../src/devices/uapi/device-info.js';
 import { groupStatusLayout } from '../../../src/devices/uapi/group.js';
 import { irqInfoChainLayout, irqInfoLayout } from '../../../src/devices/uapi/irq-info.js';
@@ -29,6 +30,13 @@ const structs: Readonly<Record<string, Layout>> = {
   vfio_info_cap_header: capHeaderLayout,
   vfio_group_status: groupStatusLayout,
   vfio_device_info: deviceInfoLayout,
+  vfio_iommu_type1_info: iommuInfoLayout,
+  vfio_iommu_type1_info_cap_iova_range: iovaRangesLayout,
+  vfio_iova_range: iovaRangeLayout,
+  vfio_iommu_type1_info_cap_migration: iommuMigrationLayout,
+  vfio_iommu_type1_info_dma_avail: dmaAvailLayout,
+  vfio_iommu_type1_dma_map: dmaMapLayout,
+  vfio_iommu_type1_dma_unmap: dmaUnmapLayout,
   vfio_region_info: regionInfoLayout,
   vfio_region_info_cap_sparse_mmap: sparseMmapLayout,
   vfio_region_sparse_mmap_area: sparseAreaLayout,

@@ -1,0 +1,227 @@
+import { AsyncSubject, catchError, concat, concatMap, defer, EMPTY, map, of, reduce, tap, throwError, type Observable } from 'rxjs';
+import { VfioError } from '../../errors.js';
+import { nowCall, ownedCall } from '../call.js';
+import type { LaneRequest, LaneResult } from '../linux/lane-request.js';
+import { mapAnonymous, type MappedMemory } from '../linux/mapped-memory.js';
+import type { Syscalls } from '../linux/syscalls.js';
+import type { Area, Call, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, Mapping } from '../port.js';
+import { dmaMapError, printRange, requirePlace, requireRange, wholeRanges, type IovaTable } from '../protocol/dma-ranges.js';
+import { bytesNeeded, initialAnswerBytes, maxAnswerBytes, maxAttempts, neverSettles } from '../uapi/argsz.js';
+import { protocolError } from '../uapi/bytes.js';
+import { VFIO_IOMMU_GET_INFO, VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA } from '../uapi/constants.js';
+import { encodeDmaMap, encodeDmaUnmap, encodeIommuInfoQuery, readIommuInfo, readUnmapped } from '../uapi/dma.js';
+
+/** A range that is in the IOMMU, or on its way. */
+interface DmaEntry extends IovaRange {
+  readonly owner: KernelDma;
+  /** Where its memory begins in this process. */
+  readonly vaddr: bigint;
+  /** Completes when the kernel has answered the map: before that it cannot be asked to unmap. */
+  readonly settled: AsyncSubject<never>;
+}
+
+/** A container, as all devices of a process share it: its fd, and every range that any of them has mapped. */
+export interface DmaContainer {
+  readonly fd: number;
+  readonly iovas: IovaTable<DmaEntry>;
+}
+
+/** What a port's DMA needs of it. */
+export interface DmaParts {
+  readonly device: string;
+  readonly container: DmaContainer;
+  readonly calls: Syscalls;
+  /** Makes a call on the port's DMA lane; closing the port waits for it. */
+  readonly submit: (request: LaneRequest) => Call<LaneResult>;
+  /** Throws VFIO_E_CLOSED once the port is closed. */
+  readonly requireOpen: (operation: string) => void;
+  /** All of the area is mapped there. */
+  readonly shows: (mapping: Mapping, area: Area) => boolean;
+}
+
+const mapOperation = 'VFIO_IOMMU_MAP_DMA';
+
+/**
+ * The DMA of one device: its memory, and its ranges in the container's IOMMU.
+ *
+ * A range is in the table from before the kernel is asked until after it has gone: what overlaps it is refused meanwhile, and
+ * so is the unmapping of its memory. The kernel would allow that: the IOMMU then goes on to show pages that are somebody
+ * else's by now.
+ */
+export class KernelDma {
+  readonly #parts: DmaParts;
+  readonly #memories = new Map<DmaMemory, MappedMemory>();
+
+  constructor(parts: DmaParts) {
+    this.#parts = parts;
+  }
+
+  allocate(bytes: number): DmaMemory {
+    const { calls, device } = this.#parts;
+    if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % calls.binding.pageSize !== 0) {
+      throw new VfioError('VFIO_E_RANGE', `${bytes} bytes are not whole pages of ${calls.binding.pageSize} bytes`, { operation: 'allocate DMA memory', device });
+    }
+    const mapped = mapAnonymous(bytes, calls);
+    const memory: DmaMemory = { memory: mapped.memory, size: mapped.size, free: () => nowCall(() => this.#free(memory)) };
+    this.#memories.set(memory, mapped);
+    return memory;
+  }
+
+  map(request: DmaMapRequest): Call<IovaRange> {
+    return ownedCall(() => defer(() => this.#map(request)));
+  }
+
+  unmap(range: IovaRange): Call<number> {
+    const origin = { operation: 'VFIO_IOMMU_UNMAP_DMA', device: this.#parts.device };
+    return ownedCall(() =>
+      defer(() => {
+        this.#parts.requireOpen(origin.operation);
+        requireRange(range, this.#parts.calls.binding.pageSize, origin);
+        const going = wholeRanges(this.#iovas, range, (entry) => entry.owner === this, origin);
+        return concat(...going.map((entry) => this.#takeOut(entry))).pipe(reduce((sum, bytes) => sum + bytes, 0));
+      }),
+    );
+  }
+
+  limits(): Call<DmaLimits> {
+    return defer(() => {
+      this.#parts.requireOpen('VFIO_IOMMU_GET_INFO');
+      return this.#query(initialAnswerBytes, maxAttempts).pipe(map((bytes) => readIommuInfo(bytes, this.#parts.device)));
+    });
+  }
+
+  /** Throws VFIO_E_BUSY while any of the area is in the IOMMU. */
+  requireOut(mapping: Mapping, area: Area): void {
+    const start = (mapping.address ?? 0n) + BigInt(area.offset - mapping.area.offset);
+    this.#requireOut(start, area.size, `munmap region ${mapping.region}`);
+  }
+
+  /** All ranges of this device leave, for a port that is closing; each is told. One by one: what waited in the lane behind a stuck one would be withdrawn. */
+  leave(told: (what: string, error?: unknown) => void): void {
+    const each = this.#mine().map((entry) => {
+      const what = `${printRange(entry)} left the IOMMU`;
+      return this.#takeOut(entry).pipe(
+        tap({ complete: () => told(what) }),
+        catchError((error: unknown) => {
+          told(what, error);
+          return EMPTY;
+        }),
+      );
+    });
+    concat(...each).subscribe();
+  }
+
+  /** One `step` for each memory that is left. */
+  freeAll(step: (what: string, release: () => void) => void): void {
+    for (const memory of [...this.#memories.keys()]) step(`DMA memory of ${memory.size} bytes freed`, () => this.#free(memory));
+  }
+
+  get #iovas(): IovaTable<DmaEntry> {
+    return this.#parts.container.iovas;
+  }
+
+  #mine(): readonly DmaEntry[] {
+    return this.#iovas.ranges.filter((entry) => entry.owner === this);
+  }
+
+  #map(request: DmaMapRequest): Call<IovaRange> {
+    const { device, calls } = this.#parts;
+    const origin = { operation: mapOperation, device };
+    const { iova, size, read, write } = request;
+    this.#parts.requireOpen(mapOperation);
+    requireRange(request, calls.binding.pageSize, origin);
+    const entry: DmaEntry = { iova, size, owner: this, vaddr: this.#addressOf(request), settled: new AsyncSubject() };
+    this.#iovas.add(entry, origin);
+    return this.limits().pipe(
+      concatMap((limits) => {
+        // Asked anew each time: another group in the container may have narrowed it.
+        requirePlace(request, limits, origin);
+        this.#parts.requireOpen(mapOperation);
+        return this.#submit(VFIO_IOMMU_MAP_DMA, encodeDmaMap({ iova, size, read, write, vaddr: entry.vaddr }), mapOperation);
+      }),
+      map(() => ({ iova, size })),
+      catchError((error: unknown) => {
+        this.#iovas.remove(entry);
+        throw VfioError.is(error) && error.errno !== undefined && error.operation === mapOperation ? dmaMapError(error.errno, origin, error) : error;
+      }),
+      // Before the answer is delivered: whoever gets it may ask for the unmap at once.
+      tap({ next: () => entry.settled.complete(), error: () => entry.settled.complete() }),
+    );
+  }
+
+  #takeOut(entry: DmaEntry): Observable<number> {
+    const operation = 'VFIO_IOMMU_UNMAP_DMA';
+    const { device } = this.#parts;
+    const inside = (): boolean => this.#iovas.overlapping(entry).includes(entry);
+    const out = defer(() => {
+      if (!inside()) return of(0);
+      return this.#submit(VFIO_IOMMU_UNMAP_DMA, encodeDmaUnmap(entry), operation).pipe(
+        map((bytes) => {
+          const gone = readUnmapped(bytes, entry.size, device);
+          // Two may have asked for it: the first has taken it.
+          if (gone !== entry.size && inside()) throw protocolError({ operation, device }, 16, `${gone} of ${entry.size} bytes went`);
+          this.#iovas.remove(entry);
+          return gone;
+        }),
+      );
+    });
+    return concat(entry.settled, out);
+  }
+
+  /** Where the range begins in this process. Throws VFIO_E_RANGE where the source does not have all of it. */
+  #addressOf({ source, offset = 0, size, read, write }: DmaMapRequest): bigint {
+    const refuse = (why: string): never => {
+      throw new VfioError('VFIO_E_RANGE', why, { operation: mapOperation, device: this.#parts.device });
+    };
+    const page = this.#parts.calls.binding.pageSize;
+    if (!read && !write) refuse('devices may neither read nor write it: at least one');
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset % page !== 0) refuse(`offset ${offset} is not a multiple of ${page}`);
+    if ('region' in source) {
+      if (!this.#parts.shows(source, { offset: source.area.offset + offset, size })) refuse(`${size} bytes at ${offset} are not mapped (any more) there`);
+      return (source.address ?? 0n) + BigInt(offset);
+    }
+    const memory = this.#memories.get(source);
+    if (memory === undefined) return refuse('the memory is freed, or not of this device: allocate it by allocateDma()');
+    if (offset + size > memory.size) refuse(`${size} bytes at ${offset}: the memory has ${memory.size} bytes`);
+    return memory.address + BigInt(offset);
+  }
+
+  #free(memory: DmaMemory): void {
+    const mapped = this.#memories.get(memory);
+    if (mapped === undefined) return;
+    this.#requireOut(mapped.address, mapped.size, 'free DMA memory');
+    mapped.revoke();
+    this.#memories.delete(memory);
+    giveBackWhenUnseen(mapped, this.#parts.calls);
+  }
+
+  #requireOut(start: bigint, size: number, operation: string): void {
+    const end = start + BigInt(size);
+    const entry = this.#mine().find(({ vaddr, size: bytes }) => vaddr < end && start < vaddr + BigInt(bytes));
+    if (entry !== undefined) throw new VfioError('VFIO_E_BUSY', `${printRange(entry)} shows it to devices: unmap that first`, { operation, device: this.#parts.device });
+  }
+
+  #query(bytes: number, attempts: number): Observable<Uint8Array> {
+    const operation = 'VFIO_IOMMU_GET_INFO';
+    const origin = { operation, device: this.#parts.device };
+    if (attempts === 0) return throwError(() => neverSettles(bytes, origin));
+    return this.#submit(VFIO_IOMMU_GET_INFO, encodeIommuInfoQuery(bytes), operation).pipe(
+      concatMap((answer) => {
+        const needed = bytesNeeded(answer, maxAnswerBytes, origin);
+        return needed === undefined ? of(answer) : this.#query(needed, attempts - 1);
+      }),
+    );
+  }
+
+  #submit(request: number, argument: Uint8Array, operation: string): Call<Uint8Array> {
+    const { container, device, submit } = this.#parts;
+    return submit({ op: 'ioctl', fd: container.fd, request, argument, operation, device }).pipe(map(({ bytes }) => bytes));
+  }
+}
+
+const unseen = new FinalizationRegistry((unmap: () => void) => unmap());
+
+/** The pages are gone; their address space goes when no view can be used any more. */
+function giveBackWhenUnseen({ memory, address, size }: MappedMemory, calls: Syscalls): void {
+  unseen.register(memory, () => calls.munmap(Number(address), size));
+}

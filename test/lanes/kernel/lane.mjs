@@ -5,6 +5,7 @@ import { LaneUnavailable, emptyOutcome } from '../outcome.mjs';
 import { bundleProgram, bundlePrograms, bundleTests } from './bundle.mjs';
 import { vfioModules } from './initramfs.mjs';
 import { buildModules } from './module.mjs';
+import { provideMtty } from './mtty.mjs';
 import { provideKernel, provideQemu } from './packages.mjs';
 import { DRIVER, GUEST, ROOT } from './paths.mjs';
 import { boot, newShare } from './vm.mjs';
@@ -72,6 +73,7 @@ export async function runKernelTests(options) {
   const files = options.files.length > 0 ? options.files : TEST_FOLDERS.flatMap((folder) => filesIn(folder, '.test.ts'));
   if (files.length === 0) throw new LaneUnavailable(`there are no tests in ${TEST_FOLDERS.join(' or ')}`);
   const prepared = await prepare(options);
+  const mtty = files.some((file) => file.includes('mtty')) ? await provideMtty(prepared.kernel) : undefined;
   const { bundle, failures } = await bundleTests(files, join(prepared.share, 'bundle'));
   // Processes of their own that tests start (and kill): node cannot run TypeScript, so they are bundled as well.
   const children = join(prepared.share, 'children');
@@ -80,6 +82,7 @@ export async function runKernelTests(options) {
   const script = [
     prepared.preamble,
     `export VFIO_RX_RESULTS=${SHARE_IN_GUEST}/results.json VFIO_RX_CHILDREN=${quote(children)}`,
+    ...(mtty === undefined ? [] : [`export VFIO_RX_MTTY_MODULE=${quote(mtty)}`]),
     ...(options.testName === undefined ? [] : [`export VFIO_RX_TEST_NAME=${quote(options.testName)}`]),
     `exec ${quote(process.execPath)} --enable-source-maps ${quote(bundle)}`,
   ].join('\n');

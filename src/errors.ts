@@ -14,6 +14,7 @@ export const errorCodes = {
   VFIO_E_PROTOCOL: 'the other side broke its contract: a truncated, looping or contradictory answer',
   VFIO_E_RANGE: 'offset, width or alignment lies outside what the region or the call allows',
   VFIO_E_WOULD_BLOCK: 'a synchronous access cannot be made now without blocking the loop: use request()',
+  VFIO_E_SUSPENDED: 'the device does not decode its memory now: Memory Space Enable is clear, or its power state is D3hot (EIO)',
   VFIO_E_CLOSED: 'the device, handle or channel is closed',
   VFIO_E_BUSY: 'one such call or pipeline is outstanding on this device already (EBUSY)',
   VFIO_E_REFUSED: 'the vendor driver refused a write of device_state: the remap irq is not registered (EPERM)',

@@ -8,7 +8,8 @@ import { describe, expect, it } from 'vitest';
 import * as library from '../src/index.js';
 
 const root = resolve(import.meta.dirname, '..');
-const folder = join(root, '.cache', 'samples');
+/** In the tree itself: a cache may be a link to another place, where neither src nor packages are found. */
+const folder = join(root, '.samples');
 
 /** For a compiler and a process on a busy machine, ms. */
 const patienceMs = 120_000;
@@ -20,7 +21,7 @@ function samplesOf(page: string): readonly string[] {
   mkdirSync(folder, { recursive: true });
   return samples.map((sample, index) => {
     const file = join(folder, `${page.replaceAll(/\W/g, '-')}-${index}.ts`);
-    const sources = sample.replaceAll("'vfio-rx'", "'../../src/index.js'").replaceAll("'vfio-rx/testing'", "'../../src/testing/index.js'");
+    const sources = sample.replaceAll("'vfio-rx'", "'../src/index.js'").replaceAll("'vfio-rx/testing'", "'../src/testing/index.js'");
     writeFileSync(file, onSoftware(sources));
     return file;
   });
@@ -29,7 +30,7 @@ function samplesOf(page: string): readonly string[] {
 /** A real device's address becomes a software device. */
 function onSoftware(sample: string): string {
   const opened = sample.replace(/openDevice\('[^']+'\)/, 'openDevice(softwareDevice())');
-  return opened === sample ? sample : `import { softwareDevice } from '../../src/index.js';\n${opened}`;
+  return opened === sample ? sample : `import { softwareDevice } from '../src/index.js';\n${opened}`;
 }
 
 /** The `@example` of every operator and stream, with the names of the library and a `device` in scope. */
@@ -38,7 +39,7 @@ function examplesOf(room: string): readonly string[] {
   return readdirSync(join(root, room)).filter((name) => name !== 'index.ts').map((name) => {
     const [, example = 'there is no example'] = / \* @example\n([\s\S]*?)\n \* @see/.exec(readFileSync(join(root, room, name), 'utf8')) ?? [];
     const file = join(folder, `example-${name}`);
-    const scope = `import { ${Object.keys(library).join(', ')} } from '../../src/index.js';\ndeclare const device: VfioDevice;\n`;
+    const scope = `import { ${Object.keys(library).join(', ')} } from '../src/index.js';\ndeclare const device: VfioDevice;\n`;
     writeFileSync(file, scope + example.replaceAll(/^ \* ?/gm, ''));
     return file;
   });

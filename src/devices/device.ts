@@ -1,8 +1,9 @@
-import { concat, concatMap, defer, EMPTY, from, ignoreElements, lastValueFrom, merge, tap, type Observable } from 'rxjs';
+import { concat, concatMap, defer, EMPTY, from, ignoreElements, lastValueFrom, map, merge, tap, type Observable } from 'rxjs';
 import { Cell } from '../cell.js';
 import type { Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { absentIsEmpty, nowCall } from './call.js';
+import { Decoding } from './decoding.js';
 import type { Call, DeviceInfo, DevicePort, IrqInfo, MigrationTraits, RegionInfo, ReleaseReport, State } from './port.js';
 import { Region, type Layouts, type NotMapped, type RegionGate } from './regions.js';
 import { isRegistered, type RemapSession } from './remap-session.js';
@@ -10,6 +11,7 @@ import { explainRefusal } from './state-refusals.js';
 import { StateWriter, type StateView, type WrittenState } from './state-writer.js';
 import { subtractAreas } from './protocol/areas.js';
 import { offeredAreas, sameLayout } from './protocol/layout-diff.js';
+import { VFIO_PCI_CONFIG_REGION_INDEX } from './uapi/constants.js';
 
 /** What `openDevice` learnt before the device was handed out. */
 export interface OpenedDevice {
@@ -18,6 +20,8 @@ export interface OpenedDevice {
   readonly migration: MigrationTraits | undefined;
   readonly state: State;
 }
+
+const resetOperation = 'VFIO_DEVICE_RESET';
 
 /** How long closing waits for holders to let go, ms. */
 const closeBudgetMs = 100;
@@ -36,6 +40,7 @@ export class VfioDevice implements AsyncDisposable {
   readonly #layouts: Cell<Layouts>;
   readonly #regions: ReadonlyMap<number, Region>;
   readonly #writer: StateWriter;
+  readonly #decoding: Decoding;
   #session: RemapSession | undefined;
   #closed = false;
 
@@ -51,7 +56,14 @@ export class VfioDevice implements AsyncDisposable {
       adopt: () => EMPTY,
       lookAgain: () => this.#session?.requeryAll() ?? EMPTY,
     });
-    const gate: RegionGate = { checkOpen: (operation) => this.checkOpen(operation), mayBlock: () => this.#writer.outstanding };
+    const config = opened.info.pci ? opened.regions.find(({ index }) => index === VFIO_PCI_CONFIG_REGION_INDEX) : undefined;
+    this.#decoding = new Decoding(port, config, () => this.#regions.values());
+    const gate: RegionGate = {
+      checkOpen: (operation) => this.checkOpen(operation),
+      mayBlock: () => this.#writer.outstanding || this.#decoding.mayBlock,
+      access: (request) => this.#decoding.access(request),
+      accessNow: (request) => this.#decoding.accessNow(request),
+    };
     this.#regions = new Map(opened.regions.map((info) => [info.index, new Region(port, this.#layouts, info, gate)]));
   }
 
@@ -103,6 +115,32 @@ export class VfioDevice implements AsyncDisposable {
           return region.attach(subtractAreas(offeredAreas(info, size), areas)).pipe(tap(() => this.settle([info])));
         }),
       );
+    });
+  }
+
+  /**
+   * VFIO_DEVICE_RESET: back to RUNNING, registers as after power-on, configuration space as it was. Counts as a write of
+   * device_state: one at a time (VFIO_E_BUSY), and the remap pipeline looks at every region once more before it completes. Every
+   * accessor traps meanwhile, and holders are asked to let go (VFIO_E_HOLDER: the device was not reset). Fails with
+   * VFIO_E_UNSUPPORTED where the device says that it cannot be reset.
+   */
+  reset(): Call<void> {
+    return defer(() => {
+      this.checkOpen(resetOperation);
+      if (!this.info.reset) throw new VfioError('VFIO_E_UNSUPPORTED', 'the device has no reset: close it, its driver brings it back', { operation: resetOperation, device: this.name });
+      return this.#writer.reset((call) => this.#decoding.reset(call)).pipe(map(() => undefined));
+    });
+  }
+
+  /**
+   * Lets the device sleep (VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY), or wakes it (LOW_POWER_EXIT). While it sleeps mapped memory would
+   * fault, so every accessor traps and holders have let go; `request()` wakes it for one access. Fails with VFIO_E_UNSUPPORTED
+   * where kernel or driver have no such feature.
+   */
+  lowPower(enter: boolean): Call<void> {
+    return defer(() => {
+      this.checkOpen('low power');
+      return this.#decoding.lowPower(enter, this.port.lowPower(enter));
     });
   }
 

@@ -54,6 +54,11 @@ export class Holders {
     this.#device = device;
   }
 
+  /** Somebody has an area, or was asked for one and has not let go. */
+  get inUse(): boolean {
+    return [...this.#entries].some(({ held, asked }) => held.length + asked.length > 0);
+  }
+
   /** Takes a holder in and hands it what is mapped of what it wants; emits the hold then. Who fails or leaves before that is asked to let go. */
   hold(holder: Holder, wanted: readonly Area[], pieces: readonly MappedPiece[], budgetMs: number): Call<Hold> {
     return defer(() => {

@@ -63,6 +63,7 @@ export function observedPort(port: DevicePort): DevicePort {
     getState: () => port.getState(),
     setState: observedState,
     reset: () => port.reset(),
+    lowPower: (enter: boolean) => port.lowPower(enter),
     close: (options) => port.close(options),
     [Symbol.asyncDispose]: () => port[Symbol.asyncDispose](),
   };

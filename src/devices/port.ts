@@ -84,6 +84,11 @@ export interface DevicePort extends AsyncDisposable {
   /** VFIO_DEVICE_RESET, on the state lane: back to RUNNING. */
   reset(): Call<void>;
   /**
+   * VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY or _EXIT, never behind `setState`. While the device sleeps touching a mapping is SIGBUS, and
+   * a trapped access wakes it. Fails with VFIO_E_UNSUPPORTED where there is no such feature.
+   */
+  lowPower(enter: boolean): Call<void>;
+  /**
    * Begins the teardown: refuses new calls, disables the irqs, then releases the rest; see `released`. Idempotent.
    * `keepViews`: a holder did not let go, so the address space of its pieces stays reserved (no memory of the device in it).
    */

@@ -3,6 +3,7 @@ import type { Cell } from '../cell.js';
 import { warningChannel } from '../diagnostics.js';
 import { VfioError } from '../errors.js';
 import { nowCall } from './call.js';
+import type { Suspendable } from './decoding.js';
 import { FastPath } from './fast-path.js';
 import { Holders, type Hold, type Holder, type MappedPiece } from './holders.js';
 import type { AccessRequest, Area, Call, DevicePort, Mapping, RegionInfo } from './port.js';
@@ -19,12 +20,14 @@ export interface NotMapped {
   readonly error: unknown;
 }
 
-/** What a region asks its device before it touches the port. */
+/** What a region asks its device before it touches the port, and how it makes trapped accesses. */
 export interface RegionGate {
   /** Throws VFIO_E_CLOSED. */
   checkOpen(operation: string): void;
-  /** A trapped access made now could wait for a write of device_state. */
+  /** A trapped access made now could wait: for a write of device_state, a reset, a device that wakes up. */
   mayBlock(): boolean;
+  access(request: AccessRequest): Call<Uint8Array>;
+  accessNow(request: AccessRequest): Uint8Array;
 }
 
 interface LiveMapping {
@@ -41,9 +44,20 @@ interface LiveMapping {
  * There is no raw view: a stale one would be a SIGSEGV, or memory that is no longer the device's.
  *
  * Offsets are bytes from the start of the region; 16, 32 and 64 bits must be naturally aligned (else VFIO_E_RANGE); values
- * are little-endian, as the bus has them. One access is one load or store of that width, in program order.
+ * are little-endian, as the bus has them.
+ *
+ * - **Width.** Mapped, an access is one load or store of its width. Trapped, it is one pread or pwrite of that width, and the
+ *   driver decides what the device sees: vfio-pci makes two 32-bit accesses of one of 64 bits, the low half first (newer kernels
+ *   one, where the processor can), and in configuration space never more than 32 bits at once. A device whose 64-bit registers
+ *   must be touched as a whole wants a mapping; one that may be touched in halves is best given two of 32 bits.
+ * - **Order.** The synchronous methods happen in program order, mapped and trapped alike. A `request()` happens on a thread: in
+ *   order among requests of this device, and before whatever is done once it has answered.
+ * - **Reading for effect.** An engine drops a load whose result nobody uses: use the value of a register that clears when read.
+ *
+ * Where the device does not decode its memory (Memory Space Enable is clear, D3hot) every access is trapped and fails with
+ * VFIO_E_SUSPENDED; a raw view would be SIGBUS. In low power and during a reset `request()` goes on.
  */
-export class Region {
+export class Region implements Suspendable {
   readonly index: number;
   readonly #port: DevicePort;
   readonly #layouts: Cell<Layouts>;
@@ -55,6 +69,9 @@ export class Region {
   /** What is being revoked: nobody is handed it any more, whatever a layout says meanwhile. */
   #leaving: readonly Area[] = [];
   #closed = false;
+  #suspended = false;
+  /** The layout that the accessors follow; undefined before the first. */
+  #settled: RegionInfo | undefined;
   #rights: { readonly readable: boolean; readonly writable: boolean };
 
   constructor(port: DevicePort, layouts: Cell<Layouts>, info: RegionInfo, gate: RegionGate) {
@@ -124,7 +141,7 @@ export class Region {
     return defer(() => {
       const length = access.write?.byteLength ?? access.readBytes ?? 0;
       this.#check(access.offset, length, access.write === undefined ? 'read' : 'write', 1);
-      return this.#port.access({ ...access, region: this.index });
+      return this.#gate.access({ ...access, region: this.index });
     });
   }
 
@@ -187,6 +204,7 @@ export class Region {
 
   /** The accessors' last step of a batch: they use what is both mapped and offered. */
   settle(info: RegionInfo): void {
+    this.#settled = info;
     this.#rights = { readable: info.readable, writable: info.writable };
     const offered = info.mmappable ? info.areas : [];
     this.#fast.replace(
@@ -226,7 +244,7 @@ export class Region {
 
   /** The pieces that may be given to somebody. One that goes in part goes as a whole: what stays of it comes back with its batch. */
   #staying(): readonly MappedPiece[] {
-    if (this.#closed) return [];
+    if (this.#closed || this.#suspended) return [];
     return this.pieces().filter((piece) => intersectAreas([piece.area], this.#leaving).length === 0);
   }
 
@@ -235,15 +253,26 @@ export class Region {
     return defer(() => this.#holders.release(this.mapped.areas, budgetMs));
   }
 
-  /** Every accessor traps from now on: part of closing, and of whatever makes a mapped region fault. */
-  trap(): void {
+  /** Holders have some of it, or were asked and have not let go. */
+  get held(): boolean {
+    return this.#holders.inUse;
+  }
+
+  /** Every accessor traps until `resume`: touching a mapping would fault. Nobody is handed a piece meanwhile. */
+  suspend(): void {
+    this.#suspended = true;
     this.#fast.clear();
+  }
+
+  resume(): void {
+    this.#suspended = false;
+    if (this.#settled !== undefined) this.settle(this.#settled);
   }
 
   /** Traps for good: what a batch that is still in flight settles or offers after this, nobody gets, since it is about to go. */
   close(): void {
     this.#closed = true;
-    this.trap();
+    this.#fast.clear();
   }
 
   #unmapPart(live: LiveMapping, areas: readonly Area[]): Observable<void> {
@@ -262,7 +291,7 @@ export class Region {
   #trappedRead(offset: number, width: number): DataView {
     this.#check(offset, width, 'read', width);
     this.#checkSync('read');
-    const bytes = this.#port.accessNow({ region: this.index, offset, readBytes: width });
+    const bytes = this.#gate.accessNow({ region: this.index, offset, readBytes: width });
     return new DataView(bytes.buffer, bytes.byteOffset, width);
   }
 
@@ -271,12 +300,12 @@ export class Region {
     this.#checkSync('write');
     const write = new Uint8Array(width);
     fill(new DataView(write.buffer));
-    this.#port.accessNow({ region: this.index, offset, write });
+    this.#gate.accessNow({ region: this.index, offset, write });
   }
 
   #checkSync(operation: string): void {
     if (this.#port.traits.syncAccess && !this.#gate.mayBlock()) return;
-    throw new VfioError('VFIO_E_WOULD_BLOCK', 'the area is trapped, and a write of device_state is outstanding or the port needs a round trip: use request()', {
+    throw new VfioError('VFIO_E_WOULD_BLOCK', 'the area is trapped, and a write of device_state or a reset is outstanding, the device is in low power, or the port needs a round trip: use request()', {
       operation: `${operation} region ${this.index}`,
       device: this.#port.name,
     });

@@ -66,9 +66,9 @@ export class StateWriter {
     return this.#one(to, `device_state ${to}`, () => this.#port.setState(to), begun);
   }
 
-  /** VFIO_DEVICE_RESET: as far as layouts go, a write of RUNNING. */
-  reset(): Call<WrittenState> {
-    return this.#one('running', 'VFIO_DEVICE_RESET', () => this.#port.reset().pipe(map((): StateReply => ({ state: 'running' }))));
+  /** VFIO_DEVICE_RESET: as far as layouts go, a write of RUNNING. `around` is what surrounds the call itself. */
+  reset(around = (call: Call<StateReply>): Call<StateReply> => call): Call<WrittenState> {
+    return this.#one('running', 'VFIO_DEVICE_RESET', () => around(this.#port.reset().pipe(map((): StateReply => ({ state: 'running' })))));
   }
 
   #one(to: State, operation: string, call: () => Observable<StateReply>, begun?: () => void): Observable<WrittenState> {

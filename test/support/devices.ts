@@ -57,6 +57,7 @@ export function altered(port: DevicePort, alter: Alter): DevicePort {
     getState: () => port.getState(),
     setState: (to) => port.setState(to),
     reset: () => port.reset(),
+    lowPower: (enter) => port.lowPower(enter),
     close: () => port.close(),
     [Symbol.asyncDispose]: () => port[Symbol.asyncDispose](),
     ...alter(port),

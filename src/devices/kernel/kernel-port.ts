@@ -7,7 +7,8 @@ import type { LanePool } from '../linux/lanes.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
-import { VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
+import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
+import { encodeFeature } from '../uapi/device-feature.js';
 import { queryDeviceInfo } from '../uapi/device-info.js';
 import { queryIrqInfo } from '../uapi/irq-info.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
@@ -192,6 +193,16 @@ export class KernelPort implements DevicePort {
     return defer(() => {
       this.#requireOpen(operation);
       return this.#laneCalls.submit('state', { op: 'ioctl', fd: this.#fd, request: VFIO_DEVICE_RESET, argument: 0, operation, device: this.name }).pipe(map(() => this.#migration.wasReset()));
+    });
+  }
+
+  /** On the access lane: it may sleep, and a trapped access would only wait for it. */
+  lowPower(enter: boolean): Call<void> {
+    return defer(() => {
+      const operation = enter ? 'VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY' : 'VFIO_DEVICE_FEATURE_LOW_POWER_EXIT';
+      this.#requireOpen(operation);
+      const argument = encodeFeature(enter ? VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY : VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, 'set');
+      return this.#laneCalls.submit('access', { op: 'ioctl', fd: this.#fd, request: VFIO_DEVICE_FEATURE, argument, operation, device: this.name }).pipe(map(() => undefined));
     });
   }
 

@@ -7,11 +7,12 @@ import type { TraceEvent } from './trace.js';
 /**
  * What a user of the driver did wrong:
  * - `stale-write`: wrote through a mapping that was gone (`region`, `offset`)
+ * - `suspended-write`: wrote through a mapping while the device did not decode it; on a real device that is SIGBUS (`region`, `offset`)
  * - `ack-not-sent`: acked more than was outstanding (`value`)
  * - `acked-while-mapped`: acked a revocation, yet still had some of it mapped (`region`, `offset`, `value`: bytes)
  * - `unmapped-in-iommu`: unmapped an area (`region`, `offset`, `value`: bytes) while devices could still reach it by DMA
  */
-export type ViolationKind = 'stale-write' | 'ack-not-sent' | 'acked-while-mapped' | 'unmapped-in-iommu';
+export type ViolationKind = 'stale-write' | 'suspended-write' | 'ack-not-sent' | 'acked-while-mapped' | 'unmapped-in-iommu';
 
 export interface Violation {
   readonly kind: ViolationKind;

@@ -30,6 +30,8 @@ export interface SoftwareDeviceOptions {
   readonly face?: 'pci' | 'non-pci';
   /** VFIO_MIGRATION_* flags. Default 7; false: a device that cannot migrate. */
   readonly migration?: number | false;
+  /** It can sleep (VFIO_DEVICE_FEATURE_LOW_POWER_*). Default: false, as the sample driver. */
+  readonly lowPower?: boolean;
   /** The region whose slots take deliveries. Default 0 where that region exists; false: none. */
   readonly mailbox?: number | false;
   /** How often mapped mailbox memory is looked at, ms. Default: 1 on a real clock, false on a virtual one, which would
@@ -73,6 +75,7 @@ export interface DeviceShape {
   readonly remap: RemapShape | undefined;
   /** Flags 0 where the device cannot migrate. */
   readonly migration: MigrationTraits;
+  readonly lowPower: boolean;
   readonly mailbox: number | undefined;
   readonly scanMs: number | false | undefined;
   readonly traceEvents: number;
@@ -116,6 +119,7 @@ export function shapeOf(options: SoftwareDeviceOptions): DeviceShape {
     ownIrq: ownIrqIndex[face],
     remap,
     migration: { version: 2, flags: options.migration === false ? 0 : (options.migration ?? 7) },
+    lowPower: options.lowPower ?? false,
     mailbox: mailbox !== false && regions.has(mailbox) ? mailbox : undefined,
     scanMs: options.scanMs,
     traceEvents: options.traceEvents ?? 4096,

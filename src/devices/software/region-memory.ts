@@ -19,11 +19,12 @@ const watchedParts = 64;
 
 const wordBytes = 8;
 
-/** A write through a mapping that was gone. */
+/** A write through a mapping that was gone, or that the device did not decode (on a real one: SIGBUS). */
 export interface StaleWrite {
   readonly region: number;
   /** In the region, bytes. */
   readonly offset: number;
+  readonly mapped: boolean;
 }
 
 class MappedPart implements Mapping {
@@ -49,6 +50,7 @@ export class RegionMemory {
   /** Rounded up to whole words; what lies beyond `size` is never shown. */
   readonly #own: ArrayBuffer;
   readonly #mapped = new Set<MappedPart>();
+  #reachable = true;
   #poisoned: { readonly part: MappedPart; readonly area: Area }[] = [];
   readonly #onStale: (write: StaleWrite) => void;
 
@@ -76,11 +78,27 @@ export class RegionMemory {
     return subtractAreas(intersectAreas(this.mappedAreas, areas), offered);
   }
 
+  /** False: the device does not decode this memory. What is mapped shows poison meanwhile. */
+  set reachable(reachable: boolean) {
+    if (reachable === this.#reachable) return;
+    const own = new BigUint64Array(this.#own);
+    for (const part of this.#mapped) {
+      for (const area of part.live) {
+        eachWord(part, area, (at, offset) => {
+          if (!reachable) own[offset / wordBytes] = Atomics.exchange(part.words, at, poison);
+          else if (Atomics.exchange(part.words, at, own[offset / wordBytes] ?? 0n) !== poison) this.#onStale({ region: this.index, offset, mapped: true });
+        });
+      }
+    }
+    this.#reachable = reachable;
+  }
+
   /** A page is in one mapping at a time, since each is memory of its own: undefined where some of the area is mapped already. */
   map(area: Area): Mapping | undefined {
     if (intersectAreas(this.mappedAreas, [area]).length > 0) return undefined;
     const part = new MappedPart(this.index, area);
-    new Uint8Array(part.memory).set(new Uint8Array(this.#own, area.offset, area.size));
+    if (this.#reachable) new Uint8Array(part.memory).set(new Uint8Array(this.#own, area.offset, area.size));
+    else part.words.fill(poison);
     this.#mapped.add(part);
     return part;
   }
@@ -94,14 +112,13 @@ export class RegionMemory {
     if (part.live.length === 0) this.#mapped.delete(part);
     const own = new BigUint64Array(this.#own);
     for (const gone of going) {
-      for (let offset = gone.offset; offset < gone.offset + gone.size; offset += wordBytes) {
-        own[offset / wordBytes] = homecoming(Atomics.exchange(part.words, (offset - part.area.offset) / wordBytes, poison));
-      }
+      if (this.#reachable) eachWord(part, gone, (at, offset) => (own[offset / wordBytes] = homecoming(Atomics.exchange(part.words, at, poison))));
+      else this.#check(part, gone, true);
       this.#poisoned.push({ part, area: gone });
     }
     while (this.#poisoned.length > watchedParts) {
       const oldest = this.#poisoned.shift();
-      if (oldest !== undefined) this.#check(oldest.part, oldest.area);
+      if (oldest !== undefined) this.#check(oldest.part, oldest.area, false);
     }
     return going;
   }
@@ -136,6 +153,7 @@ export class RegionMemory {
 
   /** Takes every word of mapped memory that `wanted` likes, and leaves 0. */
   takeMappedWords(wanted: (value: bigint) => boolean, take: (value: bigint) => void): void {
+    if (!this.#reachable) return;
     for (const part of this.#mapped) {
       for (const area of part.live) {
         const first = (area.offset - part.area.offset) / wordBytes;
@@ -152,21 +170,28 @@ export class RegionMemory {
 
   /** Looks at all poison; each broken word is reported once and poisoned again. */
   checkPoison(): void {
-    for (const { part, area } of this.#poisoned) this.#check(part, area);
+    for (const { part, area } of this.#poisoned) this.#check(part, area, false);
+    if (this.#reachable) return;
+    for (const part of this.#mapped) for (const area of part.live) this.#check(part, area, true);
   }
 
-  #check(part: MappedPart, area: Area): void {
-    for (let offset = area.offset; offset < area.offset + area.size; offset += wordBytes) {
-      const at = (offset - part.area.offset) / wordBytes;
-      if (part.words[at] === poison) continue;
+  #check(part: MappedPart, area: Area, mapped: boolean): void {
+    eachWord(part, area, (at, offset) => {
+      if (part.words[at] === poison) return;
       Atomics.store(part.words, at, poison);
-      this.#onStale({ region: this.index, offset });
-    }
+      this.#onStale({ region: this.index, offset, mapped });
+    });
   }
 
   #eachMapped(offset: number, bytes: number, visit: (part: MappedPart, area: Area) => void): void {
+    if (!this.#reachable) return;
     for (const part of this.#mapped) {
       for (const area of intersectAreas(part.live, [{ offset, size: bytes }])) visit(part, area);
     }
   }
+}
+
+/** Every word of an area of a part: its place in the part, and its offset in the region. */
+function eachWord(part: MappedPart, area: Area, visit: (at: number, offset: number) => void): void {
+  for (let offset = area.offset; offset < area.offset + area.size; offset += wordBytes) visit((offset - part.area.offset) / wordBytes, offset);
 }

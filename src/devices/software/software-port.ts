@@ -184,6 +184,14 @@ export class SoftwarePort implements DevicePort {
     return this.#stateCall('VFIO_DEVICE_RESET', (done) => { this.#driver.reset(done); }, () => undefined);
   }
 
+  lowPower(enter: boolean): Call<void> {
+    const operation = enter ? 'VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY' : 'VFIO_DEVICE_FEATURE_LOW_POWER_EXIT';
+    return lateCall(this.#timers, () => {
+      this.#requireOpen(operation);
+      this.#check(this.#driver.lowPower(enter), operation);
+    });
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -13,6 +13,7 @@ import { Faults } from './faults.js';
 import { Layouts, type LayoutChange } from './layouts.js';
 import { Mailbox, type MailboxStats } from './mailbox.js';
 import type { DeviceShape } from './options.js';
+import { PciFace } from './pci-face.js';
 import { RegionMemory } from './region-memory.js';
 import type { RemapRole } from './remap-irq.js';
 import { RemapPages } from './remap-pages.js';
@@ -34,6 +35,7 @@ export class VendorDriver implements SoftwareVendorDriver {
   readonly #memory: ReadonlyMap<number, RegionMemory>;
   readonly #layouts: Layouts;
   readonly #mailbox: Mailbox | undefined;
+  readonly #pci: PciFace;
   readonly #remap: RemapPages | undefined;
   readonly #machine: StateMachine;
   readonly #violations: Violations;
@@ -48,9 +50,10 @@ export class VendorDriver implements SoftwareVendorDriver {
     this.#violations = new Violations(this.#trace, () => this.#nowNs());
     this.#layouts = new Layouts(shape.regions);
     this.#memory = new Map([...shape.regions].map(([index, { size }]) => [index, new RegionMemory(index, size, (write) => {
-      this.#stale += 1;
-      this.#violations.add('stale-write', write);
+      if (!write.mapped) this.#stale += 1;
+      this.#violations.add(write.mapped ? 'suspended-write' : 'stale-write', { region: write.region, offset: write.offset });
     })]));
+    this.#pci = new PciFace(this.#memory, shape.lowPower);
     const mailbox = shape.mailbox === undefined ? undefined : this.#memory.get(shape.mailbox);
     this.#mailbox = mailbox === undefined ? undefined : new Mailbox(mailbox);
     const timers = (): Timers => {
@@ -179,6 +182,7 @@ export class VendorDriver implements SoftwareVendorDriver {
     if (this.#removed) return 'ENODEV';
     if (this.#user !== undefined) return 'EBUSY';
     this.#user = user;
+    this.#pci.opened();
     this.#trace.add('open');
     return undefined;
   }
@@ -279,6 +283,7 @@ export class VendorDriver implements SoftwareVendorDriver {
     if (this.#removed) return 'ENODEV';
     const shape = this.shape.regions.get(region);
     if (shape?.readable !== true || offset + bytes > shape.size) return 'EINVAL';
+    if (this.#pci.isOff(region)) return 'EIO';
     return this.readRegion(region, offset, bytes);
   }
 
@@ -287,7 +292,9 @@ export class VendorDriver implements SoftwareVendorDriver {
     if (this.#removed) return 'ENODEV';
     const shape = this.shape.regions.get(region);
     if (shape?.writable !== true || offset + bytes.length > shape.size) return 'EINVAL';
+    if (this.#pci.isOff(region)) return 'EIO';
     this.writeRegion(region, offset, bytes);
+    this.#pci.written(region);
     if (region === this.shape.mailbox) this.#mailbox?.written(offset, bytes.length);
     return undefined;
   }
@@ -306,8 +313,14 @@ export class VendorDriver implements SoftwareVendorDriver {
     if (this.#removed) done({ errno: 'ENODEV' });
     else {
       this.#trace.add('reset');
+      this.#pci.reset();
       this.#machine.reset(done);
     }
+  }
+
+  /** VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY and _EXIT. */
+  lowPower(enter: boolean): Errno | undefined {
+    return this.#removed ? 'ENODEV' : this.#pci.lowPower(enter);
   }
 
   /** Takes what rests in the mailbox's mapped slots; true where there is something mapped to look at again. */

@@ -59,7 +59,7 @@ describe('region memory', () => {
     words[2] = 1n;
     region.checkPoison();
     region.checkPoison();
-    expect(stale).toEqual([{ region: 0, offset: 0x1010 }]);
+    expect(stale).toEqual([{ region: 0, offset: 0x1010, mapped: false }]);
     words[2] = 1n;
     region.checkPoison();
     expect(stale).toHaveLength(2);
@@ -71,7 +71,27 @@ describe('region memory', () => {
     region.unmap(mapping, area);
     words[0] = 1n;
     for (let n = 0; n < 64; n += 1) region.unmap(mapped(region).mapping, area);
-    expect(stale).toEqual([{ region: 0, offset: 0x1000 }]);
+    expect(stale).toEqual([{ region: 0, offset: 0x1000, mapped: false }]);
+  });
+
+  it('that is not decoded is poison in its mappings; a write there is found out and lost, and nothing else is', () => {
+    const { region, stale } = memory();
+    const { mapping, words } = mapped(region);
+    words[0] = 5n;
+    region.reachable = false;
+    expect([words[0], region.read(0x1000, 1)[0]]).toEqual([poison, 5]);
+    words[1] = 1n;
+    region.write(0x1010, Uint8Array.of(6));
+    const second = mapped(region, { offset: 0, size: 0x1000 });
+    region.checkPoison();
+    region.reachable = true;
+    expect([words.slice(0, 3), second.words[0]]).toEqual([BigUint64Array.of(5n, 0n, 6n), 0n]);
+    expect(stale).toEqual([{ region: 0, offset: 0x1008, mapped: true }]);
+    region.reachable = false;
+    words[2] = 1n;
+    region.unmap(mapping, area);
+    region.reachable = true;
+    expect([region.read(0x1000, 1)[0], region.read(0x1010, 1)[0], stale.length]).toEqual([5, 6, 2]);
   });
 
   it('gives a page to one mapping at a time', () => {

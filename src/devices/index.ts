@@ -5,15 +5,17 @@ export { Region, type Layouts, type NotMapped } from './regions.js';
 export type { Hold, Holder, MappedPiece } from './holders.js';
 export type { StateView } from './state-writer.js';
 export type {
-  AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, IrqSignal, Mapping,
+  AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, IrqSignal, Mapping,
   MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply,
 } from './port.js';
+export { pciIrqRows, type IrqKind, type IrqRow } from './protocol/irq-rules.js';
 export { VfioError, errorCodes, type VfioErrorCode } from '../errors.js';
 export { realClock, type Clock, type StallWatch } from '../clock.js';
 export { portChannel, warningChannel, type Lane, type PortEvent, type Warning } from '../diagnostics.js';
 export { softwareDevice, type SoftwareDevice } from './software/software-device.js';
 export { sampleRegions, type SoftwareDeviceOptions, type SoftwareRegion } from './software/options.js';
 export type { SoftwareRemap } from './software/remap-shape.js';
+export type { SoftwareIrqs } from './software/device-irqs.js';
 export type { SoftwareVendorDriver, Violation, ViolationKind } from './software/driver-face.js';
 export type { SoftwareDmaRange, SoftwareIommu } from './software/dma.js';
 export type { GuestStats, MailboxStats } from './software/mailbox.js';

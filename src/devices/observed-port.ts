@@ -1,6 +1,6 @@
 import { map, Observable, tap } from 'rxjs';
 import { portChannel, type Lane, type PortEvent } from '../diagnostics.js';
-import type { AccessRequest, Area, Call, DevicePort, DmaMapRequest, IovaRange, IrqHandle, IrqLine, Mapping, State, StateReply } from './port.js';
+import type { AccessRequest, Area, Call, DevicePort, DmaMapRequest, IovaRange, IrqAct, IrqHandle, IrqLine, IrqOptions, Mapping, State, StateReply } from './port.js';
 
 /**
  * The same port, whose calls are told on `portChannel` once they have succeeded (device_state: when it begins and ends).
@@ -16,6 +16,9 @@ export function observedPort(port: DevicePort): DevicePort {
     next: () => handle.next(),
     readNow: () => handle.readNow(),
     ack: (count: bigint) => handle.ack(count).pipe(tap(() => publish('ack', `${count}`))),
+    mask: () => handle.mask(),
+    unmask: () => handle.unmask(),
+    trigger: () => handle.trigger(),
     close: () => handle.close(),
   });
 
@@ -49,7 +52,9 @@ export function observedPort(port: DevicePort): DevicePort {
     info: () => port.info(),
     regionInfo: (index: number) => port.regionInfo(index).pipe(tap(() => publish('query', `q${index}`, { region: index }))),
     irqInfo: (index: number) => port.irqInfo(index),
-    irq: (line: IrqLine, options?: { readonly ackFd?: boolean }) => port.irq(line, options).pipe(map(observedIrq)),
+    irq: (line: IrqLine, options?: IrqOptions) => port.irq(line, options).pipe(map(observedIrq)),
+    irqs: (index: number, vectors: readonly number[], options?: IrqOptions) => port.irqs(index, vectors, options).pipe(map((handles) => handles.map(observedIrq))),
+    setIrqs: (act: IrqAct) => port.setIrqs(act),
     map: (region: number, area: Area) => port.map(region, area).pipe(tap(() => publish('map', `m${region}`, { region, area }))),
     unmap: (mapping: Mapping, area: Area = mapping.area) =>
       port.unmap(mapping, area).pipe(tap(() => publish('unmap', `u${mapping.region}`, { region: mapping.region, area }))),

@@ -3,10 +3,11 @@ import type { Clock } from '../clock.js';
 import type { DeviceInfo } from './uapi/device-info.js';
 import type { DmaLimits, IovaRange } from './uapi/dma.js';
 import type { IrqInfo } from './uapi/irq-info.js';
+import type { IrqAct } from './uapi/irq-set.js';
 import type { Area, RegionInfo } from './uapi/region-info.js';
 import type { State } from './uapi/migration-state.js';
 
-export type { Area, DeviceInfo, DmaLimits, IovaRange, IrqInfo, RegionInfo, State };
+export type { Area, DeviceInfo, DmaLimits, IovaRange, IrqAct, IrqInfo, RegionInfo, State };
 
 /**
  * One call: one subscription is one call to the device; exactly one value, then complete, or one `VfioError`.
@@ -38,6 +39,9 @@ export type Call<T> = Observable<T>;
  * - **PORT-12** A range enters the IOMMU whole and leaves it whole. Before the kernel is asked `dmaMap` refuses what overlaps another range (VFIO_E_BUSY) and what is
  *   not made of whole pages, or lies outside source or IOMMU (VFIO_E_RANGE); `dmaUnmap` what would cut a range, or is another device's (VFIO_E_RANGE).
  * - **PORT-13** Nothing is unmapped or freed while any of it is in the IOMMU: `unmap` and `free` fail with VFIO_E_BUSY. `close()` takes this device's ranges out before its areas.
+ * - **PORT-14** What an irq does not take (`irqRefusal`) is refused before the device is asked, and `irqs` registers all of its vectors or none.
+ * - **PORT-15** An automasked irq gives one signal and no more until it is unmasked, by call or through its ack eventfd; a level that is active
+ *   still signals again then.
  */
 export interface DevicePort extends AsyncDisposable {
   /** How messages name the device: a BDF, an mdev uuid, a software device's name. */
@@ -50,11 +54,25 @@ export interface DevicePort extends AsyncDisposable {
   regionInfo(index: number): Call<RegionInfo>;
   /** *Now.* VFIO_DEVICE_GET_IRQ_INFO. Fails with VFIO_E_NO_IRQ where the device has none at this index. */
   irqInfo(index: number): Call<IrqInfo>;
+  /** *Now.* `irqs` with one vector. */
+  irq(line: IrqLine, options?: IrqOptions): Call<IrqHandle>;
   /**
-   * *Now.* VFIO_DEVICE_SET_IRQS with fresh eventfds: DATA_EVENTFD | ACTION_TRIGGER, and with `ackFd` a second one by ACTION_UNMASK.
-   * Fails with VFIO_E_NO_IRQ, and with VFIO_E_BUSY while a handle of the same line is open: the kernel would replace it silently.
+   * *Now.* VFIO_DEVICE_SET_IRQS with fresh eventfds for several vectors of one index: DATA_EVENTFD | ACTION_TRIGGER, and with `ackFd` a second
+   * one each by ACTION_UNMASK. All of them or none; the handles come in the order of `vectors`.
+   *
+   * The first call for an index enables the vectors up to the highest one that it names. Where its info says `noResize` (MSI; MSI-X
+   * before Linux 6.5) later calls can only have what was enabled then, so ask for all at once; else they may add more.
+   * Fails with VFIO_E_NO_IRQ; VFIO_E_BUSY while a handle of the same line is open (the kernel would replace it silently), while another
+   * of INTx, MSI and MSI-X is enabled, or where the index cannot be resized; VFIO_E_UNSUPPORTED for an `ackFd` that the irq does not take;
+   * VFIO_E_RANGE for vectors that are none; VFIO_E_LIMIT.
    */
-  irq(line: IrqLine, options?: { readonly ackFd?: boolean }): Call<IrqHandle>;
+  irqs(index: number, vectors: readonly number[], options?: IrqOptions): Call<readonly IrqHandle[]>;
+  /**
+   * *Now.* VFIO_DEVICE_SET_IRQS without eventfds, on vectors that are enabled: TRIGGER (loopback, as if the device had signalled), MASK or
+   * UNMASK, of a range of vectors (DATA_NONE) or of some in it (DATA_BOOL). `pciIrqRows` says which irq of a PCI device takes what; any other
+   * goes by its info's flags. Fails with VFIO_E_UNSUPPORTED, VFIO_E_RANGE, VFIO_E_NO_IRQ.
+   */
+  setIrqs(act: IrqAct): Call<void>;
   /** *Now.* Maps a page-aligned part of a region. */
   map(region: number, area: Area): Call<Mapping>;
   /** *Now.* Takes a page-aligned part of the mapping (all of it without `area`) away from the user. */
@@ -113,6 +131,12 @@ export interface IrqLine {
   readonly vector?: number;
 }
 
+/** How an irq is registered. */
+export interface IrqOptions {
+  /** With a second eventfd, registered by ACTION_UNMASK: it takes the acks of a remap irq, and each write of it unmasks a maskable one. */
+  readonly ackFd?: boolean;
+}
+
 /** One delivery. `count` is what the eventfd held, raw: n signals before one read are one delivery of n. */
 export interface IrqSignal {
   readonly line: IrqLine;
@@ -132,7 +156,13 @@ export interface IrqHandle {
    * there is no ack eventfd: the driver hears that and no count changes. An eventfd that is too full fails with errno EAGAIN.
    */
   ack(count: bigint): Call<void>;
-  /** *Now.* Disables the irq (DATA_NONE, count 0) and closes its eventfds. Idempotent. */
+  /** *Now.* What the device signals rests until `unmask`. VFIO_E_UNSUPPORTED where the irq is not maskable (MSI, MSI-X, ERR, REQ). */
+  mask(): Call<void>;
+  /** *Now.* Ends `mask()` and the automask; a level that is active still signals at once. VFIO_E_UNSUPPORTED where `mask` is. */
+  unmask(): Call<void>;
+  /** *Now.* Loopback: the kernel signals as if the device had. VFIO_E_UNSUPPORTED for a remap irq. */
+  trigger(): Call<void>;
+  /** *Now.* Takes the vector away, the last one of its index with DATA_NONE and count 0, and closes its eventfds. Idempotent. */
   close(): Call<void>;
 }
 

@@ -11,9 +11,9 @@ const most = 2n ** 64n - 1n;
 
 /** An irq whose driver notes each write, and drains the eventfd where it is told to. */
 function irqOf(withAckFd: boolean, drains = false): { readonly handle: IrqHandle; readonly trigger: SoftEventfd; readonly written: bigint[] } {
-  const handle = new SoftwareIrqHandle({ index: 5 }, withAckFd, new Timers(virtualClock()), 'software0', () => undefined);
+  const handle: SoftwareIrqHandle = new SoftwareIrqHandle({ device: 'software0', timers: new Timers(virtualClock()), act: () => undefined, release: () => { handle.dispose(); } }, { index: 5, vector: 0 }, withAckFd);
   const written: bigint[] = [];
-  const heard = handle.ackFd ?? handle.trigger;
+  const heard = handle.ackFd ?? handle.triggerFd;
   let before = 0n;
   heard.listen({
     written: () => {
@@ -23,7 +23,7 @@ function irqOf(withAckFd: boolean, drains = false): { readonly handle: IrqHandle
     },
     hungUp: () => undefined,
   });
-  return { handle, trigger: handle.trigger, written };
+  return { handle, trigger: handle.triggerFd, written };
 }
 
 describe('value', () => {

@@ -1,4 +1,4 @@
-import { asyncScheduler, catchError, concat, defer, EMPTY, filter, ignoreElements, map, NEVER, observeOn, of, ReplaySubject, shareReplay, subscribeOn, tap, throwError, type Observable } from 'rxjs';
+import { asyncScheduler, catchError, concat, concatMap, defer, EMPTY, filter, ignoreElements, map, NEVER, observeOn, of, ReplaySubject, shareReplay, subscribeOn, tap, throwError, toArray, type Observable } from 'rxjs';
 import { VfioError } from '../../src/errors.js';
 import { alteredIrq } from '../support/devices.js';
 import type { DevicePort, IrqHandle, IrqSignal, Mapping, RegionInfo } from '../../src/devices/port.js';
@@ -286,5 +286,46 @@ export const brokenPorts: readonly BrokenPort[] = [
     name: 'leaves its ranges in the IOMMU at close', rule: 'PORT-13', noticedBy: 'close takes the ranges of this device out of the IOMMU before its areas',
     because: 'both ranges should be reported',
     spoil: (port) => withChanges(port, { released: port.released.pipe(filter(({ what }) => !what.includes('IOMMU'))) }),
+  },
+  {
+    name: 'takes for done what the irq does not take', rule: 'PORT-14', noticedBy: 'what an irq does not take is refused, and the driver is not asked',
+    because: 'a mask of MSI should have failed',
+    spoil: (port) => withIrqs(port, () => ({ mask: () => of(undefined) })),
+  },
+  {
+    name: 'keeps loopbacks to itself', rule: 'PORT-14', noticedBy: 'a loopback reaches the user as a signal would',
+    because: 'the signal of the loopback did not come',
+    spoil: (port) => withIrqs(port, () => ({ trigger: () => of(undefined) })),
+  },
+  {
+    name: 'registers one vector after the other', rule: 'PORT-14', noticedBy: 'irqs registers all its vectors or none, each with a handle',
+    because: 'neither should have registered anything, there are 3',
+    spoil: (port) => withChanges(port, { irqs: (index, vectors, options) => {
+      if (vectors.includes(0)) return port.irqs(index, vectors, options);
+      return concat(...vectors.map((vector) => port.irq({ index, vector }, options))).pipe(toArray());
+    } }),
+  },
+  {
+    name: 'does not look who else is enabled', rule: 'PORT-14', noticedBy: 'INTx and MSI exclude each other',
+    because: 'MSI beside INTx should have failed',
+    spoil: (port) => {
+      let last: IrqHandle | undefined;
+      return withChanges(port, {
+        irq: (line, options) => port.irq(line, options).pipe(
+          tap((handle) => { last = handle; }),
+          catchError((error: unknown) => (last !== undefined && isCode(error, 'VFIO_E_BUSY') ? of(last) : throwError(() => error))),
+        ),
+      });
+    },
+  },
+  {
+    name: 'unmasks by itself', rule: 'PORT-15', noticedBy: 'an automasked irq signals once, and again when it is unmasked by call while its line is up',
+    because: 'a masked irq should not signal',
+    spoil: (port) => withIrqs(port, (handle) => ({ next: () => handle.next().pipe(concatMap((signal) => handle.unmask().pipe(map(() => signal)))) })),
+  },
+  {
+    name: 'keeps the writes of the ack eventfd', rule: 'PORT-15', noticedBy: 'each write of its ack eventfd unmasks an automasked irq',
+    because: 'the signal of INTx did not come',
+    spoil: (port) => withIrqs(port, () => ({ ack: () => of(undefined) })),
   },
 ];

@@ -30,6 +30,7 @@ export const face = {
   sparse: 1,
   /** 4 KiB, never mmappable. */
   trapped: 2,
+  intx: { index: 0 },
   msi: { index: 1 },
   remap: { index: 5 },
   whole: { offset: 0, size: 0x1_0000 },
@@ -150,6 +151,6 @@ export interface PortCheck {
   readonly rule: `PORT-${number}`;
   readonly name: string;
   readonly check: (harness: PortHarness) => Promise<void>;
-  /** Part of the driver's script that not every driver has. */
-  readonly needs?: 'lieAboutRegion';
+  /** Part of the driver, or of its script, that not every driver has. */
+  readonly needs?: 'lieAboutRegion' | 'intx' | 'vectors';
 }

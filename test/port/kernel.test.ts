@@ -77,5 +77,7 @@ function kernelHarness(): PortHarness {
 }
 
 describePort('kernel', kernelHarness(), {
+  intx: 'the sample driver has no INTx',
+  vectors: 'the sample driver has one MSI vector',
   lieAboutRegion: 'the sample driver answers queries truly or not at all; hostile bytes are tested on the readers',
 });

@@ -2,7 +2,7 @@ import { realClock } from '../../src/clock.js';
 import type { DevicePort } from '../../src/devices/port.js';
 import { softwareDevice } from '../../src/devices/software/software-device.js';
 import type { DriverScript } from '../support/witness.js';
-import { atOnce, type PortHarness } from './harness.js';
+import { atOnce, face, type PortHarness } from './harness.js';
 
 /** Fresh software devices in real time. `change` may spoil the port that a check gets to see; see `broken.test.ts`. */
 export function softwareHarness(options: { readonly patienceMs?: number; readonly change?: (port: DevicePort) => DevicePort } = {}): PortHarness {
@@ -13,7 +13,7 @@ export function softwareHarness(options: { readonly patienceMs?: number; readonl
     briefMs: 30,
     openPort: ({ ackTimeoutMs = 2000 } = {}) => {
       opened += 1;
-      const device = softwareDevice({ name: `software${opened}`, remap: { ackTimeoutMs } });
+      const device = softwareDevice({ name: `software${opened}`, remap: { ackTimeoutMs }, irqs: { intx: true, msi: 4 } });
       const { driver } = device;
       const { value: port, error } = atOnce(device.open(realClock));
       if (port === undefined) throw new Error('a software device did not open', { cause: error });
@@ -22,6 +22,7 @@ export function softwareHarness(options: { readonly patienceMs?: number; readonl
         revoke: (region) => { driver.revoke(region); },
         restore: (region) => { driver.restore(region); },
         raiseMsi: () => { driver.raiseMsi(); },
+        intx: (up) => { if (up) driver.raise(face.intx); else driver.lower(face.intx); },
         ignoreAcks: (on) => { driver.faults.ignoreAcks = on; },
         failQuery: (region, errno, times) => { driver.faults.failQuery(region, errno, times); },
         // The first capability's offset leads nowhere.

@@ -119,6 +119,9 @@ describe('two pages', () => {
         irq: (line) => of<IrqHandle>({
           line,
           readNow: () => of(undefined),
+          mask: () => of(undefined),
+          unmask: () => of(undefined),
+          trigger: () => of(undefined),
           next: () => t.cold('---s').pipe(map(() => ({ line, count: 1n, atNs: t.clock.nowNs() }))),
           ack: (count) => { acks.next(`${line.index}:${count}`); return of(undefined); },
           close: () => of(undefined),

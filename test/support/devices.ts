@@ -45,6 +45,8 @@ export function altered(port: DevicePort, alter: Alter): DevicePort {
     regionInfo: (index) => port.regionInfo(index),
     irqInfo: (index) => port.irqInfo(index),
     irq: (line, options) => port.irq(line, options),
+    irqs: (index, vectors, options) => port.irqs(index, vectors, options),
+    setIrqs: (act) => port.setIrqs(act),
     map: (region, area) => port.map(region, area),
     unmap: (mapping, area) => port.unmap(mapping, area),
     allocateDma: (bytes) => port.allocateDma(bytes),
@@ -71,6 +73,9 @@ export function alteredIrq(handle: IrqHandle, change: Partial<IrqHandle>): IrqHa
     next: () => handle.next(),
     readNow: () => handle.readNow(),
     ack: (count) => handle.ack(count),
+    mask: () => handle.mask(),
+    unmask: () => handle.unmask(),
+    trigger: () => handle.trigger(),
     close: () => handle.close(),
     ...change,
   };

@@ -5,7 +5,8 @@ import { Eventfd } from '../linux/eventfd.js';
 import type { Reactor, ReactorSlot } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Call, IrqHandle, IrqLine, IrqSignal } from '../port.js';
-import { encodeIrqDisable, encodeIrqSet } from '../uapi/irq-set.js';
+import type { VectorEventfds } from '../protocol/irq-registry.js';
+import type { IrqAct, IrqAction } from '../uapi/irq-set.js';
 import { runAll, runAllOrThrow } from './run-all.js';
 
 /** What an irq needs of its port. */
@@ -13,20 +14,17 @@ export interface IrqContext {
   readonly device: string;
   readonly calls: Syscalls;
   readonly reactor: Reactor;
-  /** VFIO_DEVICE_SET_IRQS. */
-  setIrqs(argument: Uint8Array, what: string): void;
-  /** Whether another handle, of another vector of this index, is open. */
-  sharesIndex(handle: KernelIrq): boolean;
-  /** Told when the handle is closed. */
-  closed(handle: KernelIrq): void;
+  act(act: IrqAct): void;
+  /** Takes the vector away from the device, and disposes of it. */
+  release(line: Required<IrqLine>): void;
 }
 
 /**
- * A registered irq of the kernel: a trigger eventfd in the reactor, and an ack eventfd where asked for.
- * Both are fresh, and closed with the handle.
+ * An irq of the kernel: a trigger eventfd in the reactor, and an ack eventfd where asked for. Both are fresh, and closed
+ * with the handle. The port's `IrqRegistry` makes it, registers it and takes it away again.
  */
-export class KernelIrq implements IrqHandle {
-  readonly line: IrqLine;
+export class KernelIrq implements IrqHandle, VectorEventfds<number> {
+  readonly line: Required<IrqLine>;
   readonly #context: IrqContext;
   readonly #trigger: Eventfd;
   readonly #ack: Eventfd | undefined;
@@ -34,8 +32,8 @@ export class KernelIrq implements IrqHandle {
   #waiting: Subscriber<IrqSignal> | undefined;
   #closed = false;
 
-  /** Registers; on failure nothing is left registered or open. */
-  constructor(context: IrqContext, line: IrqLine, withAck: boolean) {
+  /** Opens eventfds; on failure nothing is left open. */
+  constructor(context: IrqContext, line: Required<IrqLine>, withAck: boolean) {
     this.#context = context;
     this.line = line;
     const { calls, device, reactor } = context;
@@ -46,15 +44,22 @@ export class KernelIrq implements IrqHandle {
       this.#ack = withAck ? new Eventfd(calls, device) : undefined;
       undo.push(() => this.#ack?.close());
       this.#slot = concerning(device, () => reactor.add(this.#trigger.fd));
-      undo.push(() => this.#slot.close());
-      this.#register('trigger', this.#trigger.fd);
-      undo.push(() => this.#disable());
-      if (this.#ack !== undefined) this.#register('unmask', this.#ack.fd);
     } catch (error) {
-      // What went wrong first is what counts; a device that is gone fails every step of the way back, too.
       runAll(undo.reverse());
       throw error;
     }
+  }
+
+  get vector(): number {
+    return this.line.vector;
+  }
+
+  get triggerFd(): number {
+    return this.#trigger.fd;
+  }
+
+  get ackFd(): number | undefined {
+    return this.#ack?.fd;
   }
 
   next(): Call<IrqSignal> {
@@ -110,38 +115,45 @@ export class KernelIrq implements IrqHandle {
     });
   }
 
+  mask(): Call<void> {
+    return this.#act('mask');
+  }
+
+  unmask(): Call<void> {
+    return this.#act('unmask');
+  }
+
+  trigger(): Call<void> {
+    return this.#act('trigger');
+  }
+
   close(): Call<void> {
     return nowCall(() => this.release());
   }
 
   /** The same, at once: the irq first, since that frees a blocked write of device_state. */
   release(): void {
+    if (!this.#closed) this.#context.release(this.line);
+  }
+
+  dispose(): void {
     if (this.#closed) return;
     this.#closed = true;
     const waiting = this.#waiting;
     this.#waiting = undefined;
     runAllOrThrow([
-      () => this.#disable(),
       () => this.#slot.close(),
       () => this.#trigger.close(),
       () => this.#ack?.close(),
-      () => this.#context.closed(this),
       () => waiting?.error(this.#closedError()),
     ]);
   }
 
-  #register(action: 'trigger' | 'unmask', fd: number): void {
-    const { index, vector = 0 } = this.line;
-    this.#context.setIrqs(encodeIrqSet({ index, action, start: vector, data: 'eventfd', fds: [fd] }, this.#context.device), `irq ${index} ${action}${fd < 0 ? ' off' : ''}`);
-  }
-
-  /** DATA_NONE with count 0 would silence every vector of the index: it is for the last handle. */
-  #disable(): void {
-    if (!this.#context.sharesIndex(this)) {
-      this.#context.setIrqs(encodeIrqDisable(this.line.index, this.#context.device), `irq ${this.line.index} off`);
-      return;
-    }
-    runAllOrThrow([() => this.#register('trigger', -1), ...(this.#ack === undefined ? [] : [() => this.#register('unmask', -1)])]);
+  #act(action: IrqAction): Call<void> {
+    return nowCall(() => {
+      if (this.#closed) throw this.#closedError();
+      this.#context.act({ index: this.line.index, action, data: 'none', start: this.line.vector, count: 1 });
+    });
   }
 
   #closedError(): VfioError {

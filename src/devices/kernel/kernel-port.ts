@@ -1,4 +1,4 @@
-import { defer, ignoreElements, lastValueFrom, map, ReplaySubject, type Observable } from 'rxjs';
+import { concatMap, defer, ignoreElements, lastValueFrom, map, ReplaySubject, type Observable } from 'rxjs';
 import type { Clock } from '../../clock.js';
 import { VfioError, type VfioErrorCode } from '../../errors.js';
 import { nowCall } from '../call.js';
@@ -6,11 +6,13 @@ import type { LaneRequest } from '../linux/lane-request.js';
 import type { LanePool } from '../linux/lanes.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
-import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
+import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, IrqOptions, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
+import { IrqRegistry } from '../protocol/irq-registry.js';
 import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
 import { encodeFeature } from '../uapi/device-feature.js';
 import { queryDeviceInfo } from '../uapi/device-info.js';
 import { queryIrqInfo } from '../uapi/irq-info.js';
+import { encodeIrqSet, type IrqAct, type IrqSet } from '../uapi/irq-set.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
 import { KernelDma } from './dma.js';
 import type { GroupLease } from './groups.js';
@@ -53,7 +55,7 @@ export class KernelPort implements DevicePort {
   readonly #mappings: KernelMappings;
   readonly #laneCalls: LaneCalls;
   readonly #dma: KernelDma;
-  readonly #irqs = new Set<KernelIrq>();
+  readonly #irqs: IrqRegistry<number, KernelIrq>;
   readonly #migration: KernelMigration;
   /** Where each region lies in the device's file: unlike its layout that never changes. */
   readonly #places = new Map<number, { readonly fileOffset: number; readonly size: number }>();
@@ -70,6 +72,21 @@ export class KernelPort implements DevicePort {
     this.#lease = lease;
     this.#mappings = new KernelMappings(fd, parts.calls, name, (mapping, area) => this.#dma.requireOut(mapping, area));
     this.#laneCalls = new LaneCalls(parts.pool, name);
+    const irq = {
+      device: name,
+      calls: parts.calls,
+      reactor: parts.reactor,
+      act: (act: IrqAct) => this.#irqs.act(act),
+      release: (line: Required<IrqLine>) => this.#irqs.release(line.index, line.vector),
+    };
+    this.#irqs = new IrqRegistry({
+      name,
+      none: -1,
+      pci: () => this.#deviceInfo().pci,
+      info: (index) => this.#irqInfo(index),
+      make: (index, vector, withAck) => new KernelIrq(irq, { index, vector }, withAck),
+      set: (set) => this.#setIrqs(set),
+    });
     this.#migration = new KernelMigration({
       device: name,
       fd,
@@ -100,36 +117,19 @@ export class KernelPort implements DevicePort {
   }
 
   irqInfo(index: number): Call<IrqInfo> {
-    return this.#now(`VFIO_DEVICE_GET_IRQ_INFO(${index})`, (operation) =>
-      this.#absent('VFIO_E_NO_IRQ', `the device has no irq ${index}`, () =>
-        queryIrqInfo(index, (bytes) => this.#ioctl(VFIO_DEVICE_GET_IRQ_INFO, bytes, operation), this.name),
-      ),
-    );
+    return this.#now(`VFIO_DEVICE_GET_IRQ_INFO(${index})`, () => this.#irqInfo(index));
   }
 
-  irq(line: IrqLine, options: { readonly ackFd?: boolean } = {}): Call<IrqHandle> {
-    return this.#now('VFIO_DEVICE_SET_IRQS', (operation) => {
-      const { index, vector = 0 } = line;
-      if ([...this.#irqs].some((open) => open.line.index === index && (open.line.vector ?? 0) === vector)) {
-        throw new VfioError('VFIO_E_BUSY', `irq ${index}, vector ${vector} is in use: share() its stream, or close its handle first`, { operation, device: this.name });
-      }
-      const irq = this.#absent('VFIO_E_NO_IRQ', `the device has no irq ${index}, vector ${vector}, or does not take it now`, () =>
-        new KernelIrq(
-          {
-            device: this.name,
-            calls: this.#parts.calls,
-            reactor: this.#parts.reactor,
-            setIrqs: (argument, what) => this.#ioctl(VFIO_DEVICE_SET_IRQS, argument, `VFIO_DEVICE_SET_IRQS ${what}`),
-            sharesIndex: (handle) => [...this.#irqs].some((open) => open !== handle && open.line.index === index),
-            closed: (handle) => this.#irqs.delete(handle),
-          },
-          line,
-          options.ackFd === true,
-        ),
-      );
-      this.#irqs.add(irq);
-      return irq;
-    });
+  irq(line: IrqLine, options?: IrqOptions): Call<IrqHandle> {
+    return this.irqs(line.index, [line.vector ?? 0], options).pipe(concatMap((handles) => handles));
+  }
+
+  irqs(index: number, vectors: readonly number[], options: IrqOptions = {}): Call<readonly IrqHandle[]> {
+    return this.#now('VFIO_DEVICE_SET_IRQS', () => this.#irqs.register(index, vectors, options.ackFd === true));
+  }
+
+  setIrqs(act: IrqAct): Call<void> {
+    return this.#now('VFIO_DEVICE_SET_IRQS', () => this.#irqs.act(act));
   }
 
   map(region: number, area: Area): Call<Mapping> {
@@ -210,7 +210,7 @@ export class KernelPort implements DevicePort {
     if (this.#closed) return;
     this.#closed = true;
     // First of all: this frees a write of device_state that waits for an ack.
-    for (const irq of [...this.#irqs]) this.#step(`irq ${irq.line.index} disabled`, () => irq.release());
+    for (const irq of this.#irqs.registered) this.#step(`irq ${irq.line.index}${irq.vector === 0 ? '' : `, vector ${irq.vector},`} disabled`, () => irq.release());
     this.#whenIdle(() => {
       this.#dma.leave((what, error) => this.#reports.next(error === undefined ? { what } : { what, error }));
       this.#whenIdle(() => this.#releaseRest(options.keepViews === true));
@@ -272,6 +272,21 @@ export class KernelPort implements DevicePort {
     return queryDeviceInfo((bytes) => this.#ioctl(VFIO_DEVICE_GET_INFO, bytes, 'VFIO_DEVICE_GET_INFO'), this.name);
   }
 
+  #irqInfo(index: number): IrqInfo {
+    const operation = `VFIO_DEVICE_GET_IRQ_INFO(${index})`;
+    return this.#absent('VFIO_E_NO_IRQ', `the device has no irq ${index}`, () =>
+      queryIrqInfo(index, (bytes) => this.#ioctl(VFIO_DEVICE_GET_IRQ_INFO, bytes, operation), this.name),
+    );
+  }
+
+  #setIrqs(set: IrqSet): void {
+    const { index, action, data } = set;
+    const operation = `VFIO_DEVICE_SET_IRQS(${index}) ${action} by ${data}`;
+    const left = this.#absent('VFIO_E_NO_IRQ', `the device does not take this for irq ${index} now`, () => this.#ioctl(VFIO_DEVICE_SET_IRQS, encodeIrqSet(set, this.name), operation));
+    // Not an errno: so many vectors could have been had.
+    if (left > 0) throw new VfioError('VFIO_E_LIMIT', `the kernel has no more than ${left} vectors for irq ${index} now; nothing was enabled`, { operation, device: this.name });
+  }
+
   #queryIfThere(index: number): RegionInfo | undefined {
     try {
       return this.#query(index);
@@ -290,8 +305,8 @@ export class KernelPort implements DevicePort {
     return layout;
   }
 
-  #ioctl(request: number, argument: Uint8Array, operation: string): void {
-    this.#parts.calls.ioctl(this.#fd, request, argument, { operation, device: this.name });
+  #ioctl(request: number, argument: Uint8Array, operation: string): number {
+    return this.#parts.calls.ioctl(this.#fd, request, argument, { operation, device: this.name });
   }
 
   /** EINVAL is how the kernel says that an index is not there. */

@@ -4,7 +4,6 @@ import {
   VFIO_DEVICE_FLAGS_RESET,
   VFIO_IRQ_INFO_EVENTFD,
   VFIO_IRQ_INFO_MASKABLE,
-  VFIO_IRQ_INFO_NORESIZE,
   VFIO_REGION_INFO_CAP_SPARSE_MMAP,
   VFIO_REGION_INFO_FLAG_CAPS,
   VFIO_REGION_INFO_FLAG_MMAP,
@@ -78,14 +77,23 @@ export function regionInfoAnswer(index: number, region: RegionShape | undefined,
   return chained(bytes, regionInfoLayout.cap_offset, pieces);
 }
 
-/** An irq of one vector. `remap`: it is a remap irq, and its page. */
-export function irqInfoAnswer(index: number, remap: { readonly shape: RemapShape; readonly page: PageShape } | undefined): Uint8Array {
-  const { bytes, view } = blank(remap === undefined ? irqInfoLayout.sizeof : irqInfoChainLayout.sizeof);
-  const flags = remap === undefined ? VFIO_IRQ_INFO_NORESIZE : VFIO_IRQ_INFO_MASKABLE | VFIO_REGION_REMAP_IRQ_INFO_CAPS;
-  view.setUint32(irqInfoLayout.flags, VFIO_IRQ_INFO_EVENTFD | flags, true);
+/** Any irq but a remap irq: flags and vectors are all there is to say of it. */
+export function irqInfoAnswer(index: number, { flags, count }: { readonly flags: number; readonly count: number }): Uint8Array {
+  return irqAnswer(irqInfoLayout.sizeof, index, flags, count, []);
+}
+
+/** A remap irq, which has one vector, and its page. */
+export function remapIrqInfoAnswer({ shape, page }: { readonly shape: RemapShape; readonly page: PageShape }): Uint8Array {
+  const flags = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_REGION_REMAP_IRQ_INFO_CAPS;
+  return irqAnswer(irqInfoChainLayout.sizeof, page.irqIndex, flags, 1, remapPieces(shape, page));
+}
+
+function irqAnswer(sizeof: number, index: number, flags: number, count: number, pieces: readonly Piece[]): Uint8Array {
+  const { bytes, view } = blank(sizeof);
+  view.setUint32(irqInfoLayout.flags, flags, true);
   view.setUint32(irqInfoLayout.index, index, true);
-  view.setUint32(irqInfoLayout.count, 1, true);
-  return chained(bytes, irqInfoChainLayout.cap_offset, remap === undefined ? [] : remapPieces(remap.shape, remap.page));
+  view.setUint32(irqInfoLayout.count, count, true);
+  return chained(bytes, irqInfoChainLayout.cap_offset, pieces);
 }
 
 /** The argsz handshake from the driver's side: an answer that does not fit goes down without its chain, with the size it needs. */

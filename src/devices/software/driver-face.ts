@@ -1,4 +1,4 @@
-import type { Area, State } from '../port.js';
+import type { Area, IrqLine, State } from '../port.js';
 import type { SoftwareIommu } from './dma.js';
 import type { Faults } from './faults.js';
 import type { MailboxStats } from './mailbox.js';
@@ -42,6 +42,13 @@ export interface SoftwareVendorDriver {
   restore(region: number): void;
   /** Adds 1 to the eventfd of the device's own irq (MSI; the only one of a non-PCI face), if one is registered. */
   raiseMsi(): void;
+  /**
+   * The device interrupts. INTx: its line is asserted until `lower`, and signals again whenever it is unmasked meanwhile. Any other: one signal,
+   * which waits while the vector is masked, and is lost where nobody has it enabled. RangeError where the device has no such irq.
+   */
+  raise(line: IrqLine): void;
+  /** The cause of INTx has been cleared. */
+  lower(line: IrqLine): void;
   /** The device is pulled out: a blocked write returns ECANCELED, every later call ENODEV. */
   remove(): void;
   readonly faults: Faults;

@@ -2,27 +2,41 @@ import { Observable, type Subscription } from 'rxjs';
 import { VfioError, type VfioErrorCode } from '../../errors.js';
 import { nowCall } from '../call.js';
 import type { Call, IrqHandle, IrqLine, IrqSignal } from '../port.js';
+import type { VectorEventfds } from '../protocol/irq-registry.js';
+import type { IrqAct, IrqAction } from '../uapi/irq-set.js';
 import { largestCount, SoftEventfd } from './eventfd.js';
 import type { Timers } from './timers.js';
 
-/** A registered irq: the user's ends of its eventfds. */
-export class SoftwareIrqHandle implements IrqHandle {
-  readonly line: IrqLine;
-  readonly trigger = new SoftEventfd();
+/** What an irq needs of its port. */
+export interface SoftwareIrqContext {
+  readonly device: string;
+  readonly timers: Timers;
+  act(act: IrqAct): void;
+  /** Takes the vector away from the driver, and disposes of it. */
+  release(line: Required<IrqLine>): void;
+}
+
+/** An irq: the user's ends of its eventfds. The port's `IrqRegistry` makes it, registers it and takes it away again. */
+export class SoftwareIrqHandle implements IrqHandle, VectorEventfds<SoftEventfd | undefined> {
+  readonly line: Required<IrqLine>;
+  readonly triggerFd = new SoftEventfd();
   readonly ackFd: SoftEventfd | undefined;
+  readonly #context: SoftwareIrqContext;
   readonly #timers: Timers;
   readonly #device: string;
-  readonly #disable: (handle: SoftwareIrqHandle) => void;
   #cut: (() => void) | undefined;
   #closed = false;
 
-  /** @param disable tells the driver, and is called once, before the eventfds are closed */
-  constructor(line: IrqLine, withAckFd: boolean, timers: Timers, device: string, disable: (handle: SoftwareIrqHandle) => void) {
+  constructor(context: SoftwareIrqContext, line: Required<IrqLine>, withAckFd: boolean) {
     this.line = line;
     this.ackFd = withAckFd ? new SoftEventfd() : undefined;
-    this.#timers = timers;
-    this.#device = device;
-    this.#disable = disable;
+    this.#context = context;
+    this.#timers = context.timers;
+    this.#device = context.device;
+  }
+
+  get vector(): number {
+    return this.line.vector;
   }
 
   next(): Call<IrqSignal> {
@@ -46,10 +60,10 @@ export class SoftwareIrqHandle implements IrqHandle {
       this.#cut = cut;
       // Read in a turn of its own, as a reactor would: whatever is added until then is in the same count.
       const arm = (): void => {
-        disarm = this.trigger.arm(() => { delivery = this.#timers.soon(read); });
+        disarm = this.triggerFd.arm(() => { delivery = this.#timers.soon(read); });
       };
       const read = (): void => {
-        const count = this.trigger.read();
+        const count = this.triggerFd.read();
         if (count === undefined) { arm(); return; }
         stop();
         subscriber.next({ line: this.line, count, atNs: this.#timers.clock.nowNs() });
@@ -64,7 +78,7 @@ export class SoftwareIrqHandle implements IrqHandle {
     return nowCall(() => {
       if (this.#closed) throw this.#error('VFIO_E_CLOSED', 'this irq is closed', 'read');
       if (this.#cut !== undefined) throw this.#error('VFIO_E_BUSY', 'somebody waits for the next signal of this irq', 'read');
-      return this.trigger.read();
+      return this.triggerFd.read();
     });
   }
 
@@ -73,10 +87,22 @@ export class SoftwareIrqHandle implements IrqHandle {
       if (this.#closed) throw this.#error('VFIO_E_CLOSED', 'this irq is closed', 'ack');
       const least = this.ackFd === undefined ? 0n : 1n;
       if (count < least || count >= largestCount) throw this.#error('VFIO_E_RANGE', `an ack is ${least} to 2^64 - 2, not ${count}`, 'ack');
-      if ((this.ackFd ?? this.trigger).write(count) === undefined) return;
+      if ((this.ackFd ?? this.triggerFd).write(count) === undefined) return;
       if (this.ackFd === undefined) throw this.#error('VFIO_E_LIMIT', 'the eventfd is full of signals: read it first', 'ack', 'EAGAIN');
       throw this.#error('VFIO_E_PROTOCOL', 'the ack eventfd is full: the vendor driver does not take acks out of it', 'ack', 'EAGAIN');
     });
+  }
+
+  mask(): Call<void> {
+    return this.#act('mask');
+  }
+
+  unmask(): Call<void> {
+    return this.#act('unmask');
+  }
+
+  trigger(): Call<void> {
+    return this.#act('trigger');
   }
 
   close(): Call<void> {
@@ -84,12 +110,22 @@ export class SoftwareIrqHandle implements IrqHandle {
   }
 
   release(): void {
+    if (!this.#closed) this.#context.release(this.line);
+  }
+
+  dispose(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#disable(this);
     this.#cut?.();
-    this.trigger.close();
+    this.triggerFd.close();
     this.ackFd?.close();
+  }
+
+  #act(action: IrqAction): Call<void> {
+    return nowCall(() => {
+      if (this.#closed) throw this.#error('VFIO_E_CLOSED', 'this irq is closed', action);
+      this.#context.act({ index: this.line.index, action, data: 'none', start: this.line.vector, count: 1 });
+    });
   }
 
   #error(code: VfioErrorCode, message: string, operation: string, errno?: 'EAGAIN'): VfioError {

@@ -2,6 +2,7 @@ import { VfioError } from '../../errors.js';
 import type { MigrationTraits } from '../port.js';
 import { normalizeAreas } from '../protocol/areas.js';
 import type { Area } from '../uapi/region-info.js';
+import { irqFacts, withOwnIrq, type IrqFact, type SoftwareIrqs } from './device-irqs.js';
 import { mayChange, shapeOfRemap, type RemapShape, type SoftwareRemap } from './remap-shape.js';
 
 /** One region of a software device. Sizes and offsets in bytes; areas are whole pages. */
@@ -26,6 +27,8 @@ export interface SoftwareDeviceOptions {
   readonly numRegions?: number;
   /** False: a device whose layouts never change. */
   readonly remap?: SoftwareRemap | false;
+  /** What it has beside its remap irqs. */
+  readonly irqs?: SoftwareIrqs;
   /** `non-pci`: one irq of its own at index 0, the remap irq at index 1. Default `pci`. */
   readonly face?: 'pci' | 'non-pci';
   /** VFIO_MIGRATION_* flags. Default 7; false: a device that cannot migrate. */
@@ -59,7 +62,7 @@ export const pageSize = 4096;
 
 /** Where `raiseMsi` adds: the MSI irq of a PCI function, the only irq of another. */
 const ownIrqIndex = { pci: 1, 'non-pci': 0 } as const;
-/** What the device's own irqs leave free. */
+/** Where the remap irq stands, unless it is told. */
 const firstFreeIrq = { pci: 5, 'non-pci': 1 } as const;
 const fewestIrqs = { pci: 6, 'non-pci': 1 } as const;
 
@@ -72,6 +75,7 @@ export interface DeviceShape {
   readonly face: 'pci' | 'non-pci';
   /** The irq that is the device's own. */
   readonly ownIrq: number;
+  readonly irqs: readonly IrqFact[];
   readonly remap: RemapShape | undefined;
   /** Flags 0 where the device cannot migrate. */
   readonly migration: MigrationTraits;
@@ -107,16 +111,19 @@ export function shapeOf(options: SoftwareDeviceOptions): DeviceShape {
   if (numRegions <= highest) refuse(`numRegions is ${numRegions}, but there is a region ${highest}`);
   const face = options.face ?? 'pci';
   const changing = [...regions.values()].filter(({ areas, savingAreas }) => areas.length + savingAreas.length > 0).map(({ index }) => index);
-  const remap = options.remap === false ? undefined : shapeOfRemap(options.remap ?? {}, { changing, taken: [ownIrqIndex[face]], defaultIndex: firstFreeIrq[face], refuse });
+  const defined = irqFacts(options.irqs ?? {}, face);
+  const remap = options.remap === false ? undefined : shapeOfRemap(options.remap ?? {}, { changing, taken: defined.map(({ index }) => index), defaultIndex: firstFreeIrq[face], refuse });
+  const irqs = withOwnIrq(defined, options.irqs ?? {}, face, remap?.pages ?? []);
   const mailbox = options.mailbox ?? 0;
   return {
     name,
     // Only what was declared may change: any other region's layout is the same in every state.
     regions: new Map([...regions].map(([index, region]) => [index, mayChange(remap, index) ? region : { ...region, savingAreas: region.areas }])),
     numRegions,
-    numIrqs: Math.max(fewestIrqs[face], ...(remap?.pages ?? []).map(({ irqIndex }) => irqIndex + 1)),
+    numIrqs: Math.max(fewestIrqs[face], ...(remap?.pages ?? []).map(({ irqIndex }) => irqIndex + 1), ...irqs.map(({ index }) => index + 1)),
     face,
     ownIrq: ownIrqIndex[face],
+    irqs,
     remap,
     migration: { version: 2, flags: options.migration === false ? 0 : (options.migration ?? 7) },
     lowPower: options.lowPower ?? false,

@@ -1,19 +1,22 @@
-import { lastValueFrom, map, Observable, ReplaySubject } from 'rxjs';
+import { concatMap, lastValueFrom, map, Observable, ReplaySubject } from 'rxjs';
 import type { Clock } from '../../clock.js';
 import { errnoError, stateErrnoError, VfioError, type VfioErrorCode } from '../../errors.js';
 import { nowCall } from '../call.js';
 import type {
-  AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, Mapping, MigrationTraits, PortTraits,
+  AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, Mapping, MigrationTraits, PortTraits,
   RegionInfo, ReleaseReport, State, StateReply,
 } from '../port.js';
+import { IrqRegistry } from '../protocol/irq-registry.js';
 import { wayOf } from '../protocol/migration-ways.js';
 import { queryDeviceInfo } from '../uapi/device-info.js';
 import { queryIrqInfo } from '../uapi/irq-info.js';
+import type { IrqSet } from '../uapi/irq-set.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
 import { accessDevice } from './access.js';
 import { SoftwareDataChannel } from './data-channel.js';
 import { SoftwareDma } from './dma.js';
 import type { Errno } from './errno.js';
+import type { SoftEventfd } from './eventfd.js';
 import { SoftwareIrqHandle } from './irq-handle.js';
 import { lateCall } from './late-call.js';
 import { pageSize } from './options.js';
@@ -35,7 +38,7 @@ export class SoftwarePort implements DevicePort {
   readonly #driver: VendorDriver;
   readonly #timers: Timers;
   readonly #dma: SoftwareDma;
-  readonly #irqs = new Map<number, SoftwareIrqHandle>();
+  readonly #irqs: IrqRegistry<SoftEventfd | undefined, SoftwareIrqHandle>;
   readonly #reports = new ReplaySubject<ReleaseReport>(keptReports);
   #closed = false;
   #stateCalls = 0;
@@ -56,10 +59,27 @@ export class SoftwarePort implements DevicePort {
     });
     this.clock = timers.clock;
     this.released = this.#reports.asObservable();
+    const irq = {
+      device: this.name,
+      timers,
+      act: (act: IrqAct) => { this.#irqs.act(act); },
+      release: (line: Required<IrqLine>) => { this.#irqs.release(line.index, line.vector); },
+    };
+    this.#irqs = new IrqRegistry<SoftEventfd | undefined, SoftwareIrqHandle>({
+      name: this.name,
+      none: undefined,
+      pci: () => this.#info().pci,
+      info: (index) => this.#irqInfo(index),
+      make: (index, vector, withAck) => {
+        this.#check(driver.faults.take('irq'), 'eventfd');
+        return new SoftwareIrqHandle(irq, { index, vector }, withAck);
+      },
+      set: (set) => { this.#setIrqs(set); },
+    });
   }
 
   info(): Call<DeviceInfo> {
-    return this.#now('VFIO_DEVICE_GET_INFO', (operation) => queryDeviceInfo((buffer) => { this.#check(this.#driver.info(buffer), operation); }, this.name));
+    return this.#now('VFIO_DEVICE_GET_INFO', () => this.#info());
   }
 
   regionInfo(index: number): Call<RegionInfo> {
@@ -71,34 +91,19 @@ export class SoftwarePort implements DevicePort {
   }
 
   irqInfo(index: number): Call<IrqInfo> {
-    return this.#now(`VFIO_DEVICE_GET_IRQ_INFO(${index})`, (operation) => queryIrqInfo(index, (buffer) => {
-      const errno = this.#driver.irqInfo(index, buffer);
-      if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_IRQ', `this device has no irq ${index}`, operation, errno);
-      this.#check(errno, operation);
-    }, this.name));
+    return this.#now(`VFIO_DEVICE_GET_IRQ_INFO(${index})`, () => this.#irqInfo(index));
   }
 
-  irq(line: IrqLine, options: { readonly ackFd?: boolean } = {}): Call<IrqHandle> {
-    return this.#now('VFIO_DEVICE_SET_IRQS', (operation) => {
-      const { index, vector = 0 } = line;
-      if (vector !== 0) throw this.#error('VFIO_E_NO_IRQ', `irq ${index} has no vector ${vector}`, operation, 'EINVAL');
-      this.#check(this.#driver.faults.take('irq'), 'eventfd');
-      if (this.#irqs.has(index)) throw this.#error('VFIO_E_BUSY', `irq ${index} is in use: share() its stream, or close its handle first`, operation, undefined);
-      const handle = new SoftwareIrqHandle(line, options.ackFd === true, this.#timers, this.name, (going) => {
-        if (this.#irqs.get(index) !== going) return;
-        this.#irqs.delete(index);
-        this.#driver.disableIrq(index);
-      });
-      const errno = this.#driver.registerIrq(index, 'trigger', handle.trigger)
-        ?? (handle.ackFd === undefined ? undefined : this.#driver.registerIrq(index, 'ack', handle.ackFd));
-      if (errno !== undefined) {
-        this.#driver.disableIrq(index);
-        if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_IRQ', `this device has no irq ${index}`, operation, errno);
-        throw errnoError(errno, operation, this.name);
-      }
-      this.#irqs.set(index, handle);
-      return handle;
-    });
+  irq(line: IrqLine, options?: IrqOptions): Call<IrqHandle> {
+    return this.irqs(line.index, [line.vector ?? 0], options).pipe(concatMap((handles) => handles));
+  }
+
+  irqs(index: number, vectors: readonly number[], options: IrqOptions = {}): Call<readonly IrqHandle[]> {
+    return this.#now('VFIO_DEVICE_SET_IRQS', () => this.#irqs.register(index, vectors, options.ackFd === true));
+  }
+
+  setIrqs(act: IrqAct): Call<void> {
+    return this.#now('VFIO_DEVICE_SET_IRQS', () => { this.#irqs.act(act); });
   }
 
   map(region: number, area: Area): Call<Mapping> {
@@ -195,9 +200,9 @@ export class SoftwarePort implements DevicePort {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const [index, handle] of [...this.#irqs]) {
-      handle.release();
-      this.#reports.next({ what: `irq ${index} disabled` });
+    for (const irq of this.#irqs.registered) {
+      irq.release();
+      this.#reports.next({ what: `irq ${irq.line.index}${irq.vector === 0 ? '' : `, vector ${irq.vector},`} disabled` });
     }
     const finish = (): void => {
       this.#dma.leave((what, error) => { this.#reports.next(error === undefined ? { what } : { what, error }); });
@@ -257,6 +262,27 @@ export class SoftwarePort implements DevicePort {
         }
       });
     });
+  }
+
+  #info(): DeviceInfo {
+    return queryDeviceInfo((buffer) => { this.#check(this.#driver.info(buffer), 'VFIO_DEVICE_GET_INFO'); }, this.name);
+  }
+
+  #irqInfo(index: number): IrqInfo {
+    const operation = `VFIO_DEVICE_GET_IRQ_INFO(${index})`;
+    return queryIrqInfo(index, (buffer) => {
+      const errno = this.#driver.irqInfo(index, buffer);
+      if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_IRQ', `this device has no irq ${index}`, operation, errno);
+      this.#check(errno, operation);
+    }, this.name);
+  }
+
+  #setIrqs(set: IrqSet<SoftEventfd | undefined>): void {
+    const { index, action, data } = set;
+    const operation = `VFIO_DEVICE_SET_IRQS(${index}) ${action} by ${data}`;
+    const errno = this.#driver.setIrqs(set);
+    if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_IRQ', `this device does not take this for irq ${index} now`, operation, errno);
+    this.#check(errno, operation);
   }
 
   #now<T>(operation: string, body: (operation: string) => T): Call<T> {

@@ -1,10 +1,12 @@
-import type { Area, Mapping, State } from '../port.js';
+import type { Area, IrqLine, Mapping, State } from '../port.js';
 import { portChannel, type Lane } from '../../diagnostics.js';
 import { coversAreas, subtractAreas } from '../protocol/areas.js';
 import { deviceInfoLayout } from '../uapi/device-info.js';
 import { irqInfoChainLayout } from '../uapi/irq-info.js';
+import type { IrqSet } from '../uapi/irq-set.js';
 import { regionInfoLayout } from '../uapi/region-info.js';
-import { answerInto, deviceInfoAnswer, irqInfoAnswer, regionInfoAnswer } from './answers.js';
+import { answerInto, deviceInfoAnswer, irqInfoAnswer, regionInfoAnswer, remapIrqInfoAnswer } from './answers.js';
+import { DeviceIrqs } from './device-irqs.js';
 import { Iommu } from './dma.js';
 import type { PageWitness, SoftwareVendorDriver, Violation } from './driver-face.js';
 import type { Errno } from './errno.js';
@@ -37,10 +39,10 @@ export class VendorDriver implements SoftwareVendorDriver {
   readonly #mailbox: Mailbox | undefined;
   readonly #pci: PciFace;
   readonly #remap: RemapPages | undefined;
+  readonly #lines: DeviceIrqs;
   readonly #machine: StateMachine;
   readonly #violations: Violations;
   #stale = 0;
-  #msi: SoftEventfd | undefined;
   #user: Timers | undefined;
   #removed = false;
 
@@ -65,11 +67,12 @@ export class VendorDriver implements SoftwareVendorDriver {
       timers,
       faults: this.faults,
       trace: this.#trace,
-      inUse: (eventfd) => this.#msi === eventfd,
+      inUse: (eventfd) => this.#lines.holds(eventfd),
       allGone: (page) => this.#allGone(page),
       signalled: (count) => { this.#publish('signal', String(count)); },
       overAcked: (value) => { this.#violations.add('ack-not-sent', { value }); },
     });
+    this.#lines = new DeviceIrqs(shape.irqs, this.#trace, (eventfd) => this.#remap?.holds(eventfd) === true);
     this.#machine = new StateMachine({
       migration: shape.migration,
       maxWaits: shape.remap?.maxWaits ?? 1,
@@ -96,7 +99,15 @@ export class VendorDriver implements SoftwareVendorDriver {
   }
 
   raiseMsi(): void {
-    this.#msi?.add(1n);
+    this.raise({ index: this.shape.ownIrq });
+  }
+
+  raise(line: IrqLine): void {
+    this.#lines.raise(line.index, line.vector);
+  }
+
+  lower(line: IrqLine): void {
+    this.#lines.lower(line.index);
   }
 
   remove(): void {
@@ -117,7 +128,7 @@ export class VendorDriver implements SoftwareVendorDriver {
   }
 
   get irqs(): number {
-    return (this.#msi === undefined ? 0 : 1) + (this.#remap?.eventfds ?? 0);
+    return this.#lines.eventfds + (this.#remap?.eventfds ?? 0);
   }
 
   get waiters(): number {
@@ -219,35 +230,39 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   irqInfo(index: number, buffer: Uint8Array): Errno | undefined {
     if (this.#removed) return 'ENODEV';
-    const { remap, ownIrq } = this.shape;
+    const { remap } = this.shape;
+    const line = this.#lines.info(index);
     const page = remap?.pages.find(({ irqIndex }) => irqIndex === index);
-    if (index !== ownIrq && page === undefined) return 'EINVAL';
-    const answer = irqInfoAnswer(index, remap === undefined || page === undefined ? undefined : { shape: remap, page });
+    const answer = line !== undefined ? irqInfoAnswer(index, line) : remap !== undefined && page !== undefined ? remapIrqInfoAnswer({ shape: remap, page }) : undefined;
+    if (answer === undefined) return 'EINVAL';
     answerInto(buffer, answer, irqInfoChainLayout.sizeof, irqInfoChainLayout.cap_offset);
     this.faults.spoil('irqInfo', index, buffer);
     return undefined;
   }
 
-  /** SET_IRQS with one eventfd: TRIGGER, or UNMASK for the role `ack`. */
-  registerIrq(index: number, role: RemapRole, eventfd: SoftEventfd): Errno | undefined {
-    if (this.#removed) return 'ENODEV';
-    const page = this.#remap?.at(index);
-    if (page !== undefined) return page.register(role, eventfd);
-    if (index !== this.shape.ownIrq) return 'EINVAL';
-    if (role === 'ack') return 'ENOTTY';
-    if (this.#remap?.holds(eventfd) === true) return 'EINVAL';
-    this.#msi = eventfd;
-    this.#trace.add('register', { role: 'msi' });
+  /** VFIO_DEVICE_SET_IRQS. A remap irq has neither masks nor a loopback. */
+  setIrqs(set: IrqSet<SoftEventfd | undefined>): Errno | undefined {
+    if (this.#removed && !takesAway(set)) return 'ENODEV';
+    const { index, action } = set;
+    if (this.#remap?.at(index) === undefined) return this.#lines.set(set);
+    if (action === 'mask' || set.data === 'bool' || (set.data === 'none' && (set.count > 0 || action !== 'trigger'))) return 'ENOTTY';
+    const [eventfd] = set.data === 'eventfd' ? set.fds : [];
+    if (eventfd !== undefined) return this.registerIrq(index, action === 'trigger' ? 'trigger' : 'ack', eventfd);
+    // Disabling the trigger takes the ack fd along.
+    if (action === 'trigger') this.disableIrq(index);
     return undefined;
   }
 
-  /** SET_IRQS with DATA_NONE and count 0. */
+  /** The same for a remap irq and one eventfd: TRIGGER, or UNMASK for the role `ack`. */
+  registerIrq(index: number, role: RemapRole, eventfd: SoftEventfd): Errno | undefined {
+    if (this.#removed) return 'ENODEV';
+    const page = this.#remap?.at(index);
+    return page === undefined ? 'EINVAL' : page.register(role, eventfd);
+  }
+
+  /** And for DATA_NONE with count 0. */
   disableIrq(index: number): void {
     this.#remap?.at(index)?.disable();
-    if (index === this.shape.ownIrq && this.#msi !== undefined) {
-      this.#msi = undefined;
-      this.#trace.add('unregister', { role: 'msi' });
-    }
   }
 
   mmap(region: number, area: Area): Mapping | Errno {
@@ -367,6 +382,11 @@ export class VendorDriver implements SoftwareVendorDriver {
     if (!portChannel.hasSubscribers) return;
     portChannel.publish({ device: this.shape.name, atNs: this.#nowNs(), lane, label, ...(region === undefined ? {} : { region }) });
   }
+}
+
+/** What a user gives back is taken also when the device is gone. */
+function takesAway(set: IrqSet<SoftEventfd | undefined>): boolean {
+  return set.data === 'eventfd' ? set.fds.every((fd) => fd === undefined) : set.data === 'none' && set.count === 0;
 }
 
 function hexArea(area: Area): { readonly offset: string; readonly size: string } {

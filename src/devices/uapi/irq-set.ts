@@ -16,7 +16,7 @@ export const irqSetLayout = { argsz: 0, flags: 4, index: 8, start: 12, count: 16
 const fdBytes = 4;
 
 /** MSI-X has at most 2,048 vectors; above this a call is a mistake. */
-const maxVectors = 65_536;
+export const maxVectors = 65_536;
 
 const actions = {
   mask: VFIO_IRQ_SET_ACTION_MASK,
@@ -27,8 +27,8 @@ const actions = {
 /** TRIGGER with eventfds is kernel to user, MASK and UNMASK with eventfds user to kernel. */
 export type IrqAction = keyof typeof actions;
 
-/** What VFIO_DEVICE_SET_IRQS shall do with vectors from `start` on (0 when left out). */
-export type IrqSet = {
+/** What VFIO_DEVICE_SET_IRQS shall do with vectors from `start` on (0 when left out). `Fd`: how a port names an eventfd. */
+export type IrqSet<Fd = number> = {
   readonly index: number;
   readonly action: IrqAction;
   readonly start?: number;
@@ -46,23 +46,42 @@ export type IrqSet = {
   | {
       /** Registers one eventfd for each vector; -1 takes one away. */
       readonly data: 'eventfd';
-      readonly fds: readonly number[];
+      readonly fds: readonly Fd[];
     }
 );
+
+/** The kinds of data that go with an action. */
+export type IrqData = IrqSet['data'];
+
+/** Without eventfds: done at once, and nothing stays registered. */
+export type IrqAct = Exclude<IrqSet, { readonly data: 'eventfd' }>;
+
+/** The vectors that a call is about. */
+export function vectorsOf(set: IrqSet<unknown>): { readonly start: number; readonly count: number } {
+  const { start = 0 } = set;
+  switch (set.data) {
+    case 'none':
+      return { start, count: set.count };
+    case 'bool':
+      return { start, count: set.vectors.length };
+    case 'eventfd':
+      return { start, count: set.fds.length };
+  }
+}
 
 const operation = 'VFIO_DEVICE_SET_IRQS';
 
 /**
  * Writes the argument of VFIO_DEVICE_SET_IRQS. Every data goes with every action here; which pairs an irq takes is
- * the driver's to say (ENOTTY). Throws VFIO_E_RANGE for what no driver could take.
+ * for `irqRefusal` to say. Throws VFIO_E_RANGE for what no driver could take.
  * Source: struct vfio_irq_set in <linux/vfio.h>.
  */
 export function encodeIrqSet(set: IrqSet, device?: string): Uint8Array {
   const origin = { operation: `${operation}(${set.index})`, device };
-  const start = set.start ?? 0;
+  const { start, count } = vectorsOf(set);
   requireU32(set.index, 'an irq index', origin);
   requireU32(start, 'the first vector', origin);
-  const { flag, count, payload } = encodePayload(set, origin);
+  const { flag, payload } = encodePayload(set, origin);
   requireU32(count, 'the number of vectors', origin);
   if (count > maxVectors) throw new VfioError('VFIO_E_RANGE', `${count} vectors in one call, at most ${maxVectors}`, origin);
   if (count === 0 && set.data !== 'none') {
@@ -81,14 +100,14 @@ export function encodeIrqSet(set: IrqSet, device?: string): Uint8Array {
   return bytes;
 }
 
-function encodePayload(set: IrqSet, origin: Origin): { flag: number; count: number; payload: Uint8Array } {
+function encodePayload(set: IrqSet, origin: Origin): { flag: number; payload: Uint8Array } {
   switch (set.data) {
     case 'none':
-      return { flag: VFIO_IRQ_SET_DATA_NONE, count: set.count, payload: new Uint8Array(0) };
+      return { flag: VFIO_IRQ_SET_DATA_NONE, payload: new Uint8Array(0) };
     case 'bool':
-      return { flag: VFIO_IRQ_SET_DATA_BOOL, count: set.vectors.length, payload: Uint8Array.from(set.vectors, Number) };
+      return { flag: VFIO_IRQ_SET_DATA_BOOL, payload: Uint8Array.from(set.vectors, Number) };
     case 'eventfd':
-      return { flag: VFIO_IRQ_SET_DATA_EVENTFD, count: set.fds.length, payload: encodeFds(set.fds, origin) };
+      return { flag: VFIO_IRQ_SET_DATA_EVENTFD, payload: encodeFds(set.fds, origin) };
   }
 }
 

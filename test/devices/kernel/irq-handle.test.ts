@@ -4,6 +4,8 @@ import { koffiBinding } from '../../../src/devices/linux/koffi-binding.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
 import { Syscalls } from '../../../src/devices/linux/syscalls.js';
 import type { IrqLine } from '../../../src/devices/port.js';
+import { IrqRegistry } from '../../../src/devices/protocol/irq-registry.js';
+import { encodeIrqSet, type IrqAct } from '../../../src/devices/uapi/irq-set.js';
 import { errnoError } from '../../../src/errors.js';
 import { faultyBinding, type FaultPlan } from '../../support/faulty-binding.js';
 import { countFds } from '../linux/process-state.js';
@@ -27,41 +29,48 @@ function read(bytes: Uint8Array): Told {
   return { flags: view.getUint32(4, true), index: view.getUint32(8, true), start: view.getUint32(12, true), count: view.getUint32(16, true), fd: fd === undefined || fd < 0 ? fd : 'fd' };
 }
 
-/** A device that has any irq, until it is gone. */
+/** A device whose every irq has eight vectors, may grow and can be masked, until it is gone. */
 class IrqBoard {
   readonly told: Told[] = [];
   readonly reactor: Reactor;
-  readonly #calls: Syscalls;
-  readonly #open = new Set<KernelIrq>();
+  readonly #irqs: IrqRegistry<number, KernelIrq>;
   /** From this SET_IRQS on (from 1) the device is gone. */
   gone = Infinity;
 
   constructor(plan: FaultPlan = {}) {
-    this.#calls = new Syscalls(faultyBinding(koffiBinding(), plan));
-    this.reactor = new Reactor(this.#calls);
+    const calls = new Syscalls(faultyBinding(koffiBinding(), plan));
+    this.reactor = new Reactor(calls);
+    const context = {
+      device: 'd0',
+      calls,
+      reactor: this.reactor,
+      act: (act: IrqAct) => this.#irqs.act(act),
+      release: ({ index, vector }: Required<IrqLine>) => this.#irqs.release(index, vector),
+    };
+    this.#irqs = new IrqRegistry<number, KernelIrq>({
+      name: 'd0',
+      none: -1,
+      pci: () => false,
+      info: (index) => ({ index, flags: 3, count: 8, eventfd: true, maskable: true, automasked: false, noResize: false }),
+      make: (index, vector, withAck) => new KernelIrq(context, { index, vector }, withAck),
+      set: (set) => {
+        this.told.push(read(encodeIrqSet(set)));
+        if (this.told.length >= this.gone) throw errnoError('ENODEV', `SET_IRQS irq ${set.index} ${set.action}`, 'd0');
+      },
+    });
   }
 
   get open(): number {
-    return this.#open.size;
+    return this.#irqs.registered.length;
   }
 
-  irq(line: IrqLine, withAck = false): KernelIrq {
-    const irq = new KernelIrq(
-      {
-        device: 'd0',
-        calls: this.#calls,
-        reactor: this.reactor,
-        setIrqs: (argument, what) => {
-          this.told.push(read(argument));
-          if (this.told.length >= this.gone) throw errnoError('ENODEV', `SET_IRQS ${what}`, 'd0');
-        },
-        sharesIndex: (handle) => [...this.#open].some((other) => other !== handle && other.line.index === line.index),
-        closed: (handle) => this.#open.delete(handle),
-      },
-      line,
-      withAck,
-    );
-    this.#open.add(irq);
+  irqs(index: number, vectors: readonly number[], withAck = false): readonly KernelIrq[] {
+    return this.#irqs.register(index, vectors, withAck);
+  }
+
+  irq({ index, vector = 0 }: IrqLine, withAck = false): KernelIrq {
+    const [irq] = this.irqs(index, [vector], withAck);
+    if (irq === undefined) throw new Error('nothing was registered');
     return irq;
   }
 }

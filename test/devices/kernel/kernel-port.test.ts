@@ -6,7 +6,7 @@ import { koffiBinding } from '../../../src/devices/linux/koffi-binding.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
 import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
 import type { Mapping, ReleaseReport } from '../../../src/devices/port.js';
-import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_REGION_INFO } from '../../../src/devices/uapi/constants.js';
+import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_SET_IRQS, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE } from '../../../src/devices/uapi/constants.js';
 import { errnoError } from '../../../src/errors.js';
 import type { FaultPlan } from '../../support/faulty-binding.js';
 import { virtualClock, type VirtualClock } from '../../support/virtual-clock.js';
@@ -46,6 +46,10 @@ function opened(plan: FaultPlan = {}, odd: IoctlDouble = () => 0): { readonly po
     if (typeof argument === 'number') return odd(request, argument, fd);
     const bytes = new Uint8Array(argument.buffer, argument.byteOffset, argument.byteLength);
     if (request === VFIO_DEVICE_GET_REGION_INFO) bytes.set(regionInfo({ index: 0, flags: 7, size: 16 * page, offset: 0 }));
+    if (request === VFIO_DEVICE_GET_IRQ_INFO) {
+      bytes.set(fields(['u32', VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE]), 4);
+      bytes.set(fields(['u32', 2]), 12);
+    }
     if (request === VFIO_DEVICE_FEATURE) bytes.set(fields(['u64', 7]), 8);
     return odd(request, argument, fd);
   };
@@ -151,6 +155,29 @@ describe('closing when a step fails', () => {
     port.close();
     expect(reports[0]).toMatchObject({ what: 'irq 1 disabled', error: { errno: 'ENODEV' } });
     expect([completed, leases, tree.open()]).toEqual([true, 0, []]);
+  });
+});
+
+describe('irqs', () => {
+  it('fewer vectors than were asked for is no success: the kernel says how many there are', () => {
+    const { port } = opened({}, (request) => (request === VFIO_DEVICE_SET_IRQS ? 1 : 0));
+    const failed = outcome(port.irqs(1, [0, 1]));
+    expect(failed.get).toBe('VFIO_E_LIMIT');
+    port.close();
+    expect(reports.map(({ what }) => what)).not.toContain('irq 1 disabled');
+  });
+
+  it('EINVAL is an irq that the device does not have, or does not take now', () => {
+    const { port } = opened({}, (request) => (request === VFIO_DEVICE_SET_IRQS ? 'EINVAL' : 0));
+    expect(outcome(port.irq({ index: 1 })).get).toBe('VFIO_E_NO_IRQ');
+    port.close();
+  });
+
+  it('every vector is given back at the close, the last with its index', () => {
+    const { port } = opened();
+    outcome(port.irqs(1, [1, 0]));
+    port.close();
+    expect(reports.slice(0, 2)).toEqual([{ what: 'irq 1, vector 1, disabled' }, { what: 'irq 1 disabled' }]);
   });
 });
 

@@ -264,9 +264,9 @@ describe('registration', () => {
     const both = new SoftEventfd();
     expect(one.registerIrq(5, 'trigger', both)).toBeUndefined();
     expect(one.registerIrq(5, 'ack', both)).toBe('EINVAL');
-    expect(one.registerIrq(1, 'trigger', both)).toBe('EINVAL');
+    expect(one.setIrqs({ index: 1, action: 'trigger', data: 'eventfd', fds: [both] })).toBe('EINVAL');
     const msi = new SoftEventfd();
-    one.registerIrq(1, 'trigger', msi);
+    one.setIrqs({ index: 1, action: 'trigger', data: 'eventfd', fds: [msi] });
     expect(one.registerIrq(5, 'ack', msi)).toBe('EINVAL');
   });
 

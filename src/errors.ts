@@ -18,6 +18,7 @@ export const errorCodes = {
   VFIO_E_CLOSED: 'the device, handle or channel is closed',
   VFIO_E_BUSY: 'one such call or pipeline is outstanding on this device already (EBUSY)',
   VFIO_E_REFUSED: 'the vendor driver refused a write of device_state: the remap irq is not registered (EPERM)',
+  VFIO_E_MAPPED: 'the vendor driver refused a write of device_state: something that the layout of the target state lacks is still mapped (EBUSY)',
   VFIO_E_ARC: 'device_state has no such arc: refused before the kernel is asked',
   VFIO_E_ACK_TIMEOUT: 'the vendor driver waited for an ack until its own deadline (ETIMEDOUT)',
   VFIO_E_CANCELED: 'a blocked call was ended because its irq was disabled or the device was reset or closed (ECANCELED, EINTR)',

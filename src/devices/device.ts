@@ -7,10 +7,12 @@ import { Decoding } from './decoding.js';
 import type { Call, DeviceInfo, DevicePort, IrqInfo, MigrationTraits, RegionInfo, ReleaseReport, State } from './port.js';
 import { Region, type Layouts, type NotMapped, type RegionGate } from './regions.js';
 import { isRegistered, type RemapSession } from './remap-session.js';
+import { StateLayouts } from './state-layouts.js';
 import { explainRefusal } from './state-refusals.js';
 import { StateWriter, type StateView, type WrittenState } from './state-writer.js';
 import { subtractAreas } from './protocol/areas.js';
 import { offeredAreas, sameLayout } from './protocol/layout-diff.js';
+import { layoutIn } from './protocol/saving-layout.js';
 import { VFIO_PCI_CONFIG_REGION_INDEX } from './uapi/constants.js';
 
 /** What `openDevice` learnt before the device was handed out. */
@@ -51,9 +53,9 @@ export class VfioDevice implements AsyncDisposable {
     this.#layouts = new Cell<Layouts>(new Map(opened.regions.map((info) => [info.index, info])));
     this.#writer = new StateWriter(port, opened.state, {
       mayStart: () => this.#session?.atRest() ?? EMPTY,
-      prepare: () => EMPTY,
-      explain: (error) => explainRefusal(error, { device: port.name, registered: isRegistered(this.#session), irqs: this.irqs() }),
-      adopt: () => EMPTY,
+      prepare: (to) => layouts.prepare(to),
+      explain: (error, to) => explainRefusal(error, { device: port.name, registered: isRegistered(this.#session), irqs: this.irqs(), mapped: (refused) => layouts.refusal(refused, to) }),
+      adopt: (state) => layouts.adopt(state),
       lookAgain: () => this.#session?.requeryAll() ?? EMPTY,
     });
     const config = opened.info.pci ? opened.regions.find(({ index }) => index === VFIO_PCI_CONFIG_REGION_INDEX) : undefined;
@@ -65,6 +67,11 @@ export class VfioDevice implements AsyncDisposable {
       accessNow: (request) => this.#decoding.accessNow(request),
     };
     this.#regions = new Map(opened.regions.map((info) => [info.index, new Region(port, this.#layouts, info, gate)]));
+    const layouts = new StateLayouts(
+      { port, regions: this.#regions, toldByIrq: () => isRegistered(this.#session), settle: (infos) => this.settle(infos) },
+      opened.regions,
+      opened.state,
+    );
   }
 
   get name(): string {
@@ -110,6 +117,7 @@ export class VfioDevice implements AsyncDisposable {
     return defer(() => {
       const region = this.region(index);
       return this.port.regionInfo(index).pipe(
+        map((info) => layoutIn(info, this.currentState.state)),
         concatMap((info) => {
           const { areas, size } = region.mapped;
           return region.attach(subtractAreas(offeredAreas(info, size), areas)).pipe(tap(() => this.settle([info])));

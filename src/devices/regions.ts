@@ -7,8 +7,8 @@ import type { Suspendable } from './decoding.js';
 import { FastPath } from './fast-path.js';
 import { Holders, type Hold, type Holder, type MappedPiece } from './holders.js';
 import type { AccessRequest, Area, Call, DevicePort, Mapping, RegionInfo } from './port.js';
-import { intersectAreas, normalizeAreas, subtractAreas } from './protocol/areas.js';
-import { sameLayout, type MappedLayout } from './protocol/layout-diff.js';
+import { coversAreas, intersectAreas, normalizeAreas, subtractAreas } from './protocol/areas.js';
+import { offeredAreas, sameLayout, type MappedLayout } from './protocol/layout-diff.js';
 
 /** The layouts of all regions of a device, as the last finished batch left them. */
 export type Layouts = ReadonlyMap<number, RegionInfo>;
@@ -68,6 +68,8 @@ export class Region implements Suspendable {
   readonly #openedSize: number;
   /** What is being revoked: nobody is handed it any more, whatever a layout says meanwhile. */
   #leaving: readonly Area[] = [];
+  #wanted = false;
+  #mappingsHeld = false;
   #closed = false;
   #suspended = false;
   /** The layout that the accessors follow; undefined before the first. */
@@ -182,24 +184,41 @@ export class Region implements Suspendable {
   /** Maps areas that the latest layout offers, without letting the accessors use them before `settle`. Never fails. */
   attach(areas: readonly Area[]): Call<readonly NotMapped[]> {
     return defer(() => {
+      this.#wanted = true;
+      if (this.#mappingsHeld) {
+        const message = 'device_state is being written, and the layout follows it: mapped when that is done';
+        const error = new VfioError('VFIO_E_BUSY', message, { operation: `map region ${this.index}`, device: this.#port.name });
+        return of(areas.map((area) => ({ index: this.index, area, error })));
+      }
       const failed: NotMapped[] = [];
+      const report = (area: Area, error: unknown): Observable<never> => {
+        failed.push({ index: this.index, area, error });
+        this.#warn(`an area could not be mapped and stays trapped: region ${this.index} at 0x${area.offset.toString(16)}, ${area.size} bytes`, error);
+        return EMPTY;
+      };
       const each = from(areas).pipe(
         // Somebody else may have mapped some of it since it was asked for.
         concatMap((area) => from(subtractAreas([area], this.mapped.areas))),
         concatMap((area) =>
           this.#port.map(this.index, area).pipe(
             tap((mapping) => this.#mapped.push({ mapping, parts: [mapping.area] })),
-            catchError((error: unknown) => {
-              failed.push({ index: this.index, area, error });
-              this.#warn(`an area could not be mapped and stays trapped: region ${this.index} at 0x${area.offset.toString(16)}, ${area.size} bytes`, error);
-              return EMPTY;
-            }),
+            catchError((error: unknown) => this.#unlessNewer(area, error, report)),
           ),
         ),
         ignoreElements(),
       );
       return concat(each, of(failed));
     });
+  }
+
+  /** While held, `attach` maps nothing: a write of device_state moves the layout. */
+  holdMappings(held: boolean): void {
+    this.#mappingsHeld = held;
+  }
+
+  /** Somebody has asked for a mapping: what a later layout offers is mapped, too. */
+  get wanted(): boolean {
+    return this.#wanted;
   }
 
   /** The accessors' last step of a batch: they use what is both mapped and offered. */
@@ -273,6 +292,15 @@ export class Region implements Suspendable {
   close(): void {
     this.#closed = true;
     this.#fast.clear();
+  }
+
+  /** EINVAL for what the layout does not offer any more is a newer layout, not an error: its signal is unread, or on its way. */
+  #unlessNewer(area: Area, error: unknown, report: (area: Area, error: unknown) => Observable<never>): Observable<never> {
+    if (!VfioError.is(error) || error.errno !== 'EINVAL') return report(area, error);
+    return this.#port.regionInfo(this.index).pipe(
+      catchError(() => of(undefined)),
+      concatMap((info) => (info !== undefined && !coversAreas(offeredAreas(info, this.#openedSize), [area]) ? EMPTY : report(area, error))),
+    );
   }
 
   #unmapPart(live: LiveMapping, areas: readonly Area[]): Observable<void> {

@@ -9,16 +9,21 @@ export interface AtRefusal {
   /** The remap irq is registered. */
   readonly registered: boolean;
   readonly irqs: Call<readonly IrqInfo[]>;
+  /** What it means where the driver found something mapped (EBUSY); undefined where it cannot mean that. */
+  readonly mapped: (error: VfioError) => VfioError | undefined;
 }
 
 /**
- * A driver of the proposal of 2020 says ENODEV to a write of device_state while its remap irq is not registered, which is what
+ * What the driver's errno means to who knows the protocol. A driver of profile `saving-layout` says EBUSY where something is
+ * mapped that the target's layout lacks. A driver of the proposal of 2020 says ENODEV to a write of device_state while its remap irq is not registered, which is what
  * a device that has vanished says, too. The user tells them apart by its own registration, not by the errno.
  *
  * @returns the error that the caller gets
  */
-export function explainRefusal(error: unknown, { device, registered, irqs }: AtRefusal): Call<unknown> {
-  if (!VfioError.is(error) || error.errno !== 'ENODEV' || registered) return of(error);
+export function explainRefusal(error: unknown, { device, registered, irqs, mapped }: AtRefusal): Call<unknown> {
+  if (!VfioError.is(error)) return of(error);
+  if (error.errno === 'EBUSY') return of(mapped(error) ?? error);
+  if (error.errno !== 'ENODEV' || registered) return of(error);
   const refused = (): VfioError =>
     new VfioError('VFIO_E_REFUSED', 'refused by the vendor driver: its remap irq is not registered, subscribe to remapIrq() first', {
       operation: error.operation,

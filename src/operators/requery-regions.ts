@@ -2,6 +2,7 @@ import { concatMap, from, map, mergeMap, retry, throwError, timer, toArray, type
 import { VfioError } from '../errors.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { RegionInfo } from '../devices/port.js';
+import { layoutIn } from '../devices/protocol/saving-layout.js';
 import type { RegionBatch, RequeriedBatch } from '../devices/remap-batch.js';
 
 /** How often, and after which pause, a query that failed is asked again. */
@@ -39,11 +40,13 @@ export function requeryRegions(device: VfioDevice, options: RequeryOptions = {})
     device.port.regionInfo(index).pipe(
       retry({ count: retries, delay: (error: unknown) => (isFinal(error) ? throwError(() => error) : timer(pauseMs, device.clock.scheduler)) }),
     );
+  // Where no irq tells of layouts an answer may hold both, and device_state says which of them counts.
+  const now = ({ channel }: RegionBatch, info: RegionInfo): RegionInfo => (channel.profile === 'saving-layout' ? layoutIn(info, device.currentState.state) : info);
   return concatMap((batch: RegionBatch) =>
     from(batch.candidates).pipe(
       mergeMap(query),
       toArray(),
-      map((infos): RequeriedBatch => ({ ...batch, current: new Map(infos.map((info: RegionInfo) => [info.index, info])) })),
+      map((infos): RequeriedBatch => ({ ...batch, current: new Map(infos.map((info) => [info.index, now(batch, info)])) })),
     ),
   );
 }

@@ -8,7 +8,7 @@ import { now } from '../support/devices.js';
 const irq = (index: number, remap?: RemapCapability): IrqInfo => ({ index, flags: 1, count: 1, eventfd: true, maskable: false, automasked: false, noResize: true, ...(remap === undefined ? {} : { remap }) });
 const proposal = [irq(0), irq(5, { subtype: 'rfc-v4' })];
 const gone = errnoError('ENODEV', 'device_state pre-copy', 'dev0');
-const explained = (error: unknown, at: Partial<AtRefusal> = {}): unknown => now(explainRefusal(error, { device: 'dev0', registered: false, irqs: of(proposal), ...at }));
+const explained = (error: unknown, at: Partial<AtRefusal> = {}): unknown => now(explainRefusal(error, { device: 'dev0', registered: false, irqs: of(proposal), mapped: () => undefined, ...at }));
 
 describe('explainRefusal', () => {
   it('takes ENODEV of a driver of 2020 for a refusal where its irq is not registered', () => {
@@ -19,6 +19,13 @@ describe('explainRefusal', () => {
     expect(explained(gone, { registered: true })).toBe(gone);
     expect(explained(gone, { irqs: of([irq(0)]) })).toBe(gone);
     expect(explained(gone, { irqs: throwError(() => errnoError('ENODEV', 'VFIO_DEVICE_GET_IRQ_INFO(0)', 'dev0')) })).toBe(gone);
+  });
+
+  it('says what may still be mapped where the driver found something, if that can be', () => {
+    const busy = errnoError('EBUSY', 'device_state pre-copy', 'dev0');
+    const mapped = new VfioError('VFIO_E_MAPPED', 'mapped', { operation: 'x' });
+    expect(explained(busy, { mapped: (error) => (error === busy ? mapped : undefined) })).toBe(mapped);
+    expect(explained(busy)).toBe(busy);
   });
 
   it('leaves every other error as it is, and asks nothing', () => {

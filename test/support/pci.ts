@@ -40,9 +40,9 @@ export class VfioPci implements Disposable {
     return Number(groupOf(this.address));
   }
 
-  /** The line of sysfs with how the kernel can reset it. */
-  get resetMethods(): readonly string[] {
-    return readFileSync(`${devices}/${this.address}/reset_method`, 'utf8').trim().split(' ').filter((word) => word !== '');
+  /** How the kernel resets it from now on. */
+  set resetMethod(method: string) {
+    writeFileSync(`${devices}/${this.address}/reset_method`, method);
   }
 
   get bound(): boolean {

@@ -1,0 +1,131 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { firstValueFrom, lastValueFrom, Subject, take, toArray } from 'rxjs';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { VfioDevice } from '../../src/devices/device.js';
+import { openDevice } from '../../src/devices/open.js';
+import type { IrqSignal } from '../../src/devices/port.js';
+import { irq } from '../../src/streams/irq.js';
+import { vfioFds } from '../support/mdev.js';
+import { VfioPci } from '../support/pci.js';
+
+/** Registers of the 82574 in BAR 0 (its datasheet, chapter 10), 32 bits each. */
+const registers = { status: 0x08, vlanEtherType: 0x38, irqCause: 0xc0, irqSet: 0xc8, irqEnable: 0xd0, irqVectors: 0xe4 };
+/** The ethernet types of a VLAN: one that the card has after reset, and another. */
+const vlan = { atReset: 0x8100, other: 0x88a8 };
+
+/** What an interrupt can be caused by: bit in cause, set and enable registers, and where the vectors register names its vector. */
+const causes = [
+  { name: 'receive queue 0', bit: 1 << 20, shift: 0 },
+  { name: 'receive queue 1', bit: 1 << 21, shift: 4 },
+  { name: 'transmit queue 0', bit: 1 << 22, shift: 8 },
+  { name: 'transmit queue 1', bit: 1 << 23, shift: 12 },
+  { name: 'other', bit: 1 << 24, shift: 16 },
+];
+const valid = 1 << 3;
+
+/** PCI_COMMAND in the configuration space: without the bus master bit an MSI, which is a write of memory, goes nowhere. */
+const command = { region: 7, offset: 4, busMaster: 1 << 2 };
+
+const irqs = { intx: 0, msi: 1, msix: 2, err: 3, req: 4 };
+
+describe('an e1000e', () => {
+  let pci: VfioPci;
+  let device: VfioDevice;
+
+  const write = (register: number, value: number) => device.region(0).write32(register, value);
+  const read = (register: number) => device.region(0).read32(register);
+
+  const mastersBus = (): void => {
+    const config = device.region(command.region);
+    config.write16(command.offset, config.read16(command.offset) | command.busMaster);
+  };
+
+  beforeEach(async () => {
+    pci = VfioPci.networkCard();
+    device = await firstValueFrom(openDevice(pci.address));
+  });
+
+  afterEach(async () => {
+    await device.close();
+    expect(vfioFds()).toEqual([]);
+    pci[Symbol.dispose]();
+  });
+
+  it('is what a PCI Express function is to VFIO', async () => {
+    expect([...device.regions.values()].map(({ index, size }) => [index, size])).toEqual([
+      [0, 0x20000],
+      [1, 0x20000],
+      [2, 0x20],
+      [3, 0x4000],
+      [7, 0x1000],
+    ]);
+    const found = await firstValueFrom(device.irqs());
+    expect(found.map(({ index, count }) => [index, count])).toEqual([
+      [irqs.intx, 1],
+      [irqs.msi, 1],
+      [irqs.msix, causes.length],
+      [irqs.err, 1],
+      [irqs.req, 1],
+    ]);
+  });
+
+  it('is the same by mapped and by trapped access', async () => {
+    const trapped = read(registers.status);
+    write(registers.vlanEtherType, vlan.other);
+    expect(await firstValueFrom(device.mapRegion(0))).toEqual([]);
+    expect(device.region(0).mapped.areas).toEqual([{ offset: 0, size: 0x20000 }]);
+    expect([read(registers.status), read(registers.vlanEtherType)]).toEqual([trapped, vlan.other]);
+  });
+
+  it('has a BAR of ports, which is trapped only', async () => {
+    write(registers.vlanEtherType, vlan.other);
+    expect(await firstValueFrom(device.mapRegion(2))).toEqual([]);
+    expect(device.region(2).mapped.areas).toEqual([]);
+    // The first port takes the number of a register, the second is that register.
+    device.region(2).write32(0, registers.vlanEtherType);
+    expect(device.region(2).read32(4)).toBe(vlan.other);
+  });
+
+  it('tells by the MSI-X vector that it was given for each cause', async () => {
+    mastersBus();
+    await firstValueFrom(device.mapRegion(0));
+    const signals = new Subject<IrqSignal>();
+    // The highest first: it enables those below as well, and before 6.5 no more could be added.
+    const listening = causes.map((_, vector) => irq(device, { index: irqs.msix, vector: causes.length - 1 - vector }).subscribe(signals));
+    // In reverse order, so that vector and number of the cause differ.
+    write(registers.irqVectors, causes.reduce((word, { shift }, nth) => word | ((valid | (causes.length - 1 - nth)) << shift), 0));
+    write(registers.irqEnable, causes.reduce((word, { bit }) => word | bit, 0));
+    for (const [nth, { bit, name }] of causes.entries()) {
+      const signal = firstValueFrom(signals);
+      write(registers.irqSet, bit);
+      expect(await signal, name).toMatchObject({ line: { index: irqs.msix, vector: causes.length - 1 - nth } });
+      expect(read(registers.irqCause) & bit).toBe(bit);
+      write(registers.irqCause, bit);
+    }
+    for (const one of listening) one.unsubscribe();
+  });
+
+  it('is reset', async () => {
+    // The other one, through its power states, leaves an emulated card as it is.
+    pci.resetMethod = 'bus';
+    write(registers.vlanEtherType, vlan.other);
+    await firstValueFrom(device.port.reset());
+    expect(read(registers.vlanEtherType)).toBe(vlan.atReset);
+  });
+
+  it('is asked for by REQ while somebody unbinds it, again and again, until it is closed', async () => {
+    const signals = lastValueFrom(irq(device, { index: irqs.req }).pipe(take(2), toArray()));
+    const unbinding = spawn('sh', ['-c', `echo ${pci.address} > /sys/bus/pci/drivers/vfio-pci/unbind`], { stdio: 'inherit' });
+    const unbound = once(unbinding, 'exit');
+    const [first, second] = await signals;
+    expect([first?.count, second?.count]).toEqual([1n, 1n]);
+    // The kernel asks every ten seconds; by this machine's clock that is a little less or more.
+    expect(Number((second?.atNs ?? 0n) - (first?.atNs ?? 0n)) / 1e9).toBeGreaterThan(8);
+    expect(unbinding.exitCode).toBeNull();
+    expect(read(registers.status)).not.toBe(0xffff_ffff);
+    await device.close();
+    expect(await unbound).toEqual([0, null]);
+    expect(pci.bound).toBe(false);
+  });
+});

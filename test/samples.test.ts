@@ -55,19 +55,20 @@ function complaints(files: readonly string[]): readonly (readonly string[])[] {
 
 const [program = '', marbleTest = '', ...more] = samplesOf('README.md');
 const guide = samplesOf('docs/marbles.md');
+const serving = samplesOf('docs/serve-remaps.md');
 const examples = ['src/operators', 'src/streams'].flatMap(examplesOf);
 
-describe('the samples of README, docs/marbles.md and doc comments', () => {
+describe('the samples of README, of the guides and of doc comments', () => {
   it('are all here', () => {
     expect([program, marbleTest].every((file) => file !== '')).toBe(true);
-    expect([more.length, guide.length]).toEqual([0, 1]);
+    expect([more.length, guide.length, serving.length]).toEqual([0, 1, 1]);
     expect(examples.length).toBeGreaterThan(10);
   });
 
   it('compile, and one that does not would be seen', () => {
     const broken = join(folder, 'broken.ts');
     writeFileSync(broken, readFileSync(program, 'utf8').replace('tookNs', 'tookMs'));
-    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide, ...examples]);
+    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide, ...serving, ...examples]);
     expect(ofBroken).toContain("Property 'tookMs' does not exist on type 'Arc'.");
     expect(ofOthers.flat()).toEqual([]);
   }, patienceMs);

@@ -5,6 +5,7 @@ import { loopGuest } from './guest.js';
 import { loopGuestPlan, workerGuestPlan } from './mailbox.js';
 import type { JobOptions } from './options.js';
 import { pipeline } from './pipeline.js';
+import { profiles } from './profiles.js';
 import type { RunRecord } from './record.js';
 import { migrationRounds } from './rounds.js';
 import { toldGuests, toldPlan, toldPortEvent, toldRegions, toldRemap, toldSignal, toldState, toldStep, toldWarning, type Told } from './told.js';
@@ -42,7 +43,7 @@ export function mainJob(device: VfioDevice, run: Run): Observable<Told> {
       return EMPTY;
     }),
   );
-  const serving = remapIrq(device).pipe(
+  const serving = remapIrq(device, profiles[options.profile].options).pipe(
     connect((signals) =>
       merge(
         signals.pipe(map(toldSignal)),
@@ -94,8 +95,8 @@ function guestsAndRounds(device: VfioDevice, { options, place, record, cut }: Ru
 }
 
 /** The signals of the last arc are not waited for by the driver: we wait until it has heard their acks. */
-function settled(device: VfioDevice, { place: { witness }, record }: Run): Observable<never> {
-  const equal = interval(2, device.clock.scheduler).pipe(
+function settled(device: VfioDevice, { options, place: { witness }, record }: Run): Observable<never> {
+  const equal = profiles[options.profile].answer !== 'value' ? EMPTY : interval(2, device.clock.scheduler).pipe(
     map(() => witness.sums),
     filter(({ sent, acked }) => sent === acked),
     take(1),

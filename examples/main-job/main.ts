@@ -10,6 +10,7 @@ import { mainJob } from './job.js';
 import { loopGuestPlan, workerGuestPlan } from './mailbox.js';
 import { help, readOptions, UsageError, type JobOptions } from './options.js';
 import { RunRecord } from './record.js';
+import { profiles } from './profiles.js';
 import { chooseShow } from './show.js';
 import { toldRelease } from './told.js';
 import { judge } from './verdict.js';
@@ -51,7 +52,8 @@ function run(place: Place, options: JobOptions): void {
     }
     const guests = [loopGuestPlan, workerGuestPlan].map(({ id, name }) => ({ id, name, sent: record.sentBy(id) }));
     const { deliveries, violations, held } = witness;
-    const verdict = judge({ guests, deliveries, violations, held, trace: record.trace.lines, traceMissed: record.trace.missed, sums: record.sums, failures: record.failures });
+    const { answer } = profiles[options.profile];
+    const verdict = judge({ answer, guests, deliveries, violations, held, trace: record.trace.lines, traceMissed: record.trace.missed, sums: record.sums, failures: record.failures });
     show.diagram(runDiagrams(recording.events, record.trace.lines, options.rounds, { color: process.stdout.isTTY, dropped: recording.dropped }));
     show.verdict(verdict);
     process.exitCode = verdict.ok ? 0 : 1;
@@ -91,7 +93,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 const args = process.argv.slice(2);
 try {
   const options = readOptions(args);
-  const place = options === 'help' ? undefined : options.kernel ? kernelPlace() : softwarePlace();
+  const place = options === 'help' ? undefined : options.kernel ? kernelPlace(options.profile) : softwarePlace(options.profile);
   if (options === 'help') process.stdout.write(help);
   else if (place !== undefined) run(place, options);
   else process.exitCode = await runInVm(args);

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { profiles, type Profile } from './profiles.js';
 
 /** What can be spoiled on purpose, so that a red verdict can be seen: each is a fault that the device must notice. */
 export const sabotages = {
@@ -20,6 +21,8 @@ export interface JobOptions {
   /** How often device_state goes into the saving group and back. */
   readonly rounds: number;
   readonly sabotage: Sabotage | undefined;
+  /** How the driver says what it demands, and how it is answered. */
+  readonly profile: Profile;
 }
 
 export const help = `The main job: two guests write numbers into a device while its vendor driver takes the mapped regions away and
@@ -28,6 +31,10 @@ gives them back; in the end the device says what arrived.
   npm start                      a software device, in this process
   npm start -- --kernel          the sample driver on Linux 6.1, in a virtual machine
 
+  --profile <name>   how the driver says what it demands, and how it is answered (doorbell-value):
+${Object.entries(profiles)
+  .map(([name, { about }]) => `                       ${name.padEnd(16)}  ${about}`)
+  .join('\n')}
   --seconds <n>      how long the guests write, 0.2 to 20 (3)
   --rounds <n>       how often device_state is driven into the saving group and back, 1 to 50 (6; --kernel: 3)
   --json             events and verdict as one JSON object a line
@@ -53,7 +60,8 @@ export function readOptions(args: readonly string[]): JobOptions | 'help' {
     json: values.json === true,
     seconds: numberIn('--seconds', values.seconds, 3, 0.2, 20),
     rounds: wholeNumber('--rounds', numberIn('--rounds', values.rounds, kernel ? 3 : 6, 1, 50)),
-    sabotage: values.sabotage === undefined ? undefined : knownSabotage(values.sabotage),
+    sabotage: values.sabotage === undefined ? undefined : oneOf('--sabotage', sabotages, values.sabotage),
+    profile: oneOf('--profile', profiles, values.profile ?? 'doorbell-value'),
   };
 }
 
@@ -67,6 +75,7 @@ function parsed(args: readonly string[]) {
         seconds: { type: 'string' },
         rounds: { type: 'string' },
         sabotage: { type: 'string' },
+        profile: { type: 'string' },
         help: { type: 'boolean', short: 'h' },
       },
     });
@@ -86,7 +95,7 @@ function wholeNumber(option: string, value: number): number {
   throw new UsageError(`${option} takes a whole number, not ${value}`);
 }
 
-function knownSabotage(text: string): Sabotage {
-  if (Object.hasOwn(sabotages, text)) return text as Sabotage;
-  throw new UsageError(`--sabotage takes one of ${Object.keys(sabotages).join(', ')}, not '${text}'`);
+function oneOf<Known extends Readonly<Record<string, unknown>>>(option: string, known: Known, text: string): keyof Known {
+  if (Object.hasOwn(known, text)) return text;
+  throw new UsageError(`${option} takes one of ${Object.keys(known).join(', ')}, not '${text}'`);
 }

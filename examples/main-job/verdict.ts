@@ -1,8 +1,11 @@
-import { judgeWaits } from './trace-order.js';
+import type { Answer } from './profiles.js';
+import { judgeMoves, judgeWaits } from './trace-order.js';
 import type { Deliveries, GuestDeliveries, Held, TraceLine } from './witness.js';
 
 /** All that a verdict is made of. But for what the guests claim to have sent, and what broke, it comes from the device. */
 export interface Evidence {
+  /** How this driver is answered. */
+  readonly answer: Answer;
   readonly guests: readonly GuestClaim[];
   readonly deliveries: Deliveries;
   readonly trace: readonly TraceLine[];
@@ -45,10 +48,9 @@ export function judge(evidence: Evidence): Verdict {
   const { deliveries, failures } = evidence;
   const checks = [
     ...evidence.guests.map((guest) => arrivedOnce(guest, deliveries.guests[guest.id] ?? nothing)),
-    ...evidence.guests.map((guest) => keptGoing(guest, deliveries.guests[guest.id] ?? nothing)),
+    ...evidence.guests.map((guest) => keptGoing(guest, deliveries.guests[guest.id] ?? nothing, evidence.answer)),
     check('nothing came by a revoked path', deliveries.stale === 0, `${deliveries.stale} stale writes`),
-    acksInPlace(evidence),
-    sumsAgree(evidence),
+    ...answers(evidence),
     check('the user broke no rule', evidence.violations === 0, `${evidence.violations} violations`),
     nothingHeld(evidence.held),
     check('nothing failed on the way', failures.length === 0, failures.length === 0 ? 'no error' : failures.join('; ')),
@@ -62,20 +64,54 @@ function arrivedOnce({ name, sent }: GuestClaim, { received, duplicates, missing
 }
 
 /** A guest that waits out a revocation would lose nothing either: it must have gone on by the other way. */
-function keptGoing({ name }: GuestClaim, { byMap, byTrap }: GuestDeliveries): Check {
-  return check(`the ${name} went on without its mapping`, byMap > 0 && byTrap > 0, `${byMap} mapped, ${byTrap} trapped`);
+function keptGoing({ name }: GuestClaim, { byMap, byTrap }: GuestDeliveries, answer: Answer): Check {
+  const ways = `${byMap} mapped, ${byTrap} trapped`;
+  // Before it is given its first mapping a guest writes trapped.
+  if (answer === 'nothing') return check(`the ${name} had its mapping`, byMap > 0, ways);
+  return check(`the ${name} went on without its mapping`, byMap > 0 && byTrap > 0, ways);
 }
 
-function acksInPlace({ trace, traceMissed }: Evidence): Check {
-  const { waits, faults } = judgeWaits(trace);
-  const problems = [
-    ...(waits === 0 ? ['the driver never waited for an ack'] : []),
-    ...(traceMissed > 0 ? [`${traceMissed} events of the trace are missing`] : []),
-    ...faults.slice(0, named),
-    ...(faults.length > named ? [`and ${faults.length - named} more`] : []),
+/** What the driver's trace must show of its demands and of the answers to them. */
+function answers(evidence: Evidence): readonly Check[] {
+  switch (evidence.answer) {
+    case 'value':
+      return [waitsInPlace('every ack came in its place', evidence), sumsAgree(evidence)];
+    case 'bare':
+      return [waitsInPlace('every ack came in its place', evidence)];
+    case 'watched':
+      return [waitsInPlace('every wait ended when the areas were gone', evidence)];
+    case 'unasked':
+    case 'nothing':
+      return [moved(evidence)];
+  }
+}
+
+function waitsInPlace(what: string, { answer, trace, traceMissed }: Evidence): Check {
+  const { waits, faults } = judgeWaits(trace, answer);
+  const steps = answer === 'watched' ? 'signal, query, munmap, release' : 'signal, query, munmap, ack, release';
+  return ordered(what, [...(waits === 0 ? ['the driver never waited for an ack'] : []), ...faults], traceMissed, `${waits} waits, each: ${steps}`);
+}
+
+/** Without an irq the driver judges each write of device_state by what is mapped. */
+function moved({ answer, trace, traceMissed }: Evidence): Check {
+  const { writes, moves, faults } = judgeMoves(trace);
+  const wanted = answer === 'unasked';
+  const wrong = [
+    ...(writes === 0 ? ['device_state was never written'] : []),
+    ...(wanted && moves === 0 ? ['nothing was ever unmapped'] : []),
+    ...(!wanted && moves > 0 ? [`${moves} areas were unmapped`] : []),
+    ...faults,
   ];
-  const detail = problems.length === 0 ? `${waits} waits, each: signal, query, munmap, ack, release` : problems.join('; ');
-  return check('every ack came in its place', problems.length === 0, detail);
+  return ordered(wanted ? 'the user moved before each write' : 'no mapping ever moved', wrong, traceMissed, `${writes} writes of device_state, ${moves} areas unmapped`);
+}
+
+function ordered(what: string, wrong: readonly string[], traceMissed: number, good: string): Check {
+  const problems = [
+    ...(traceMissed > 0 ? [`${traceMissed} events of the trace are missing`] : []),
+    ...wrong.slice(0, named),
+    ...(wrong.length > named ? [`and ${wrong.length - named} more`] : []),
+  ];
+  return check(what, problems.length === 0, problems.length === 0 ? good : problems.join('; '));
 }
 
 function sumsAgree({ sums }: Evidence): Check {

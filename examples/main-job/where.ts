@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { softwareDevice, type DeviceAddress } from '../../src/index.js';
+import { profiles, type Profile } from './profiles.js';
 import { softwareWitness, sysfsWitness, type Witness } from './witness.js';
 
 /** A device to open, who tells the driver's side of it, and how fast things go there. */
@@ -14,20 +15,22 @@ export interface Place {
   readonly overtimeS: number;
 }
 
-export function softwarePlace(): Place {
-  const device = softwareDevice({ remap: { ackTimeoutMs: 2000 } });
-  return { what: `software device ${device.name}, in this process`, address: device, witness: softwareWitness(device.driver), turnMs: 1, overtimeS: 6 };
+export function softwarePlace(profile: Profile): Place {
+  const { remap } = profiles[profile];
+  const device = softwareDevice({ remap: remap === false ? false : { ...remap, ackTimeoutMs: 2000 } });
+  return { what: `software device ${device.name}, in this process, ${profile}`, address: device, witness: softwareWitness(device.driver), turnMs: 1, overtimeS: 6 };
 }
 
 /** On an emulated processor starting a thread takes seconds, and a turn of the loop many milliseconds. */
 const emulated = { ackTimeoutMs: 10_000, turnMs: 5, overtimeS: 60 };
 
 /** The sample driver's device, where there is one: the kernel lane says so in the environment. */
-export function kernelPlace(): Place | undefined {
+export function kernelPlace(profile: Profile): Place | undefined {
   const { VFIO_RX_MDEV_UUID: uuid, VFIO_RX_MDEV_SYSFS: sysfs } = process.env;
   if (uuid === undefined || sysfs === undefined) return undefined;
   const { ackTimeoutMs, turnMs, overtimeS } = emulated;
   // Before the device is opened: the driver tells it in its irq info.
+  writeFileSync(join(sysfs, 'remap', 'profile'), profiles[profile].sysfs);
   writeFileSync(join(sysfs, 'remap', 'ack_timeout_ms'), String(ackTimeoutMs));
-  return { what: `mdev ${uuid} of the sample driver`, address: uuid, witness: sysfsWitness(sysfs), turnMs, overtimeS };
+  return { what: `mdev ${uuid} of the sample driver, ${profile}`, address: uuid, witness: sysfsWitness(sysfs), turnMs, overtimeS };
 }

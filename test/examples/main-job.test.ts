@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { profiles } from '../../examples/main-job/profiles.js';
 
 /** The job as its user has it: a process of its own, on the software device, in real time. */
 
@@ -56,6 +57,12 @@ describe('the main job', () => {
     expect(text).toMatch(/\n {2}ack +.*1.*\n {2}state +.*\[<?pre-copy/);
     expect(lines.at(-1)).toBe('verdict: good');
     expect(code).toBe(0);
+  });
+
+  it.each(Object.keys(profiles))('ends well with --profile %s', { timeout: mostMs }, async (profile) => {
+    const ended = await run([...shortRun, '--json', '--profile', profile]);
+    expect(wrongChecks(ended)).toEqual([]);
+    expect(ended.code).toBe(0);
   });
 
   it.each([

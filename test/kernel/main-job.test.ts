@@ -26,6 +26,13 @@ describe('the main job on the real kernel', () => {
     console.log(`the main job took ${Math.round(tookMs / 100) / 10} s in the guest`);
   });
 
+  it.each(['bitmap-none', 'rfc-v4', 'saving-layout'])('ends well with --profile %s', { timeout: 120_000 }, async (profile) => {
+    using mdev = new SampleMdev();
+    const { output, code } = await mainJob(mdev, ['--seconds', '1', '--rounds', '2', '--profile', profile]);
+    expect(output.trimEnd().split('\n').at(-1)).toBe('verdict: good');
+    expect(code).toBe(0);
+  });
+
   it('says what is wrong when a number is lost, and exits with 1', { timeout: 120_000 }, async () => {
     using mdev = new SampleMdev();
     const { output, code } = await mainJob(mdev, ['--seconds', '1', '--rounds', '1', '--sabotage', 'lose']);

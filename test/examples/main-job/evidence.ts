@@ -42,6 +42,7 @@ export function traceOf(text: string, change?: readonly [from: string | RegExp, 
 export function goodEvidence(): Evidence {
   const guest = { received: 50, duplicates: 0, missing: 0, byMap: 30, byTrap: 20 };
   return {
+    answer: 'value',
     guests: [
       { id: 0, name: 'guest on the main loop', sent: 50 },
       { id: 1, name: 'guest in the worker', sent: 50 },

@@ -44,4 +44,13 @@ describe('the verdict', () => {
   it('does not believe numbers that it cannot read', () => {
     expect(wrongWith({ deliveries: { guests: [], stale: NaN } })).toContain('nothing came by a revoked path: NaN stale writes');
   });
+
+  it.each([
+    ['nothing', 'no mapping ever moved: 2 areas were unmapped'],
+    ['unasked', 'the user moved before each write: device_state was never written; nothing was ever unmapped'],
+    ['watched', 'every wait ended when the areas were gone: event 16: an ack, and nobody waits for one; event 25: an ack, and nobody waits for one'],
+  ] as const)('judges a driver whose answer is %s by other signs', (answer, wrong) => {
+    const trace = answer === 'unasked' ? { trace: traceOf('0 1 open') } : {};
+    expect(wrongWith({ answer, ...trace })).toContain(wrong);
+  });
 });

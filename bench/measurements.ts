@@ -1,8 +1,8 @@
 /** What `npm run bench` measures: the programs that run, side by side, and the figures that are read out of them. */
 
-/** One side of a measurement: `peer` and `remap-peer` are compiled C programs, `ts` a program of this folder under Node. */
+/** One side of a measurement: `peer` and `remap-peer` are compiled C programs, `node` a program of this folder, compiled by tsc. */
 export interface Side {
-  readonly program: 'peer' | 'remap-peer' | 'ts';
+  readonly program: 'peer' | 'remap-peer' | 'node';
   /** `PEER`, `REMAP_PEER`, `FILE` and `OTHER_CPU` stand for what the runner knows. */
   readonly args: readonly string[];
 }
@@ -33,21 +33,21 @@ export interface Measurement {
 const roundTrip = (name: string, gapNs: string, count: string, bounds: Pick<Line, 'aim' | 'limit'>): Measurement => ({
   group: 'irqs',
   c: { program: 'peer', args: ['serve-pulse', gapNs, count, '0'] },
-  ours: { program: 'ts', args: ['served.ts', 'pulse', 'PEER', gapNs, count] },
+  ours: { program: 'node', args: ['served.js', 'pulse', 'PEER', gapNs, count] },
   lines: [{ name, figure: 'p50Ns', unit: 'us', ...bounds }],
 });
 
 const deliveries = (name: string, mode: 'flood' | 'bare', fds: string): Measurement => ({
   group: 'irqs',
   c: { program: 'peer', args: ['serve-flood', fds, '1500000', 'OTHER_CPU'] },
-  ours: { program: 'ts', args: ['served.ts', mode, 'PEER', fds, '1500000', 'OTHER_CPU'] },
+  ours: { program: 'node', args: ['served.js', mode, 'PEER', fds, '1500000', 'OTHER_CPU'] },
   lines: [{ name, figure: 'perSecond', unit: 'per second', aim: 0.6, limit: 0.5, byCpu: 'perCpuSecond' }],
 });
 
 const remap = (name: string, regions: string, count: string): Measurement => ({
   group: 'remap',
   c: { program: 'remap-peer', args: ['user', 'FILE', regions, '16', count, '0'] },
-  ours: { program: 'ts', args: ['remap-user.ts', 'REMAP_PEER', 'FILE', regions, '16', count] },
+  ours: { program: 'node', args: ['remap-user.js', 'REMAP_PEER', 'FILE', regions, '16', count] },
   lines: [
     { name: `${name}, revoked, p50`, figure: 'p50Ns', unit: 'us', aim: 2 },
     { name: `${name}, revoked, p99`, figure: 'p99Ns', unit: 'us', aim: 2 },
@@ -67,7 +67,7 @@ export const measurements: readonly Measurement[] = [
   remap('remap of 64 regions', '64', '1000'),
   {
     group: 'accessors',
-    ours: { program: 'ts', args: ['accessors.ts', 'FILE'] },
+    ours: { program: 'node', args: ['accessors.js', 'FILE'] },
     lines: [
       { name: 'read32, mapped', figure: 'mappedReadNs', beside: 'bareReadNs', unit: 'ns', aim: 3 },
       { name: 'write32, mapped', figure: 'mappedWriteNs', beside: 'bareWriteNs', unit: 'ns', aim: 3 },
@@ -76,7 +76,7 @@ export const measurements: readonly Measurement[] = [
   },
   {
     group: 'idle',
-    ours: { program: 'ts', args: ['idle.ts', '1024', '5'] },
+    ours: { program: 'node', args: ['idle.js', '1024', '5'] },
     lines: [{ name: 'idle, 1,024 irqs armed', figure: 'cpuPercent', unit: '%', aim: 0.1, limit: 0.1 }],
   },
 ];

@@ -62,9 +62,16 @@ function compile(program: 'peer' | 'remap-peer'): void {
   }
 }
 
+/** What is measured is what ships: plain JavaScript by tsc, without a loader's helpers in every function. */
+function compileOurs(): void {
+  process.stderr.write('compiling ');
+  execFileSync(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', `${folder}tsconfig.json`], { stdio: ['ignore', 2, 2] });
+  process.stderr.write('\r\u001b[K');
+}
+
 function sample(side: Side): Sample {
   const args = side.args.map((arg) => standsFor[arg] ?? arg);
-  const program = side.program === 'ts' ? [process.execPath, '--import', 'tsx', `${folder}${args[0] ?? ''}`, ...args.slice(1)] : [`${built}/${side.program}`, ...args];
+  const program = side.program === 'node' ? [process.execPath, `${built}/js/bench/${args[0] ?? ''}`, ...args.slice(1)] : [`${built}/${side.program}`, ...args];
   const run = spawnSync(`${built}/peer`, ['pin', cpu, ...program], { encoding: 'utf8', cwd: root, stdio: ['ignore', 'pipe', 'inherit'], timeout: 300_000 });
   if (run.status !== 0) throw new Error(`${program.join(' ')} ended with ${String(run.status ?? run.signal)}`);
   return JSON.parse(run.stdout) as Sample;
@@ -94,6 +101,7 @@ function resultOf(line: Line, samples: { readonly c: readonly Sample[]; readonly
 }
 
 for (const program of ['peer', 'remap-peer'] as const) compile(program);
+compileOurs();
 writeFileSync(sharedFile, '');
 truncateSync(sharedFile, sharedBytes);
 process.on('exit', () => {

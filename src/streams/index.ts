@@ -1,6 +1,7 @@
 /** `vfio-rx/streams`: what a device emits, and what is composed of it. */
 export { deviceState } from './device-state.js';
-export { irq } from './irq.js';
+export { irq, type UnmaskOptions } from './irq.js';
+export { irqs } from './irqs.js';
 export { regions } from './regions.js';
 export { remapIrq, type RemapIrqOptions } from './remap-irq.js';
 export { transition, type Arc, type TransitionOptions } from './transition.js';

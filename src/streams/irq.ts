@@ -1,7 +1,13 @@
-import { concatMap, defer, finalize, repeat, type Observable } from 'rxjs';
+import { concat, concatMap, defer, EMPTY, finalize, ignoreElements, repeat, type Observable } from 'rxjs';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
-import type { IrqHandle, IrqLine, IrqSignal } from '../devices/port.js';
+import type { IrqHandle, IrqInfo, IrqLine, IrqSignal } from '../devices/port.js';
+
+/** How an irq that masks itself is unmasked. */
+export interface UnmaskOptions {
+  /** By a call of VFIO_DEVICE_SET_IRQS (default), or through an eventfd of its own. An irq that does not mask itself needs neither. */
+  readonly unmaskBy?: 'call' | 'eventfd';
+}
 
 /**
  * The signals of one irq.
@@ -14,23 +20,40 @@ import type { IrqHandle, IrqLine, IrqSignal } from '../devices/port.js';
  *
  * The irq is enabled with an eventfd of its own on subscribe. Counts add: two signals before one read are one delivery of 2.
  *
- * - **Emits** `IrqSignal` with the raw count. **Drops** nothing: what comes meanwhile stays in the eventfd.
+ * INTx is a level, and masks itself with each signal. It is unmasked when the subscriber has returned, so clear the device's
+ * cause before that: a line that is still up signals again at once.
+ *
+ * ```
+ * cause   --c----(cd)--    c is cleared by the subscriber at once, d when it is told a second time
+ * irq     --a----(aa)--
+ * unmask  --u----(uu)--    when the subscriber has returned, by call or through an eventfd
+ * ```
+ *
+ * ERR (an uncorrectable error) and REQ (the kernel wants the device back) are irqs like any other; `health` listens to both.
+ *
+ * - **Emits** `IrqSignal` with the raw count. **Drops** nothing: what comes meanwhile stays in the eventfd, or in the line.
  * - **Completes** never by itself.
- * - **Fails** with VFIO_E_NO_IRQ, VFIO_E_BUSY, VFIO_E_LIMIT, VFIO_E_CLOSED.
- * - **Releases** on unsubscribe: the irq is disabled and its eventfd closed.
+ * - **Fails** with VFIO_E_NO_IRQ, VFIO_E_BUSY (the line is in use, or another of INTx, MSI and MSI-X is), VFIO_E_LIMIT, VFIO_E_CLOSED.
+ * - **Releases** on unsubscribe: the irq is disabled and its eventfds closed.
  *
  * @example
  * irq(device, { index: 1 }).subscribe(({ count }) => console.log('MSI', count));
- * @see remapIrq
+ * @see irqs, remapIrq, health
  */
-export function irq(device: VfioDevice, line: IrqLine): Observable<IrqSignal> {
-  return device.port.irq(line).pipe(concatMap(signals));
+export function irq(device: VfioDevice, line: IrqLine, options: UnmaskOptions = {}): Observable<IrqSignal> {
+  return device.port.irqInfo(line.index).pipe(
+    concatMap((info) => device.port.irq(line, { ackFd: unmasksByEventfd(info, options) }).pipe(concatMap((handle) => signalsOf(handle, info, options)))),
+  );
 }
 
-/** `repeat` asks for the next signal when the subscriber has returned from the last: that is when the irq is armed again. */
-function signals(handle: IrqHandle): Observable<IrqSignal> {
-  return defer(() => handle.next()).pipe(
-    repeat(),
-    finalize(() => disregard(handle.close())),
-  );
+export function unmasksByEventfd(info: IrqInfo, { unmaskBy = 'call' }: UnmaskOptions): boolean {
+  return info.automasked && unmaskBy === 'eventfd';
+}
+
+/** The signals of a registered irq, whose handle is closed with the subscription. */
+export function signalsOf(handle: IrqHandle, info: IrqInfo, options: UnmaskOptions): Observable<IrqSignal> {
+  const unmask = defer(() => (unmasksByEventfd(info, options) ? handle.ack(1n) : handle.unmask()));
+  const again = info.automasked ? unmask.pipe(ignoreElements()) : EMPTY;
+  // Concatenated, so that it is asked for when the subscriber has returned from the last: then the irq is armed again.
+  return concat(handle.next(), defer(() => concat(again, handle.next())).pipe(repeat())).pipe(finalize(() => disregard(handle.close())));
 }

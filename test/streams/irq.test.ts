@@ -1,4 +1,4 @@
-import { map, Subject, take } from 'rxjs';
+import { map, Subject, take, tap } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { irq } from '../../src/streams/irq.js';
 import { marbles } from '../../src/testing/index.js';
@@ -64,6 +64,56 @@ describe('irq', () => {
       t.at('---c', { c: () => void device.close() });
       t.expect(irq(device, msi), '----^').toBe('----#', undefined, { code: 'VFIO_E_CLOSED' });
       t.expectDevice(device).toBeReleased();
+    });
+  });
+});
+
+describe('irq of INTx', () => {
+  const intx = { index: 0 };
+  const withIntx = { ...twoRegions, irqs: { intx: true } };
+
+  for (const unmaskBy of ['call', 'eventfd'] as const) {
+    it(`is its diagram, unmasked by ${unmaskBy}`, () => {
+      marbles((t) => {
+        const unmasked = new Subject<string>();
+        const { device, driver } = openedNow(t.clock, withIntx, (port) => ({
+          irq: (line, options) => port.irq(line, options).pipe(map((handle) => alteredIrq(handle, {
+            unmask: () => { unmasked.next('u'); return handle.unmask(); },
+            ack: (count) => { unmasked.next('u'); return handle.ack(count); },
+          }))),
+        }));
+        let causes = 0;
+        const clear = (): void => {
+          causes -= 1;
+          if (causes === 0) driver.lower(intx);
+        };
+        const assert = (more: number) => (): void => { causes += more; driver.raise(intx); };
+        t.at('                                                                     --c----d-----', { c: assert(1), d: assert(2) });
+        t.expect(unmasked).toBe('                                                  --u----(uu)--');
+        t.expect(irq(device, intx, { unmaskBy }).pipe(tap(clear), map(() => 'a'))).toBe('--a----(aa)--');
+        t.at('-e', { e: () => expect(driver.irqs).toBe(unmaskBy === 'call' ? 1 : 2) });
+      });
+    });
+  }
+
+  it('does not run beside MSI', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, withIntx);
+      t.expect(irq(device, msi), '^---!').toBe('');
+      t.expect(irq(device, intx), '--^').toBe('--#', undefined, { code: 'VFIO_E_BUSY' });
+      t.at('-----c', { c: () => driver.raise(intx) });
+      t.expect(irq(device, intx).pipe(take(1), counts), '------^').toBe('------<1,|>');
+    });
+  });
+});
+
+describe('irq of ERR and REQ', () => {
+  it('is a stream like any other', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, { ...twoRegions, irqs: { err: true, req: true } });
+      t.at('                                          --e-r-r', { e: () => driver.raise({ index: 3 }), r: () => driver.raise({ index: 4 }) });
+      t.expect(irq(device, { index: 3 }).pipe(counts)).toBe('--1----');
+      t.expect(irq(device, { index: 4 }).pipe(counts)).toBe('----1-1');
     });
   });
 });

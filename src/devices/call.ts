@@ -2,6 +2,9 @@ import { catchError, EMPTY, Observable, type MonoTypeOperatorFunction } from 'rx
 import { VfioError, type VfioErrorCode } from '../errors.js';
 import type { Call } from './port.js';
 
+/** After so long a port that is closing says, in `released`, that it waits for a call that does not return although the irqs are disabled, ms. */
+export const closeBoundMs = 10_000;
+
 /** A *now* call: `body` runs inside each subscribe(), its result is the one value, what it throws is the error. */
 export function nowCall<T>(body: () => T): Call<T> {
   return new Observable<T>((subscriber) => {

@@ -10,6 +10,7 @@ import { isRegistered, type RemapSession } from './remap-session.js';
 import { StateLayouts } from './state-layouts.js';
 import { explainRefusal } from './state-refusals.js';
 import { StateWriter, type StateView, type WrittenState } from './state-writer.js';
+import { StuckCalls } from './stuck-calls.js';
 import { subtractAreas } from './protocol/areas.js';
 import { offeredAreas, sameLayout } from './protocol/layout-diff.js';
 import { layoutIn } from './protocol/saving-layout.js';
@@ -36,6 +37,8 @@ const closeBudgetMs = 100;
  */
 export class VfioDevice implements AsyncDisposable {
   readonly info: DeviceInfo;
+  /** The calls that its driver keeps; see `health`. */
+  readonly stuck = new StuckCalls();
   /** undefined: the device cannot migrate. */
   readonly migration: MigrationTraits | undefined;
   readonly port: DevicePort;
@@ -230,8 +233,18 @@ export class VfioDevice implements AsyncDisposable {
         complete: () => this.port.close(),
       });
       this.#layouts.complete();
-      // A write that was outstanding still says where it ended.
-      this.port.released.subscribe({ error: () => undefined, complete: () => this.#writer.cell.complete() });
+      const sinceNs = this.clock.nowNs();
+      this.port.released.subscribe({
+        next: ({ error }) => {
+          if (VfioError.is(error) && error.code === 'VFIO_E_DEADLINE') this.stuck.report({ call: 'close', sinceNs }, this.port.released);
+        },
+        error: () => undefined,
+        complete: () => {
+          // A write that was outstanding still says where it ended.
+          this.#writer.cell.complete();
+          this.stuck.complete();
+        },
+      });
     }
     return lastValueFrom(this.port.released.pipe(ignoreElements()), { defaultValue: undefined });
   }

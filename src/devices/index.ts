@@ -4,6 +4,7 @@ export { VfioDevice } from './device.js';
 export { Region, type Layouts, type NotMapped } from './regions.js';
 export type { Hold, Holder, MappedPiece } from './holders.js';
 export type { StateView } from './state-writer.js';
+export type { StuckCall } from './stuck-calls.js';
 export type {
   AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, IrqSignal, Mapping,
   MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply,

@@ -32,7 +32,7 @@ export type Call<T> = Observable<T>;
  * - **PORT-7** `setState` may be outstanding for seconds; meanwhile every *now* call, trapped access and ack goes on.
  * - **PORT-8** Closing the irq's handle (and so close) frees a `setState` that waits for this irq's ack: it fails with VFIO_E_CANCELED.
  * - **PORT-9** After `close()` every call fails with VFIO_E_CLOSED; closing twice is fine; `released` completes when no fd, mapping or registration is left, and so
- *   waits for a call that is outstanding, however long the driver keeps it.
+ *   waits for a call that is outstanding, however long the driver keeps it; after ten seconds it says so (an error VFIO_E_DEADLINE).
  * - **PORT-10** What the device answers is checked: a hostile answer is VFIO_E_PROTOCOL, never a crash.
  * - **PORT-11** `readNow` takes the count of the trigger eventfd at once, and what it took no `next()` delivers. Without an ack eventfd an ack is
  *   written to the trigger eventfd: a write of 0 changes no count, any other is read back.

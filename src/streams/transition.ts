@@ -1,4 +1,4 @@
-import { catchError, defer, finalize, map, throwError, timeout, type Observable } from 'rxjs';
+import { catchError, defer, finalize, map, takeWhile, throwError, timeout, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { timerMs, type StallWatch } from '../clock.js';
 import type { VfioDevice } from '../devices/device.js';
@@ -51,7 +51,7 @@ const nsPerMs = 1_000_000n;
  *
  * @example
  * transition(device, 'pre-copy', { deadlineMs: 2000 }).subscribe(({ tookNs, data }) => console.log(tookNs, data));
- * @see deviceState, remapIrq
+ * @see deviceState, remapIrq, health
  */
 export function transition(device: VfioDevice, to: State, options: TransitionOptions = {}): Observable<Arc> {
   return defer(() => {
@@ -73,7 +73,7 @@ export function transition(device: VfioDevice, to: State, options: TransitionOpt
     };
     return device.writeState(to, begun).pipe(
       map((written) => arcOf(written, { device: name, from, atNs: atNs ?? written.returnedNs })),
-      timeout({ first: timerMs(deadlineMs), scheduler: clock.scheduler, with: () => throwError(() => deadlinePassed(device, operation, deadlineMs, stalls, atNs !== undefined)) }),
+      timeout({ first: timerMs(deadlineMs), scheduler: clock.scheduler, with: () => throwError(() => deadlinePassed(device, operation, deadlineMs, stalls, atNs)) }),
       catchError((error: unknown) => throwError(() => withStall(error, device, operation, stalls))),
       finalize(() => stalls.stop()),
     );
@@ -84,13 +84,16 @@ function arcOf({ state, returnedNs, data }: WrittenState, at: Pick<Arc, 'device'
   return { ...at, to: state, tookNs: returnedNs - at.atNs, ...(data === undefined ? {} : { data }) };
 }
 
-function deadlinePassed(device: VfioDevice, operation: string, deadlineMs: number, stalls: StallWatch, started: boolean): VfioError {
+function deadlinePassed(device: VfioDevice, operation: string, deadlineMs: number, stalls: StallWatch, atNs: bigint | undefined): VfioError {
   const outstanding = device.currentState.going !== undefined;
-  const step = !started
+  const step = atNs === undefined
     ? 'the write was not begun: the remap pipeline did not come to rest'
     : outstanding
       ? 'the write stays outstanding, and no other can start before it returns'
       : 'the write has returned, but the batch after it has not ended';
+  if (outstanding && atNs !== undefined) {
+    device.stuck.report({ call: operation, sinceNs: atNs }, device.state.pipe(takeWhile(({ going }) => going !== undefined)));
+  }
   if (outstanding) device.remapSession?.deadlinePassed();
   return new VfioError('VFIO_E_DEADLINE', `not done within ${deadlineMs} ms${stallNote(stalls, deadlineMs)}; ${step}`, { operation, device: device.name });
 }

@@ -1,7 +1,7 @@
 import { concatMap, defer, ignoreElements, lastValueFrom, map, ReplaySubject, type Observable } from 'rxjs';
 import type { Clock } from '../../clock.js';
 import { VfioError, type VfioErrorCode } from '../../errors.js';
-import { nowCall } from '../call.js';
+import { closeBoundMs, nowCall } from '../call.js';
 import type { LaneRequest } from '../linux/lane-request.js';
 import type { LanePool } from '../linux/lanes.js';
 import type { Reactor } from '../linux/reactor.js';
@@ -31,9 +31,6 @@ export interface KernelParts {
 
 /** A late subscriber of `released` is told so many steps: more than a device has irqs and mappings. */
 const mostReports = 1024;
-
-/** After so long closing says that it waits for a call that does not return although the irqs are disabled, ms. */
-const closeBoundMs = 10_000;
 
 /**
  * A device of the kernel, through its group: every call of the port is one ioctl, mmap, pread or pwrite.

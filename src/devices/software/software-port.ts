@@ -1,7 +1,7 @@
 import { concatMap, lastValueFrom, map, Observable, ReplaySubject } from 'rxjs';
 import type { Clock } from '../../clock.js';
 import { errnoError, stateErrnoError, VfioError, type VfioErrorCode } from '../../errors.js';
-import { nowCall } from '../call.js';
+import { closeBoundMs, nowCall } from '../call.js';
 import type {
   AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, Mapping, MigrationTraits, PortTraits,
   RegionInfo, ReleaseReport, State, StateReply,
@@ -224,7 +224,12 @@ export class SoftwarePort implements DevicePort {
       this.#timers.soon(finish);
       return;
     }
+    const bound = this.#timers.afterMs(closeBoundMs, () => {
+      const error = this.#error('VFIO_E_DEADLINE', `a call has not returned from the vendor driver ${closeBoundMs} ms after the irqs were disabled; the device is released when it does`, 'close', undefined);
+      this.#reports.next({ what: 'call stuck', error });
+    });
     this.#stateIdle = () => {
+      bound.unsubscribe();
       this.#reports.next({ what: 'device_state call returned' });
       finish();
     };

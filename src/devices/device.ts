@@ -3,6 +3,7 @@ import { Cell } from '../cell.js';
 import type { Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { absentIsEmpty, nowCall } from './call.js';
+import { ConfigSpace } from './config-space.js';
 import { Decoding } from './decoding.js';
 import type { Call, DeviceInfo, DevicePort, IrqInfo, MigrationTraits, RegionInfo, ReleaseReport, State } from './port.js';
 import { Region, type Layouts, type NotMapped, type RegionGate } from './regions.js';
@@ -41,6 +42,8 @@ export class VfioDevice implements AsyncDisposable {
   readonly stuck = new StuckCalls();
   /** undefined: the device cannot migrate. */
   readonly migration: MigrationTraits | undefined;
+  /** Configuration space; undefined: not a PCI device. */
+  readonly config: ConfigSpace | undefined;
   readonly port: DevicePort;
   readonly #layouts: Cell<Layouts>;
   readonly #regions: ReadonlyMap<number, Region>;
@@ -75,6 +78,8 @@ export class VfioDevice implements AsyncDisposable {
       opened.regions,
       opened.state,
     );
+    const space = config === undefined ? undefined : this.#regions.get(config.index);
+    this.config = space === undefined ? undefined : new ConfigSpace(space, port.name);
   }
 
   get name(): string {

@@ -1,6 +1,9 @@
 /** `vfio-rx/devices`: opening devices, and the seam for ports of your own. */
 export { openDevice, withDevice, type DeviceAddress, type OpenOptions, type PortSource } from './open.js';
 export { VfioDevice } from './device.js';
+export { ConfigSpace } from './config-space.js';
+export type { PciBar, PciCommand, PciConfig } from './protocol/pci-config.js';
+export { pciCapabilityId, type PciCapability, type PciExtendedCapability } from './protocol/pci-capabilities.js';
 export { Region, type Layouts, type NotMapped } from './regions.js';
 export type { Hold, Holder, MappedPiece } from './holders.js';
 export type { StateView } from './state-writer.js';

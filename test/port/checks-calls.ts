@@ -71,7 +71,8 @@ export const callChecks: readonly PortCheck[] = [
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
-      await steps.fails('VFIO_E_NO_REGION', port.regionInfo(face.regions), 'region info beyond the last index');
+      const { regions } = await steps.value(port.info(), 'info');
+      await steps.fails('VFIO_E_NO_REGION', port.regionInfo(regions), 'region info beyond the last index');
       await steps.fails('VFIO_E_NO_IRQ', port.irqInfo(face.irqs), 'irq info beyond the last index');
       await steps.fails('VFIO_E_NO_IRQ', port.irq({ index: face.irqs }), 'an irq beyond the last index');
       demand(witness.irqs === 0, 'a refused irq should not be registered');

@@ -36,7 +36,6 @@ export const face = {
   whole: { offset: 0, size: 0x1_0000 },
   firstArea: { offset: 0, size: 0x8000 },
   secondArea: { offset: 0x1_0000, size: 0x8000 },
-  regions: 9,
   irqs: 6,
 } as const;
 

@@ -1,11 +1,14 @@
 import { realClock } from '../../src/clock.js';
 import type { DevicePort } from '../../src/devices/port.js';
+import type { SoftwareDeviceOptions } from '../../src/devices/software/options.js';
 import { softwareDevice } from '../../src/devices/software/software-device.js';
 import type { DriverScript } from '../support/witness.js';
 import { atOnce, face, type PortHarness } from './harness.js';
 
 /** Fresh software devices in real time. `change` may spoil the port that a check gets to see; see `broken.test.ts`. */
-export function softwareHarness(options: { readonly patienceMs?: number; readonly change?: (port: DevicePort) => DevicePort } = {}): PortHarness {
+export function softwareHarness(
+  options: { readonly patienceMs?: number; readonly change?: (port: DevicePort) => DevicePort; readonly device?: SoftwareDeviceOptions } = {},
+): PortHarness {
   const open: DevicePort[] = [];
   let opened = 0;
   return {
@@ -13,7 +16,7 @@ export function softwareHarness(options: { readonly patienceMs?: number; readonl
     briefMs: 30,
     openPort: ({ ackTimeoutMs = 2000 } = {}) => {
       opened += 1;
-      const device = softwareDevice({ name: `software${opened}`, remap: { ackTimeoutMs }, irqs: { intx: true, msi: 4 } });
+      const device = softwareDevice({ ...options.device, name: `software${opened}`, remap: { ackTimeoutMs }, irqs: { intx: true, msi: 4 } });
       const { driver } = device;
       const { value: port, error } = atOnce(device.open(realClock));
       if (port === undefined) throw new Error('a software device did not open', { cause: error });

@@ -10,9 +10,9 @@ const text = map(({ state, going }: StateView) => (going === undefined ? state :
 const fail = (error: unknown): never => { throw error; };
 
 describe('deviceState', () => {
-  it('is its diagram', () => {
+  it.each([2, 1] as const)('is its diagram, in version %i of device_state', (migrationVersion) => {
     marbles((t) => {
-      const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: false });
+      const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: false, migrationVersion });
       driver.faults.arcLatencyUs = 8;
       t.at('                      --x------------', { x: () => { transition(device, 'pre-copy').subscribe({ error: fail }); } });
       t.expectDevice(device).toShow({

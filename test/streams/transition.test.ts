@@ -32,9 +32,9 @@ function slowState(t: MarbleTest, frames: number, said: (what: string) => void):
 }
 
 describe('transition', () => {
-  it('is its diagram', () => {
+  it.each([2, 1] as const)('is its diagram, in version %i of device_state', (migrationVersion) => {
     marbles((t) => {
-      const { device, driver } = openedNow(t.clock, twoRegions);
+      const { device, driver } = openedNow(t.clock, { ...twoRegions, migrationVersion });
       const slow = (signal: RemapSignal) => of(signal).pipe(delay(0.006, t.clock.scheduler));
       const serve$ = remapIrq(device).pipe(concatMap((signal) => (signal.because === 'signal' ? slow(signal) : of(signal))), remapRegions(device));
       t.expect(serve$.pipe(filter(({ because }) => because === 'after-transition'), map(() => 'b'))).toBe('-- ------b----');
@@ -73,9 +73,9 @@ describe('transition', () => {
     });
   });
 
-  it('refuses a second one while one is outstanding', () => {
+  it.each([2, 1] as const)('refuses a second one while one is outstanding, in version %i of device_state', (migrationVersion) => {
     marbles((t) => {
-      const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: false });
+      const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: false, migrationVersion });
       driver.faults.arcLatencyUs = 5;
       t.expect(transition(device, 'pre-copy').pipe(reached)).toBe('-----<pre-copy,|>');
       t.expect(transition(device, 'stop'), '--^').toBe('--#', undefined, { code: 'VFIO_E_BUSY', errno: 'EBUSY', operation: 'device_state stop' });
@@ -105,6 +105,18 @@ describe('transition', () => {
       driver.faults.failArc('running-p2p', 'EIO');
       t.expect(remapIrq(device).pipe(remapRegions(device), map(({ because }) => because))).toBe('<registered>--<after-transition>');
       t.expect(transition(device, 'running-p2p'), '---^').toBe('---#', undefined, { code: 'VFIO_E_IO', errno: 'EIO' });
+    });
+  });
+
+  it('of v1 that fails reads where the device is: a driver with an internal error says so', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: false, migrationVersion: 1 });
+      driver.faults.failArc('stop', 'EIO');
+      let reads = 0;
+      driver.faults.corrupt('migration', 0, (bits) => { if (++reads === 2) bits.set([6]); });
+      t.expect(transition(device, 'stop'), '-^').toBe('-#', undefined, { errno: 'EIO' });
+      t.expect(deviceState(device).pipe(states)).toBe('r(ab)', { r: 'running', a: 'running>stop', b: 'error' });
+      t.expect(transition(device, 'running'), '---^').toBe('---#', undefined, expect.objectContaining({ code: 'VFIO_E_ARC', message: expect.stringContaining('reset it') as string }));
     });
   });
 
@@ -142,6 +154,17 @@ describe('the deadline', () => {
     });
   });
 
+  it.each([2, 1] as const)('passes while the driver keeps the write, which is still the device\'s state when it returns, in version %i', (migrationVersion) => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: false, migrationVersion });
+      driver.faults.stallMs = 0.009;
+      t.expect(transition(device, 'pre-copy', { deadlineMs: 0.004 })).toBe('----#', undefined, { code: 'VFIO_E_DEADLINE' });
+      t.expect(transition(device, 'stop'), '------^').toBe('------#', undefined, { code: 'VFIO_E_BUSY' });
+      t.expect(deviceState(device).pipe(states), '-^--------!').toBe('-g-------p', { g: 'running>pre-copy', p: 'pre-copy' });
+      t.expect(transition(device, 'stop').pipe(reached), '10us ^').toBe('19us <stop,|>');
+    });
+  });
+
   it('says whether user code held the loop, and for how long', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, twoRegions, () => ({ setState: () => NEVER }));
@@ -155,9 +178,9 @@ describe('the deadline', () => {
 });
 
 describe('a driver that gets no ack', () => {
-  it('gives up by its own deadline, and the error names it', () => {
+  it.each([2, 1] as const)('gives up by its own deadline, and the error names it, in version %i of device_state', (migrationVersion) => {
     marbles((t) => {
-      const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: { ackTimeoutMs: 20 } });
+      const { device, driver } = openedNow(t.clock, { ...twoRegions, migrationVersion, remap: { ackTimeoutMs: 20 } });
       driver.faults.ignoreAcks = true;
       t.expect(remapIrq(device).pipe(remapRegions(device), ignoreElements())).toBe('');
       t.expect(transition(device, 'pre-copy'), '-^').toBe('- 20ms #', undefined, expect.objectContaining({
@@ -222,9 +245,9 @@ describe('unsubscribing', () => {
 });
 
 describe('closing the device', () => {
-  it('frees a write that waits for its ack', () => {
+  it.each([2, 1] as const)('frees a write that waits for its ack, in version %i of device_state', (migrationVersion) => {
     marbles((t) => {
-      const { device, driver } = openedNow(t.clock, twoRegions);
+      const { device, driver } = openedNow(t.clock, { ...twoRegions, migrationVersion });
       t.expect(remapIrq(device).pipe(endBatches(t, 20), ignoreElements())).toBe('----#', undefined, { code: 'VFIO_E_CLOSED' });
       t.expect(transition(device, 'pre-copy'), '-^').toBe('----#', undefined, { code: 'VFIO_E_CANCELED', errno: 'ECANCELED' });
       t.at('----c', { c: () => void device.close() });

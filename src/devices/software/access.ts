@@ -1,5 +1,6 @@
 import { errnoError, VfioError } from '../../errors.js';
 import type { AccessRequest } from '../port.js';
+import { migrationInfoLayout } from '../uapi/migration-info.js';
 import type { VendorDriver } from './vendor-driver.js';
 
 /** A trapped access: checked, then put to the driver. A write answers with no bytes. */
@@ -18,6 +19,9 @@ export function accessDevice(driver: VendorDriver, request: AccessRequest): Uint
     refuse(`${bytes} bytes at 0x${offset.toString(16)} are not inside region ${region} of ${shape.size} bytes`);
   }
   if ((bytes === 2 || bytes === 4 || bytes === 8) && offset % bytes !== 0) refuse(`${bytes} bytes at 0x${offset.toString(16)} are not naturally aligned`);
+  if (write !== undefined && region === driver.shape.migrationRegion && offset < migrationInfoLayout.reserved) {
+    refuse('device_state is written by transition(), which waits for it on a lane of its own');
+  }
   if (write !== undefined) {
     const errno = driver.write(region, offset, write);
     if (errno !== undefined) throw errnoError(errno, operation, device);

@@ -5,6 +5,7 @@ import {
   VFIO_IRQ_INFO_EVENTFD,
   VFIO_IRQ_INFO_MASKABLE,
   VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+  VFIO_REGION_INFO_CAP_TYPE,
   VFIO_REGION_INFO_FLAG_CAPS,
   VFIO_REGION_INFO_FLAG_MMAP,
   VFIO_REGION_INFO_FLAG_READ,
@@ -23,7 +24,7 @@ import {
 } from '../uapi/constants.js';
 import { deviceInfoLayout } from '../uapi/device-info.js';
 import { irqInfoChainLayout, irqInfoLayout } from '../uapi/irq-info.js';
-import { regionInfoLayout } from '../uapi/region-info.js';
+import { regionInfoLayout, regionTypeLayout } from '../uapi/region-info.js';
 import { irqTypeLayout, remapCapLayout } from '../uapi/remap-capability.js';
 import { sparseAreaLayout, sparseMmapLayout, type Area } from '../uapi/sparse-areas.js';
 import type { RegionShape } from './options.js';
@@ -64,6 +65,7 @@ export function regionInfoAnswer(index: number, region: RegionShape | undefined,
   const [first] = areas;
   const whole = first?.offset === 0 && first.size === region.size;
   const pieces = [
+    ...(region.type === undefined ? [] : [typePiece(region.type)]),
     ...(areas.length > 0 && !whole ? [areasPiece(VFIO_REGION_INFO_CAP_SPARSE_MMAP, areas)] : []),
     ...(savingAreas === undefined ? [] : [areasPiece(VFIO_REGION_SAVING_LAYOUT_CAP, savingAreas)]),
   ];
@@ -103,6 +105,13 @@ export function answerInto(buffer: Uint8Array, answer: Uint8Array, fixedBytes: n
   const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
   view.setUint32(0, answer.length, true);
   if (!fits && capOffsetAt !== undefined && buffer.length >= capOffsetAt + 4) view.setUint32(capOffsetAt, 0, true);
+}
+
+function typePiece({ type, subtype }: { readonly type: number; readonly subtype: number }): Piece {
+  const { bytes, view } = blank(regionTypeLayout.sizeof);
+  view.setUint32(regionTypeLayout.type, type, true);
+  view.setUint32(regionTypeLayout.subtype, subtype, true);
+  return { id: VFIO_REGION_INFO_CAP_TYPE, version: 1, bytes };
 }
 
 /** The sparse mmap capability, and what has its layout. */

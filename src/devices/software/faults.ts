@@ -2,7 +2,7 @@ import type { TargetState } from '../protocol/migration-states.js';
 import type { Errno } from './errno.js';
 
 /** Whose answer `corrupt` spoils. */
-export type Answer = 'info' | 'regionInfo' | 'irqInfo';
+export type Answer = 'info' | 'regionInfo' | 'irqInfo' | 'migration';
 
 /** A fault that happens a number of times, then no more. */
 interface Failing {
@@ -67,7 +67,7 @@ export class Faults {
     this.#failing.set(`arc ${to}`, { errno, left: times });
   }
 
-  /** Every answer of this kind, for this index, is spoiled before the user reads it; undefined heals it. */
+  /** Every answer of this kind, for this index (`migration`: a field's offset in the region of v1), is spoiled before the user reads it; undefined heals it. */
   corrupt(answer: Answer, index: number, spoil: ((bytes: Uint8Array) => void) | undefined): void {
     if (spoil === undefined) this.#corrupting.delete(`${answer} ${index}`);
     else this.#corrupting.set(`${answer} ${index}`, spoil);

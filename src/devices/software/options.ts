@@ -1,9 +1,12 @@
 import { VfioError } from '../../errors.js';
 import type { MigrationTraits } from '../port.js';
 import { normalizeAreas } from '../protocol/areas.js';
+import { migrationFlags } from '../protocol/migration-states.js';
+import { VFIO_PCI_NUM_REGIONS, VFIO_REGION_SUBTYPE_MIGRATION_DEPRECATED, VFIO_REGION_TYPE_MIGRATION_DEPRECATED } from '../uapi/constants.js';
 import type { Area } from '../uapi/region-info.js';
 import { irqFacts, withOwnIrq, type IrqFact, type SoftwareIrqs } from './device-irqs.js';
 import { mayChange, shapeOfRemap, type RemapShape, type SoftwareRemap } from './remap-shape.js';
+import { v1RegionShape } from './v1-registers.js';
 
 /** One region of a software device. Sizes and offsets in bytes; areas are whole pages. */
 export interface SoftwareRegion {
@@ -35,6 +38,11 @@ export interface SoftwareDeviceOptions {
   readonly migration?: number | false;
   /** It can sleep (VFIO_DEVICE_FEATURE_LOW_POWER_*). Default: false, as the sample driver. */
   readonly lowPower?: boolean;
+  /**
+   * 1: device_state is a word in a migration region, behind the other regions (index 9 or more), as the proposal of 2020 knew it;
+   * the states are those of flags 5. Default 2.
+   */
+  readonly migrationVersion?: 1 | 2;
   /** The region whose slots take deliveries. Default 0 where that region exists; false: none. */
   readonly mailbox?: number | false;
   /** How often mapped mailbox memory is looked at, ms. Default: 1 on a real clock, false on a virtual one, which would
@@ -80,6 +88,8 @@ export interface DeviceShape {
   /** Flags 0 where the device cannot migrate. */
   readonly migration: MigrationTraits;
   readonly lowPower: boolean;
+  /** Where the migration region of v1 stands, if there is one. */
+  readonly migrationRegion: number | undefined;
   readonly mailbox: number | undefined;
   readonly scanMs: number | false | undefined;
   readonly traceEvents: number;
@@ -87,6 +97,7 @@ export interface DeviceShape {
 
 export interface RegionShape {
   readonly index: number;
+  readonly type?: { readonly type: number; readonly subtype: number };
   readonly size: number;
   readonly readable: boolean;
   readonly writable: boolean;
@@ -115,22 +126,38 @@ export function shapeOf(options: SoftwareDeviceOptions): DeviceShape {
   const remap = options.remap === false ? undefined : shapeOfRemap(options.remap ?? {}, { changing, taken: defined.map(({ index }) => index), defaultIndex: firstFreeIrq[face], refuse });
   const irqs = withOwnIrq(defined, options.irqs ?? {}, face, remap?.pages ?? []);
   const mailbox = options.mailbox ?? 0;
+  const migration: MigrationTraits = { version: options.migrationVersion ?? 2, flags: migrationOf(options) };
+  const migrationRegion = migration.version === 1 && migration.flags !== 0 ? Math.max(VFIO_PCI_NUM_REGIONS, highest + 1) : undefined;
+  if (migrationRegion !== undefined) regions.set(migrationRegion, shapeOfMigrationRegion(migrationRegion));
   return {
     name,
     // Only what was declared may change: any other region's layout is the same in every state.
     regions: new Map([...regions].map(([index, region]) => [index, mayChange(remap, index) ? region : { ...region, savingAreas: region.areas }])),
-    numRegions,
+    numRegions: Math.max(numRegions, (migrationRegion ?? 0) + 1),
     numIrqs: Math.max(fewestIrqs[face], ...(remap?.pages ?? []).map(({ irqIndex }) => irqIndex + 1), ...irqs.map(({ index }) => index + 1)),
     face,
     ownIrq: ownIrqIndex[face],
     irqs,
     remap,
-    migration: { version: 2, flags: options.migration === false ? 0 : (options.migration ?? 7) },
     lowPower: options.lowPower ?? false,
+    migration,
+    migrationRegion,
     mailbox: mailbox !== false && regions.has(mailbox) ? mailbox : undefined,
     scanMs: options.scanMs,
     traceEvents: options.traceEvents ?? 4096,
   };
+}
+
+function migrationOf({ migration, migrationVersion }: SoftwareDeviceOptions): number {
+  if (migration === false) return 0;
+  return migrationVersion === 1 ? migrationFlags.stopCopy | migrationFlags.preCopy : (migration ?? 7);
+}
+
+/** Its layout is the same in every state: it carries the states. */
+function shapeOfMigrationRegion(index: number): RegionShape {
+  const { size, areas } = v1RegionShape;
+  const type = { type: VFIO_REGION_TYPE_MIGRATION_DEPRECATED, subtype: VFIO_REGION_SUBTYPE_MIGRATION_DEPRECATED };
+  return { index, type, size, readable: true, writable: true, areas, savingAreas: areas };
 }
 
 function shapeOfRegion(region: SoftwareRegion, refuse: (what: string) => never): RegionShape {

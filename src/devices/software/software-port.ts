@@ -7,18 +7,17 @@ import type {
   RegionInfo, ReleaseReport, State, StateReply,
 } from '../port.js';
 import { IrqRegistry } from '../protocol/irq-registry.js';
-import { wayOf } from '../protocol/migration-ways.js';
 import { queryDeviceInfo } from '../uapi/device-info.js';
 import { queryIrqInfo } from '../uapi/irq-info.js';
 import type { IrqSet } from '../uapi/irq-set.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
 import { accessDevice } from './access.js';
-import { SoftwareDataChannel } from './data-channel.js';
 import { SoftwareDma } from './dma.js';
 import type { Errno } from './errno.js';
 import type { SoftEventfd } from './eventfd.js';
 import { SoftwareIrqHandle } from './irq-handle.js';
 import { lateCall } from './late-call.js';
+import { SoftwareMigration } from './migration.js';
 import { pageSize } from './options.js';
 import type { Outcome } from './state-machine.js';
 import type { Timers } from './timers.js';
@@ -36,6 +35,7 @@ export class SoftwarePort implements DevicePort {
   readonly traits: PortTraits = { remapInOneTurn: true, syncAccess: true, pageSize };
   readonly released: Observable<ReleaseReport>;
   readonly #driver: VendorDriver;
+  readonly #migration: SoftwareMigration;
   readonly #timers: Timers;
   readonly #dma: SoftwareDma;
   readonly #irqs: IrqRegistry<SoftEventfd | undefined, SoftwareIrqHandle>;
@@ -76,6 +76,13 @@ export class SoftwarePort implements DevicePort {
       },
       set: (set) => { this.#setIrqs(set); },
     });
+    this.#migration = new SoftwareMigration({
+      driver,
+      timers,
+      regionInfo: (index) => this.#regionIfThere(index),
+      stateCall: (operation, begin, read) => this.#stateCall(operation, begin, read),
+      requireOpen: (operation) => { this.#requireOpen(operation); },
+    });
   }
 
   info(): Call<DeviceInfo> {
@@ -83,11 +90,7 @@ export class SoftwarePort implements DevicePort {
   }
 
   regionInfo(index: number): Call<RegionInfo> {
-    return this.#now(`VFIO_DEVICE_GET_REGION_INFO(${index})`, (operation) => queryRegionInfo(index, (buffer) => {
-      const errno = this.#driver.regionInfo(index, buffer);
-      if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_REGION', `this device has no region ${index}`, operation, errno);
-      this.#check(errno, operation);
-    }, this.name));
+    return this.#now(`VFIO_DEVICE_GET_REGION_INFO(${index})`, (operation) => this.#regionInfo(index, operation));
   }
 
   irqInfo(index: number): Call<IrqInfo> {
@@ -156,37 +159,19 @@ export class SoftwarePort implements DevicePort {
   }
 
   migration(): Call<MigrationTraits | undefined> {
-    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', (operation) => {
-      if (this.#driver.gone) throw errnoError('ENODEV', operation, this.name);
-      const { migration } = this.#driver.shape;
-      return migration.flags === 0 ? undefined : migration;
-    });
+    return this.#now('VFIO_DEVICE_FEATURE_MIGRATION', (operation) => this.#migration.traits(operation));
   }
 
   getState(): Call<State> {
-    const operation = 'VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE';
-    return lateCall(this.#timers, () => {
-      this.#requireOpen(operation);
-      this.#check(this.#driver.gone ? 'ENODEV' : this.#driver.shape.migration.flags === 0 ? 'ENOTTY' : undefined, operation);
-      return this.#driver.state;
-    });
+    return this.#migration.getState();
   }
 
   setState(to: State): Call<StateReply> {
-    return this.#stateCall('VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE', (done) => {
-      const { shape, state, busy } = this.#driver;
-      if (shape.migration.flags !== 0 && !busy && !this.#driver.gone && wayOf(shape.migration, state, to) === undefined) {
-        throw this.#error('VFIO_E_ARC', `there is no way from ${state} to ${to} on this device${state === 'error' ? ': reset it first' : ''}`, `device_state ${to}`, undefined);
-      }
-      this.#driver.setState(to, done);
-    }, ({ state, session }) => ({
-      state,
-      ...(session === undefined ? {} : { data: new SoftwareDataChannel(session, this.#timers, this.name) }),
-    }));
+    return this.#migration.setState(to);
   }
 
   reset(): Call<void> {
-    return this.#stateCall('VFIO_DEVICE_RESET', (done) => { this.#driver.reset(done); }, () => undefined);
+    return this.#stateCall('VFIO_DEVICE_RESET', (done) => { this.#driver.reset(done); }, () => { this.#migration.wasReset(); });
   }
 
   lowPower(enter: boolean): Call<void> {
@@ -282,12 +267,29 @@ export class SoftwarePort implements DevicePort {
     }, this.name);
   }
 
+  #regionInfo(index: number, operation: string): RegionInfo {
+    return queryRegionInfo(index, (buffer) => {
+      const errno = this.#driver.regionInfo(index, buffer);
+      if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_REGION', `this device has no region ${index}`, operation, errno);
+      this.#check(errno, operation);
+    }, this.name);
+  }
+
   #setIrqs(set: IrqSet<SoftEventfd | undefined>): void {
     const { index, action, data } = set;
     const operation = `VFIO_DEVICE_SET_IRQS(${index}) ${action} by ${data}`;
     const errno = this.#driver.setIrqs(set);
     if (errno === 'EINVAL') throw this.#error('VFIO_E_NO_IRQ', `this device does not take this for irq ${index} now`, operation, errno);
     this.#check(errno, operation);
+  }
+
+  #regionIfThere(index: number): RegionInfo | undefined {
+    try {
+      return this.#regionInfo(index, `VFIO_DEVICE_GET_REGION_INFO(${index})`);
+    } catch (error) {
+      if (VfioError.is(error) && error.code === 'VFIO_E_NO_REGION') return undefined;
+      throw error;
+    }
   }
 
   #now<T>(operation: string, body: (operation: string) => T): Call<T> {

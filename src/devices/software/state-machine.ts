@@ -77,6 +77,11 @@ export class StateMachine {
     return this.#state;
   }
 
+  /** The session that the state has, if any. */
+  get session(): Session | undefined {
+    return this.#session;
+  }
+
   get busy(): boolean {
     return this.#running !== undefined;
   }

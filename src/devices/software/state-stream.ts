@@ -43,6 +43,10 @@ export class SaveSession {
     }
   }
 
+  get pendingBytes(): number {
+    return this.#pending.reduce((sum, { length }) => sum + length, 0);
+  }
+
   /** The device left the saving group. */
   end(): void {
     this.#over = true;

@@ -23,6 +23,7 @@ import { bitOf, mayChange, maySignal } from './remap-shape.js';
 import { layoutLagMs, StateMachine, type Outcome } from './state-machine.js';
 import type { Timers } from './timers.js';
 import { Trace, type TraceEvent } from './trace.js';
+import { V1Registers } from './v1-registers.js';
 import { Violations } from './violations.js';
 
 /**
@@ -41,6 +42,7 @@ export class VendorDriver implements SoftwareVendorDriver {
   readonly #remap: RemapPages | undefined;
   readonly #lines: DeviceIrqs;
   readonly #machine: StateMachine;
+  readonly v1: V1Registers | undefined;
   readonly #violations: Violations;
   #stale = 0;
   #user: Timers | undefined;
@@ -77,7 +79,7 @@ export class VendorDriver implements SoftwareVendorDriver {
       migration: shape.migration,
       maxWaits: shape.remap?.maxWaits ?? 1,
       refusesConflicts: shape.remap?.profile === 'saving-layout',
-      regions: this.#memory,
+      regions: new Map([...this.#memory].filter(([index]) => index !== shape.migrationRegion)),
       layouts: this.#layouts,
       remap: this.#remap,
       timers,
@@ -86,6 +88,8 @@ export class VendorDriver implements SoftwareVendorDriver {
       announce: (changes) => { this.#announce(changes); },
       stillMapped: (region, area) => { this.#violations.add('acked-while-mapped', { region, offset: area.offset, value: BigInt(area.size) }); },
     });
+    const v1 = shape.migrationRegion === undefined ? undefined : this.#memory.get(shape.migrationRegion);
+    this.v1 = v1 === undefined ? undefined : new V1Registers({ memory: v1, machine: this.#machine, faults: this.faults });
   }
 
   // ── script ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,6 +303,7 @@ export class VendorDriver implements SoftwareVendorDriver {
     const shape = this.shape.regions.get(region);
     if (shape?.readable !== true || offset + bytes > shape.size) return 'EINVAL';
     if (this.#pci.isOff(region)) return 'EIO';
+    if (region === this.shape.migrationRegion) return this.v1?.read(offset, bytes) ?? 'EINVAL';
     return this.readRegion(region, offset, bytes);
   }
 
@@ -308,6 +313,7 @@ export class VendorDriver implements SoftwareVendorDriver {
     const shape = this.shape.regions.get(region);
     if (shape?.writable !== true || offset + bytes.length > shape.size) return 'EINVAL';
     if (this.#pci.isOff(region)) return 'EIO';
+    if (region === this.shape.migrationRegion) return this.v1?.write(offset, bytes);
     this.writeRegion(region, offset, bytes);
     this.#pci.written(region);
     if (region === this.shape.mailbox) this.#mailbox?.written(offset, bytes.length);

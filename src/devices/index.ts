@@ -5,6 +5,7 @@ export { ConfigSpace } from './config-space.js';
 export type { PciBar, PciCommand, PciConfig } from './protocol/pci-config.js';
 export { pciCapabilityId, type PciCapability, type PciExtendedCapability } from './protocol/pci-capabilities.js';
 export { Region, type Layouts, type NotMapped } from './regions.js';
+export type { AreaDma, DmaHold } from './dma-holds.js';
 export type { Hold, Holder, MappedPiece } from './holders.js';
 export type { StateView } from './state-writer.js';
 export type { StuckCall } from './stuck-calls.js';

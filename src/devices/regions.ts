@@ -4,6 +4,7 @@ import { warningChannel } from '../diagnostics.js';
 import { VfioError } from '../errors.js';
 import { nowCall } from './call.js';
 import type { Suspendable } from './decoding.js';
+import { DmaHolds, type AreaDma, type DmaHold, type LivePiece } from './dma-holds.js';
 import { FastPath } from './fast-path.js';
 import { Holders, type Hold, type Holder, type MappedPiece } from './holders.js';
 import type { AccessRequest, Area, Call, DevicePort, Mapping, RegionInfo } from './port.js';
@@ -63,6 +64,7 @@ export class Region implements Suspendable {
   readonly #layouts: Cell<Layouts>;
   readonly #gate: RegionGate;
   readonly #holders: Holders;
+  readonly #dma: DmaHolds;
   readonly #fast = new FastPath();
   readonly #mapped: LiveMapping[] = [];
   readonly #openedSize: number;
@@ -82,6 +84,7 @@ export class Region implements Suspendable {
     this.#layouts = layouts;
     this.#gate = gate;
     this.#holders = new Holders(port.clock, port.name);
+    this.#dma = new DmaHolds(port);
     this.#openedSize = info.size;
     this.#rights = { readable: info.readable, writable: info.writable };
   }
@@ -157,11 +160,32 @@ export class Region implements Suspendable {
     });
   }
 
+  /**
+   * Lets devices reach an area by DMA (peer to peer): what is mapped of it enters the IOMMU now, what comes later with its
+   * batch. A revoked part leaves the IOMMU before it is unmapped, together with the rest of its piece, which enters again
+   * in the same batch: in between devices get a fault there. Whoever makes a device do such DMA is a `Holder` of the area.
+   *
+   * Emits when all that is mapped has entered. Fails with what `dmaMap` says (and VFIO_E_RANGE for an area that is not whole
+   * pages of the region); nothing of it stays then. An area that does not enter again later is a warning.
+   */
+  mapDma(area: Area, dma: AreaDma): Call<DmaHold> {
+    return defer(() => {
+      const operation = `DMA of region ${this.index}`;
+      this.#gate.checkOpen(operation);
+      const page = this.#port.traits.pageSize;
+      const whole = [area.offset, area.size].every((bytes) => Number.isSafeInteger(bytes) && bytes >= 0 && bytes % page === 0);
+      if (!whole || area.size === 0 || area.offset + area.size > this.size || dma.iova % BigInt(page) !== 0n) {
+        throw new VfioError('VFIO_E_RANGE', `${area.size} bytes at offset ${area.offset}, iova 0x${dma.iova.toString(16)}: not whole pages of a region of ${this.size} bytes`, { operation, device: this.#port.name });
+      }
+      return this.#dma.hold(area, dma, this.#stayingPieces());
+    });
+  }
+
   // ── for operators ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   /**
-   * Takes areas away: accessors trap, holders let go, then munmap. In this order, so that nobody is ever in mid-access.
-   * Fails with VFIO_E_HOLDER, or with what munmap said; accessors then stay trapped.
+   * Takes areas away: accessors trap, holders let go, what is mapped for DMA leaves the IOMMU, then munmap. In this order, so
+   * that nobody is ever in mid-access. Fails with VFIO_E_HOLDER, or with what an unmap said; accessors then stay trapped.
    */
   revoke(areas: readonly Area[], budgetMs: number): Call<void> {
     return defer(() => {
@@ -172,6 +196,7 @@ export class Region implements Suspendable {
       };
       return concat(
         this.#holders.release(areas, budgetMs),
+        this.#dma.leave(areas),
         from([...this.#mapped]).pipe(
           concatMap((live) => this.#unmapPart(live, intersectAreas(live.parts, areas))),
           ignoreElements(),
@@ -181,7 +206,7 @@ export class Region implements Suspendable {
     });
   }
 
-  /** Maps areas that the latest layout offers, without letting the accessors use them before `settle`. Never fails. */
+  /** Maps areas that the latest layout offers, and has what is wanted there enter the IOMMU, without letting the accessors use them before `settle`. Never fails. */
   attach(areas: readonly Area[]): Call<readonly NotMapped[]> {
     return defer(() => {
       this.#wanted = true;
@@ -207,7 +232,8 @@ export class Region implements Suspendable {
         ),
         ignoreElements(),
       );
-      return concat(each, of(failed));
+      const enter = defer(() => this.#dma.enter(this.#stayingPieces(), (error) => this.#warn(`an area of region ${this.index} did not enter the IOMMU`, error)));
+      return concat(each, enter, of(failed));
     });
   }
 
@@ -265,6 +291,11 @@ export class Region implements Suspendable {
   #staying(): readonly MappedPiece[] {
     if (this.#closed || this.#suspended) return [];
     return this.pieces().filter((piece) => intersectAreas([piece.area], this.#leaving).length === 0);
+  }
+
+  #stayingPieces(): readonly LivePiece[] {
+    if (this.#closed) return [];
+    return this.#mapped.flatMap(({ mapping, parts }) => parts.map((area) => ({ mapping, area }))).filter(({ area }) => intersectAreas([area], this.#leaving).length === 0);
   }
 
   /** Asks every holder to let go of everything, as `revoke` does: the first step of closing. */

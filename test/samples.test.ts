@@ -55,20 +55,21 @@ function complaints(files: readonly string[]): readonly (readonly string[])[] {
 
 const [program = '', marbleTest = '', ...more] = samplesOf('README.md');
 const guide = samplesOf('docs/marbles.md');
+const dma = samplesOf('docs/dma.md');
 const serving = samplesOf('docs/serve-remaps.md');
 const examples = ['src/operators', 'src/streams'].flatMap(examplesOf);
 
 describe('the samples of README, of the guides and of doc comments', () => {
   it('are all here', () => {
     expect([program, marbleTest].every((file) => file !== '')).toBe(true);
-    expect([more.length, guide.length, serving.length]).toEqual([0, 1, 1]);
+    expect([more.length, guide.length, dma.length, serving.length]).toEqual([0, 1, 2, 1]);
     expect(examples.length).toBeGreaterThan(10);
   });
 
   it('compile, and one that does not would be seen', () => {
     const broken = join(folder, 'broken.ts');
     writeFileSync(broken, readFileSync(program, 'utf8').replace('tookNs', 'tookMs'));
-    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide, ...serving, ...examples]);
+    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide, ...dma, ...serving, ...examples]);
     expect(ofBroken).toContain("Property 'tookMs' does not exist on type 'Arc'.");
     expect(ofOthers.flat()).toEqual([]);
   }, patienceMs);
@@ -77,6 +78,12 @@ describe('the samples of README, of the guides and of doc comments', () => {
     const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--import', 'tsx', program], { cwd: root });
     expect(stdout).toMatch(/^batch 0 seen after \d+ ns\nbatch 1 acked after \d+ ns\n(batch \d+ \w+ after \d+ ns\n)*saving after \d+ ns\n$/);
     expect(stderr).toBe('');
+  }, patienceMs);
+
+  it('do DMA on a software device', async () => {
+    const outputs = [];
+    for (const sample of dma) outputs.push((await promisify(execFile)(process.execPath, ['--import', 'tsx', sample], { cwd: root })).stdout);
+    expect(outputs).toEqual(['the device reads that at 0x100000\n', '[]\n']);
   }, patienceMs);
 
   // Their own it() are tests of this file.

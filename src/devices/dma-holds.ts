@@ -1,4 +1,5 @@
 import { catchError, concat, defer, EMPTY, finalize, from, ignoreElements, mergeMap, tap, type Observable } from 'rxjs';
+import { VfioError } from '../errors.js';
 import { absentIsEmpty, disregard, nowCall } from './call.js';
 import { intersectAreas, subtractAreas } from './protocol/areas.js';
 import type { Area, Call, DevicePort, IovaRange, Mapping } from './port.js';
@@ -58,6 +59,11 @@ export class DmaHolds {
   hold(area: Area, dma: AreaDma, pieces: readonly LivePiece[]): Call<DmaHold> {
     return defer(() => {
       const want: Want = { ...dma, area, inside: new Set(), over: false };
+      // Where nothing is mapped now the port would not see it, and one of the two would be left out when something is.
+      const other = [...this.#wants].find((one) => one.iova < want.iova + BigInt(area.size) && want.iova < one.iova + BigInt(one.area.size));
+      if (other !== undefined) {
+        throw new VfioError('VFIO_E_BUSY', `iova 0x${want.iova.toString(16)} overlaps what is held for DMA from 0x${other.iova.toString(16)} on: release that first`, { operation: 'mapDma', device: this.#port.name });
+      }
       this.#wants.add(want);
       let handedOver = false;
       const hold = nowCall((): DmaHold => {

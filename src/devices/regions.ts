@@ -165,8 +165,8 @@ export class Region implements Suspendable {
    * batch. A revoked part leaves the IOMMU before it is unmapped, together with the rest of its piece, which enters again
    * in the same batch: in between devices get a fault there. Whoever makes a device do such DMA is a `Holder` of the area.
    *
-   * Emits when all that is mapped has entered. Fails with what `dmaMap` says (and VFIO_E_RANGE for an area that is not whole
-   * pages of the region); nothing of it stays then. An area that does not enter again later is a warning.
+   * Emits when all that is mapped has entered. Fails with what `dmaMap` says (VFIO_E_RANGE for an area that is not whole
+   * pages of the region, VFIO_E_BUSY for addresses of another hold); nothing of it stays then. An area that does not enter again later is a warning.
    */
   mapDma(area: Area, dma: AreaDma): Call<DmaHold> {
     return defer(() => {

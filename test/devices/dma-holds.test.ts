@@ -142,6 +142,14 @@ describe('an area that is mapped for DMA', () => {
     });
   });
 
+  it('is refused where its addresses are held already, mapped or not', () => {
+    marbles((t) => {
+      const { device, dma$ } = scene(t);
+      t.expect(dma$(firstPage)).toBe('<h,|>', { h: 'held' });
+      t.expect(device.region(0).mapDma(secondPage, dma)).toBe('#', undefined, { code: 'VFIO_E_BUSY' });
+    });
+  });
+
   it('that is not waited for is taken out again', () => {
     marbles((t) => {
       const { device, driver, dma$ } = scene(t);

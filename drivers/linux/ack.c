@@ -86,7 +86,7 @@ void remap_heard_value(struct remap_device *rd, unsigned int page, u64 n)
 
 /*
  * Something was added to the trigger fd of a row with bare acks: by us, or it is
- * an ack. While our own add is unread, an ack cannot be for it (RR-37).
+ * an ack. While our own add is unread, an ack cannot be for it (RR-53).
  */
 void remap_heard_trigger(struct remap_device *rd, unsigned int page, bool own)
 {

@@ -87,6 +87,12 @@ static void remap_ack_written(struct remap_eventfd *efd)
 	}
 }
 
+/* Misbehaviour: a disable and a hang-up of the remap irq are as if they had not been. */
+bool remap_ignores_disable(struct remap_device *rd, enum remap_slot slot)
+{
+	return slot < REMAP_INTX && READ_ONCE(rd->ignore_disable);
+}
+
 /*
  * Runs under the eventfd's lock, irqs off, synchronously in the user's write.
  * It must return 0: a negative value would hide the event from those behind us.
@@ -114,9 +120,9 @@ static int remap_eventfd_wake(wait_queue_entry_t *entry, unsigned int mode, int 
 	}
 	if ((events & EPOLLOUT) && remap_slot_is_trigger(efd->slot))
 		remap_heard_read(rd, remap_slot_page(efd->slot));
-	if (events & EPOLLHUP) {
+	if ((events & EPOLLHUP) && !remap_ignores_disable(rd, efd->slot)) {
 		efd->live = false;
-		if (efd->slot < REMAP_INTX && !READ_ONCE(rd->ignore_disable))
+		if (efd->slot < REMAP_INTX)
 			remap_fail_wait(rd, -ECANCELED);
 		schedule_work(&rd->work);	/* takes the slot apart: not possible here */
 	}
@@ -248,8 +254,7 @@ void remap_eventfd_unregister(struct remap_device *rd, enum remap_slot slot)
 	spin_lock_irq(&rd->lock);
 	efd->live = false;
 	if (slot < REMAP_INTX) {
-		if (!READ_ONCE(rd->ignore_disable))
-			remap_fail_wait(rd, -ECANCELED);
+		remap_fail_wait(rd, -ECANCELED);
 		remap_sums_reset(rd, remap_slot_page(slot));
 	}
 	spin_unlock_irq(&rd->lock);

@@ -142,7 +142,8 @@ static long remap_set_remap(struct remap_device *rd, const struct vfio_irq_set *
 	} else if (set->count || !(set->flags & VFIO_IRQ_SET_DATA_NONE)) {
 		return -ENOTTY;		/* nobody but the driver signals this irq */
 	}
-	remap_eventfd_unregister(rd, slot);
+	if (!remap_ignores_disable(rd, slot))
+		remap_eventfd_unregister(rd, slot);
 	return 0;
 }
 

@@ -61,9 +61,9 @@ struct remap_memory {
 extern const struct remap_memory remap_memories[REMAP_MEM_REGIONS];
 
 enum remap_ack {
-	REMAP_ACK_NONE,		/* the mappings themselves tell (RR-26) */
+	REMAP_ACK_NONE,		/* the mappings themselves tell (RR-29) */
 	REMAP_ACK_VALUE,	/* the sum that was read, on a second fd (RR-14) */
-	REMAP_ACK_BARE,		/* any write to the trigger fd (RR-36) */
+	REMAP_ACK_BARE,		/* any write to the trigger fd (RR-52) */
 };
 
 /* A row of the protocol. `irq`: layouts are signalled; else they are not. */
@@ -277,6 +277,7 @@ bool remap_vma_overlaps(struct remap_device *rd, u32 reasons, const char *what);
 int remap_eventfd_register(struct remap_device *rd, enum remap_slot slot, int fd);
 void remap_eventfd_unregister(struct remap_device *rd, enum remap_slot slot);
 void remap_eventfd_signal(struct remap_device *rd, enum remap_slot slot, u64 n);
+bool remap_ignores_disable(struct remap_device *rd, enum remap_slot slot);	/* any */
 void remap_eventfd_drain(struct remap_device *rd, enum remap_slot slot);
 
 /* add.c */

@@ -11,9 +11,6 @@
  */
 #include "remap.h"
 
-/* Of no region that is declared, on either page. */
-#define REMAP_UNDECLARED_BIT	BIT_ULL(5)
-
 bool remap_page_enabled(struct remap_device *rd, unsigned int page)
 {
 	return rd->row->irq && rd->eventfd[REMAP_TRIGGER_OF(page)].live &&
@@ -58,8 +55,9 @@ static u64 remap_bits_that_fit(u64 bits, u64 room)
 }
 
 /* What to add now for what is pending; 0: nothing, or no room for any of it. */
-static u64 remap_take_pending(struct remap_device *rd, struct remap_page *page, unsigned int times)
+static u64 remap_take_pending(struct remap_device *rd, unsigned int nr, unsigned int times)
 {
+	struct remap_page *page = &rd->page[nr];
 	u64 room = remap_room(rd, page), n = 1;
 
 	if (!page->pending || room < times)
@@ -70,8 +68,8 @@ static u64 remap_take_pending(struct remap_device *rd, struct remap_page *page, 
 	}
 	n = remap_bits_that_fit(page->pending, min_t(u64, room / times, U64_MAX - 1));
 	page->pending &= ~n;
-	if (READ_ONCE(rd->signal_undeclared))
-		n |= REMAP_UNDECLARED_BIT;
+	if (READ_ONCE(rd->signal_undeclared))	/* the lowest such bit of the page */
+		n |= BIT_ULL(ffz(remap_reason_bits(remap_page_reasons(nr), nr)));
 	return n;
 }
 
@@ -102,7 +100,7 @@ void remap_account(struct remap_device *rd, struct remap_adds *adds)
 		u64 n = 0;
 
 		if (remap_page_enabled(rd, i))
-			n = remap_take_pending(rd, page, adds->times);
+			n = remap_take_pending(rd, i, adds->times);
 		adds->page[i] = n;
 		if (!n)
 			continue;

@@ -106,7 +106,7 @@ static void remap_vma_close(struct vm_area_struct *vma)
 			    remap_pos_region(gone->pos), remap_pos_offset(gone->pos), gone->size);
 	}
 	if (rd->row->ack == REMAP_ACK_NONE)
-		remap_judge_acks(rd);	/* this close may be what a wait is for (RR-26) */
+		remap_judge_acks(rd);	/* this close may be what a wait is for (RR-29) */
 	spin_unlock_irq(&rd->lock);
 	kfree(gone);
 }

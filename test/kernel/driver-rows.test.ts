@@ -1,35 +1,14 @@
-import { afterEach, describe, expect, it } from 'vitest';
-import { nothingHeld, SampleMdev, type SampleOptions, type SampleProfile } from '../support/mdev.js';
-import { RawUser } from '../support/raw-user.js';
+import { describe, expect, it } from 'vitest';
+import type { SampleProfile } from '../support/mdev.js';
+import { areas, patientMs, sampleUsers } from '../support/sample-user.js';
 
 /**
  * The sample driver in every row of the protocol, judged from a user's side that has no manners of its own: what it declares,
  * what it signals, and what ends its wait. Rule numbers are those of drivers/linux/vfio_region_remap.h.
  */
 
-const whole = { offset: 0, size: 0x1_0000 };
-const first = { offset: 0, size: 0x8000 };
-const second = { offset: 0x1_0000, size: 0x8000 };
-const onlySaving = { offset: 0x1_8000, size: 0x8000 };
-
-const patientMs = 20_000;
-
-let open: { readonly mdev: SampleMdev; readonly user: RawUser } | undefined;
-
-function device(options: SampleOptions): { readonly mdev: SampleMdev; readonly user: RawUser } {
-  const mdev = new SampleMdev({ ackTimeoutMs: patientMs, ...options });
-  open = { mdev, user: new RawUser(mdev.uuid) };
-  return open;
-}
-
-afterEach(() => {
-  if (open === undefined) return;
-  const { mdev, user } = open;
-  open = undefined;
-  user[Symbol.dispose]();
-  expect(mdev.held()).toEqual(nothingHeld);
-  mdev[Symbol.dispose]();
-});
+const device = sampleUsers();
+const { whole, first, second, onlySaving } = areas;
 
 interface SignalledRow {
   readonly profile: SampleProfile;

@@ -15,7 +15,7 @@
  *   saving layouts   RR-40 to RR-44  no irq: the user unmaps beforehand what
  *                                    the target of a transition lacks
  *
- * RR-50 to RR-55 are the older form of the irq, as it was proposed in 2020: new
+ * The older form of the irq, as it was proposed in 2020, is RR-50 to RR-55: new
  * drivers do not offer it, and users meet it only where it is.
  *
  * "Declared" regions are those that a remap irq may ever signal (RR-3). The

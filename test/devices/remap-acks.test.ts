@@ -56,7 +56,7 @@ describe('write-zero', () => {
 });
 
 describe('write-one', () => {
-  it('reads its echo back: doubtful', () => {
+  it('RR-52: reads its echo back: doubtful', () => {
     const { handle, trigger } = irqOf(false);
     expect(now(ackForms['write-one'](handle, 4n))).toEqual({ written: true, read: { count: 1n, doubtful: true, full: false } });
     expect(trigger.count).toBe(0n);

@@ -97,7 +97,7 @@ describe('the idle rule of rfc-v4', () => {
     });
   });
 
-  it('makes a batch of what rests in the eventfd first', () => {
+  it('RR-53: makes a batch of what rests in the eventfd first', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, rfc);
       t.expect(remapIrq(device).pipe(remapRegions(device), told)).toBe('r-<s,t,a>', { r: 'registered 0', s: 'signal 1', t: 'signal 2', a: 'after-transition 0' });
@@ -112,7 +112,7 @@ describe('the idle rule of rfc-v4', () => {
     });
   });
 
-  it('without it a driver as posted takes the ack of an older batch for its own: an area is revoked and still mapped', () => {
+  it('RR-53: without it a driver as posted takes the ack of an older batch for its own: an area is revoked and still mapped', () => {
     const corrupted = (options: SoftwareDeviceOptions, write: 'by the rule' | 'at once'): readonly string[] => {
       let kinds: readonly string[] = [];
       marbles((t) => {

@@ -71,7 +71,7 @@ describe('StateWriter', () => {
 });
 
 describe('the hooks', () => {
-  it('stand around the write in their order, and the mappings follow before anybody is told', () => {
+  it('RR-43: stand around the write in their order, and the mappings follow before anybody is told', () => {
     marbles((t) => {
       const order: string[] = [];
       const step = (name: string) => () => new Observable<never>((subscriber) => { order.push(name); subscriber.complete(); });

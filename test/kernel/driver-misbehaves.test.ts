@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import type { RawUser } from '../support/raw-user.js';
 import { areas, register, registerTrigger, sampleUsers, told, type SampleUser } from '../support/sample-user.js';
 
 /** Every switch of the sample driver does what drivers/linux/README.md says, and is off at first. */
@@ -12,11 +11,6 @@ async function waiting({ mdev, user }: SampleUser): Promise<{ readonly written: 
   const written = user.setState('pre-copy');
   while (mdev.number('waiters') === 0) await new Promise(setImmediate);
   return { written };
-}
-
-/** The add follows the change under the driver's mutex; whoever disables and registers waits for that. */
-function readWhenSent(user: RawUser, trigger: number): Promise<bigint> {
-  return user.signal(trigger);
 }
 
 it('they are off at first', () => {
@@ -37,7 +31,7 @@ describe('ignore_acks', () => {
     const mailbox = user.map(0, whole);
     mdev.write('ignore_acks', 1);
     const { written } = await waiting(sample);
-    const read = await readWhenSent(user, trigger);
+    const read = await user.signal(trigger);
     user.unmap(mailbox);
     if (profile === 'doorbell-value') user.write(ack, read);
     if (profile === 'rfc-v4') user.write(trigger, 0n);
@@ -57,7 +51,7 @@ describe('take_any_ack', () => {
     expect(user.read(trigger)).toBe(0b10n);
     user.map(0, whole);
     const { written } = await waiting(sample);
-    while (told(mdev, 'signal').length < 2) await new Promise(setImmediate);
+    while (!user.readable(trigger)) await new Promise(setImmediate);
     user.write(trigger, 0n);
     expect([await written, user.read(trigger), mdev.number('violations')]).toEqual(['ok', 0b11n, 1]);
   });
@@ -80,8 +74,8 @@ it('signal_twice: each add is made twice, and the sums have both', async () => {
   const { trigger, ack } = register(user);
   mdev.write('signal_twice', 1);
   const { written } = await waiting(sample);
-  let read = await readWhenSent(user, trigger);
-  if (read < 6n) read += await readWhenSent(user, trigger);
+  let read = await user.signal(trigger);
+  if (read < 6n) read += await user.signal(trigger);
   expect([read, mdev.number('sent'), told(mdev, 'signal', 'add')]).toEqual([6n, 6, ['add=3', 'add=3']]);
   user.write(ack, 3n);
   expect(mdev.number('waiters')).toBe(1);
@@ -116,7 +110,7 @@ it('signal_before_layout: who queries at once sees the old layout, acks, and has
   user.map(0, whole);
   mdev.write('signal_before_layout', 1);
   const { written } = await waiting(sample);
-  const read = await readWhenSent(user, trigger);
+  const read = await user.signal(trigger);
   const seen = user.region(0).mmappable;
   user.write(ack, read);
   expect([await written, user.region(0).mmappable, mdev.number('vmas')]).toEqual(['ok', false, 1]);
@@ -163,7 +157,7 @@ describe('drain', () => {
     mdev.write('revoke', 1);
     user.write(ack, 1n);
     // The trigger's lock is not to be had inside the ack's: a worker drains, a moment later.
-    for (let nth = 0; nth < 200 && user.poll(trigger); nth += 1) await new Promise((resolve) => { setTimeout(resolve, 5); });
+    for (let nth = 0; nth < 200 && user.readable(trigger); nth += 1) await new Promise((resolve) => { setTimeout(resolve, 5); });
     expect([user.read(trigger), mdev.number('sent'), mdev.number('acked')]).toEqual([undefined, 2, 1]);
   });
 });

@@ -46,7 +46,8 @@ it.each([0n, 1n])('RR-53: an ack by %s while the signal is unread is ignored; th
   mdev.write('revoke', 1);
   expect(user.read(trigger)).toBe(0b10n);
   const written = user.setState('pre-copy');
-  while (mdev.number('waiters') === 0) await new Promise(setImmediate);
+  // The wait is armed by the add itself, which comes a moment after it is counted.
+  while (!user.readable(trigger)) await new Promise(setImmediate);
   // For the older signal; it comes when the newer one is out.
   user.write(trigger, value);
   expect([mdev.number('waiters'), told(mdev, 'ack', 'read')]).toEqual([1, ['read=0']]);
@@ -60,7 +61,7 @@ it('RR-53: polls, reads that find nothing and the driver’s own adds are no rea
   const trigger = registerTrigger(user);
   expect(user.read(trigger)).toBeUndefined();
   const written = user.setState('pre-copy');
-  while (mdev.number('waiters') === 0) await new Promise(setImmediate);
+  while (!user.readable(trigger)) await new Promise(setImmediate);
   const signal = user.signal(trigger);
   mdev.write('revoke', 1);
   expect(mdev.number('waiters')).toBe(1);

@@ -80,7 +80,7 @@ describe('what each row declares', () => {
 });
 
 describe('saving-layout', () => {
-  it('refuses both ways while a mapping conflicts with the layout of the target', async () => {
+  it('RR-41, RR-42, RR-44: refuses both ways, and a reset, while a mapping conflicts with the layout of the target', async () => {
     const { mdev, user } = device({ profile: 'saving-layout' });
     const mailbox = user.map(0, whole);
     user.map(1, first);

@@ -1,8 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { describe, expect, it } from 'vitest';
+import { SampleMdev } from '../support/mdev.js';
 import type { RawUser } from '../support/raw-user.js';
-import { areas, register, sampleUsers, told, type SampleUser } from '../support/sample-user.js';
+import { areas, patientMs, register, sampleUsers, told, type SampleUser } from '../support/sample-user.js';
 
 /** Signals and waits of the sample driver: rules RR-10 to RR-13, RR-18 to RR-23 and RR-32 to RR-35, on the real kernel. */
 
@@ -132,6 +135,18 @@ describe('how a wait ends', () => {
     cancel(sample.user, sample);
     expect(await sample.written).toBe('ECANCELED');
     expectAsBefore(sample);
+  });
+
+  it('RR-20: EINTR when the user is killed, and everything of it is gone', async () => {
+    using mdev = new SampleMdev({ ackTimeoutMs: patientMs });
+    const program = join(process.env['VFIO_RX_CHILDREN'] ?? '', 'test/kernel/user.child.mjs');
+    const child = spawn(process.execPath, [program, mdev.uuid, 'hold'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const gone = once(child, 'exit');
+    await new Promise<void>((resolve) => createInterface(child.stdout).on('line', (line) => { if (line === 'holding') resolve(); }));
+    expect(mdev.number('waiters')).toBe(1);
+    child.kill('SIGKILL');
+    await gone;
+    expect([told(mdev, 'release', 'ret'), told(mdev, 'state', 'to', 'ret')]).toEqual([['ret=-4'], [expect.stringMatching(/ret=-4$/)]]);
   });
 
   it('RR-35: the removal of the device ends a wait, and waits itself for the user to go', async () => {

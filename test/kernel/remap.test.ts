@@ -96,7 +96,7 @@ describe('a remap on the real kernel', () => {
     stop();
   });
 
-  it('blocks the write while the pipeline is held, and the driver sees irq, query, unmap, ack in that order', async () => {
+  it('RR-13: blocks the write while the pipeline is held, and the driver sees irq, query, unmap, ack in that order', async () => {
     const arrived = new Subject<void>();
     const letGo = new Subject<void>();
     const running = heldPipeline(arrived, letGo).subscribe();

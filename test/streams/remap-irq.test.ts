@@ -53,7 +53,7 @@ describe('the negotiation', () => {
     });
   });
 
-  it('registers nothing where a declared region does not answer', () => {
+  it('RR-3: registers nothing where a declared region does not answer', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, twoRegions);
       driver.faults.failQuery(1, 'EIO');
@@ -62,7 +62,7 @@ describe('the negotiation', () => {
     });
   });
 
-  it('registers nothing where the driver declares a region that the device does not have', () => {
+  it('RR-27: registers nothing where the driver declares a region that the device does not have', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: { regions: 0b1011n } });
       t.expect(remapIrq(device)).toBe('#', undefined, expect.objectContaining({ code: 'VFIO_E_PROTOCOL', operation: 'register remap irq 5', cause: expect.objectContaining({ code: 'VFIO_E_NO_REGION' }) as unknown }));
@@ -70,7 +70,7 @@ describe('the negotiation', () => {
     });
   });
 
-  it('registers nothing where two irqs claim one page', () => {
+  it('RR-27: registers nothing where two irqs claim one page', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, twoRegions, (port) => ({
         irqInfo: (index) => port.irqInfo(index === 2 ? 5 : index).pipe(map((info): IrqInfo => ({ ...info, index }))),
@@ -143,7 +143,7 @@ describe('one pipeline', () => {
     });
   });
 
-  it('registers anew for each subscription: numbers and sums begin again', () => {
+  it('RR-9: registers anew for each subscription: numbers and sums begin again', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, twoRegions);
       t.at('-r---s', { r: () => driver.revoke(0), s: () => driver.restore(0) });
@@ -221,7 +221,7 @@ describe('one batch at a time', () => {
     });
   });
 
-  it('an ack never says more than was read', () => {
+  it('RR-14: an ack never says more than was read', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, twoRegions);
       t.at('-----r', { r: () => driver.revoke(0) });

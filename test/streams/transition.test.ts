@@ -99,7 +99,7 @@ describe('transition', () => {
     });
   });
 
-  it('looks at every region once more after a failed write, too', () => {
+  it('RR-26: looks at every region once more after a failed write, too', () => {
     marbles((t) => {
       const { device, driver } = openedNow(t.clock, twoRegions);
       driver.faults.failArc('running-p2p', 'EIO');

@@ -84,7 +84,7 @@ export class RawUser implements Disposable {
   }
 
   /** Whether there is something to read, by /proc: nothing is read. */
-  poll(fd: number): boolean {
+  readable(fd: number): boolean {
     return !/^eventfd-count:\s+0$/m.test(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'));
   }
 

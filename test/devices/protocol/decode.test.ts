@@ -25,7 +25,7 @@ describe('namedRegions', () => {
     }), { numRuns: 500 });
   });
 
-  it('names what fits into the count, and nothing else', () => {
+  it('RR-25: names what fits into the count, and nothing else', () => {
     fc.assert(fc.property(decoding, fc.bigInt(0n, most), (of, count) => {
       const named = namedRegions(of, 'signal', count);
       for (const region of of.declared) expect(named.has(region)).toBe(bit(region, of.page) <= count);
@@ -35,7 +35,7 @@ describe('namedRegions', () => {
     expect([...namedRegions(of, 'signal', 2n ** 63n)]).toEqual([64, 65, 66, 127]);
   });
 
-  it('names every declared region for a doorbell, and whenever a batch is not about a count', () => {
+  it('RR-11, RR-26: names every declared region for a doorbell, and whenever a batch is not about a count', () => {
     const declared = new Set([64, 100]);
     for (const count of [0n, 1n, most]) {
       expect(namedRegions({ page: 1, declared, signals: 'doorbell' }, 'signal', count)).toEqual(declared);

@@ -43,7 +43,7 @@ describe('readRemapCapability', () => {
     expect(read(remap(good))).toBeUndefined();
   });
 
-  it('refuses the type without the remap capability', () => {
+  it('RR-1: refuses the type without the remap capability', () => {
     expect(refusal(irqType(1, 1))).toContain('at byte 20 of the answer: the type says region-remap, but the remap capability is missing (RR-1)');
   });
 
@@ -52,7 +52,7 @@ describe('readRemapCapability', () => {
     ['unknown remap flags 0x80000000', { flags: 0x8000_0001 }],
     ['at byte 60 of the answer: ack_timeout_ms is 0', { ackTimeoutMs: 0 }],
     ['at byte 64 of the answer: max_waits is 0', { maxWaits: 0 }],
-  ])('refuses: %s', (message, wrong) => {
+  ])('RR-4: refuses: %s', (message, wrong) => {
     expect(refusal(irqType(1, 1), remap({ ...good, ...wrong }))).toContain(message);
   });
 

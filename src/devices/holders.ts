@@ -54,6 +54,11 @@ export class Holders {
     this.#device = device;
   }
 
+  /** How many there are, whatever they have. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
   /** Somebody has an area, or was asked for one and has not let go. */
   get inUse(): boolean {
     return [...this.#entries].some(({ held, asked }) => held.length + asked.length > 0);

@@ -50,7 +50,8 @@ export function observedPort(port: DevicePort): DevicePort {
     traits: port.traits,
     released: port.released,
     info: () => port.info(),
-    regionInfo: (index: number) => port.regionInfo(index).pipe(tap(() => publish('query', `q${index}`, { region: index }))),
+    // Asked most of all: where nobody listens it costs nothing.
+    regionInfo: (index: number) => (portChannel.hasSubscribers ? port.regionInfo(index).pipe(tap(() => publish('query', `q${index}`, { region: index }))) : port.regionInfo(index)),
     irqInfo: (index: number) => port.irqInfo(index),
     irq: (line: IrqLine, options?: IrqOptions) => port.irq(line, options).pipe(map(observedIrq)),
     irqs: (index: number, vectors: readonly number[], options?: IrqOptions) => port.irqs(index, vectors, options).pipe(map((handles) => handles.map(observedIrq))),

@@ -76,6 +76,8 @@ export class Region implements Suspendable {
   #suspended = false;
   /** The layout that the accessors follow; undefined before the first. */
   #settled: RegionInfo | undefined;
+  /** What is mapped, or may be used, has changed since then. */
+  #moved = true;
   #rights: { readonly readable: boolean; readonly writable: boolean };
 
   constructor(port: DevicePort, layouts: Cell<Layouts>, info: RegionInfo, gate: RegionGate) {
@@ -105,8 +107,8 @@ export class Region implements Suspendable {
 
   /** What is mapped now: what a layout is compared with. */
   get mapped(): MappedLayout {
-    const areas = normalizeAreas(this.#mapped.flatMap((live) => live.parts));
-    return { ...this.#rights, areas, size: this.#openedSize };
+    const { readable, writable } = this.#rights;
+    return { readable, writable, areas: this.#mappedAreas(), size: this.#openedSize };
   }
 
   read8(offset: number): number {
@@ -191,8 +193,10 @@ export class Region implements Suspendable {
     return defer(() => {
       this.#fast.remove(areas);
       this.#leaving = areas;
+      this.#moved = true;
       const gone = (): void => {
         if (this.#leaving === areas) this.#leaving = [];
+        this.#moved = true;
       };
       return concat(
         this.#holders.release(areas, budgetMs),
@@ -209,7 +213,7 @@ export class Region implements Suspendable {
   /** Maps areas that the latest layout offers, and has what is wanted there enter the IOMMU, without letting the accessors use them before `settle`. Never fails. */
   attach(areas: readonly Area[]): Call<readonly NotMapped[]> {
     return defer(() => {
-      this.#wanted = true;
+      this.want();
       if (this.#mappingsHeld) {
         const message = 'device_state is being written, and the layout follows it: mapped when that is done';
         const error = new VfioError('VFIO_E_BUSY', message, { operation: `map region ${this.index}`, device: this.#port.name });
@@ -223,10 +227,13 @@ export class Region implements Suspendable {
       };
       const each = from(areas).pipe(
         // Somebody else may have mapped some of it since it was asked for.
-        concatMap((area) => from(subtractAreas([area], this.mapped.areas))),
+        concatMap((area) => from(subtractAreas([area], this.#mappedAreas()))),
         concatMap((area) =>
           this.#port.map(this.index, area).pipe(
-            tap((mapping) => this.#mapped.push({ mapping, parts: [mapping.area] })),
+            tap((mapping) => {
+              this.#mapped.push({ mapping, parts: [mapping.area] });
+              this.#moved = true;
+            }),
             catchError((error: unknown) => this.#unlessNewer(area, error, report)),
           ),
         ),
@@ -242,6 +249,11 @@ export class Region implements Suspendable {
     this.#mappingsHeld = held;
   }
 
+  /** From now on what a later layout offers is mapped, too, whatever this one does. */
+  want(): void {
+    this.#wanted = true;
+  }
+
   /** Somebody has asked for a mapping: what a later layout offers is mapped, too. */
   get wanted(): boolean {
     return this.#wanted;
@@ -249,6 +261,8 @@ export class Region implements Suspendable {
 
   /** The accessors' last step of a batch: they use what is both mapped and offered. */
   settle(info: RegionInfo): void {
+    if (!this.#moved && sameLayout(this.#settled, info)) return;
+    this.#moved = false;
     this.#settled = info;
     this.#rights = { readable: info.readable, writable: info.writable };
     const offered = info.mmappable ? info.areas : [];
@@ -303,6 +317,10 @@ export class Region implements Suspendable {
     return defer(() => this.#holders.release(this.mapped.areas, budgetMs));
   }
 
+  get hasHolders(): boolean {
+    return this.#holders.size > 0;
+  }
+
   /** Holders have some of it, or were asked and have not let go. */
   get held(): boolean {
     return this.#holders.inUse;
@@ -311,11 +329,13 @@ export class Region implements Suspendable {
   /** Every accessor traps until `resume`: touching a mapping would fault. Nobody is handed a piece meanwhile. */
   suspend(): void {
     this.#suspended = true;
+    this.#moved = true;
     this.#fast.clear();
   }
 
   resume(): void {
     this.#suspended = false;
+    this.#moved = true;
     if (this.#settled !== undefined) this.settle(this.#settled);
   }
 
@@ -345,6 +365,10 @@ export class Region implements Suspendable {
         ),
       ),
     );
+  }
+
+  #mappedAreas(): readonly Area[] {
+    return normalizeAreas(this.#mapped.flatMap((live) => live.parts));
   }
 
   #trappedRead(offset: number, width: number): DataView {

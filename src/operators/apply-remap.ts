@@ -48,9 +48,9 @@ export function applyRemap(device: VfioDevice, options: ApplyOptions = {}): Oper
         offers.stop();
         return concat(
           revokeAll(device, plan.diffs, budgetMs),
-          addAll(device, plan).pipe(map((notMapped): AppliedRemap => ({ ...plan, notMapped }))),
+          defer(() => addAll(device, plan)).pipe(map((notMapped): AppliedRemap => ({ ...plan, notMapped }))),
           // Only now, when the steps behind have had the batch: who takes an area back must not hold up the ack.
-          offers.begin(plan.diffs.map((diff) => device.region(diff.index)), budgetMs),
+          offers.begin(plan.diffs.map((diff) => device.region(diff.index)).filter((region) => region.hasHolders), budgetMs),
         );
       };
       return source.pipe(concatMap(apply), finalize(() => offers.stop()));
@@ -67,7 +67,8 @@ function revokeAll(device: VfioDevice, diffs: readonly RegionDiff[], budgetMs: n
 }
 
 function addAll(device: VfioDevice, plan: RemapPlan): Observable<readonly NotMapped[]> {
-  return from(plan.diffs).pipe(
+  for (const { index } of plan.diffs) device.region(index).want();
+  return from(plan.diffs.filter(({ added }) => added.length > 0)).pipe(
     concatMap((diff) => device.region(diff.index).attach(diff.added)),
     toArray(),
     map((lists) => lists.flat()),

@@ -6,6 +6,9 @@ const end = (area: Area): number => area.offset + area.size;
 
 /** Sorts, drops what is empty, joins what overlaps or touches. */
 export function normalizeAreas(areas: readonly Area[]): readonly Area[] {
+  const [only] = areas;
+  // Most lists are this short, and every batch makes many.
+  if (areas.length < 2) return only === undefined || only.size > 0 ? areas : [];
   const sorted = areas.filter((area) => area.size > 0).sort((a, b) => a.offset - b.offset);
   const joined: Area[] = [];
   for (const area of sorted) {
@@ -21,6 +24,7 @@ export function normalizeAreas(areas: readonly Area[]): readonly Area[] {
 
 /** What lies in both. */
 export function intersectAreas(a: readonly Area[], b: readonly Area[]): readonly Area[] {
+  if (a.length === 0 || b.length === 0) return [];
   const left = normalizeAreas(a);
   const right = normalizeAreas(b);
   const both: Area[] = [];
@@ -36,6 +40,7 @@ export function intersectAreas(a: readonly Area[], b: readonly Area[]): readonly
 
 /** What lies in `a` and not in `b`. */
 export function subtractAreas(a: readonly Area[], b: readonly Area[]): readonly Area[] {
+  if (a.length === 0 || b.length === 0) return normalizeAreas(a);
   const rest: Area[] = [];
   const holes = normalizeAreas(b);
   for (const area of normalizeAreas(a)) {

@@ -32,22 +32,23 @@ export function neverSettles(bytes: number, origin: Origin): VfioError {
  *
  * Throws VFIO_E_PROTOCOL when the answer would pass `maxBytes`, or still grows after a few attempts.
  *
+ * @param first how long the first buffer is, or the buffer itself, for a caller who has done with it before the next ask
  * @returns the answer; its own argsz is no more than its length
  */
 export function withArgsz(
-  initialBytes: number,
+  first: number | Uint8Array,
   maxBytes: number,
   operation: string,
   call: (buffer: Uint8Array) => void,
   device?: string,
 ): Uint8Array {
   const origin = { operation, device };
-  if (!(initialBytes >= 4 && initialBytes <= maxBytes)) {
-    throw new VfioError('VFIO_E_RANGE', `cannot begin with ${initialBytes} bytes: it takes 4 to ${maxBytes}`, origin);
+  let bytes = typeof first === 'number' ? first : first.length;
+  if (!(bytes >= 4 && bytes <= maxBytes)) {
+    throw new VfioError('VFIO_E_RANGE', `cannot begin with ${bytes} bytes: it takes 4 to ${maxBytes}`, origin);
   }
-  let bytes = initialBytes;
   for (let attempt = 0; attempt < maxAttempts; attempt += 1) {
-    const buffer = new Uint8Array(bytes);
+    const buffer = attempt === 0 && typeof first !== 'number' ? first.fill(0) : new Uint8Array(bytes);
     viewOf(buffer).setUint32(0, bytes, true);
     call(buffer);
     const needed = bytesNeeded(buffer, maxBytes, origin);

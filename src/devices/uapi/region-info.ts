@@ -105,6 +105,12 @@ function readType(capabilities: readonly Capability[], origin: Origin): RegionIn
   return { type: view.getUint32(regionTypeLayout.type, true), subtype: view.getUint32(regionTypeLayout.subtype, true) };
 }
 
+/**
+ * Typed arrays of this length have memory of their own, which the collector has to look after: one for each query was a good part
+ * of a remap. What is read out of an answer is copied, so that one buffer serves all.
+ */
+const scratch = new Uint8Array(initialAnswerBytes);
+
 /** Asks and reads. `call` does VFIO_DEVICE_GET_REGION_INFO on the buffer, which names the region already. */
 export function queryRegionInfo(index: number, call: (buffer: Uint8Array) => void, device?: string): RegionInfo {
   requireU32(index, 'a region index', { operation, device });
@@ -112,5 +118,5 @@ export function queryRegionInfo(index: number, call: (buffer: Uint8Array) => voi
     viewOf(buffer).setUint32(regionInfoLayout.index, index, true);
     call(buffer);
   };
-  return readRegionInfo(withArgsz(initialAnswerBytes, maxAnswerBytes, `${operation}(${index})`, ask, device), index, device);
+  return readRegionInfo(withArgsz(scratch, maxAnswerBytes, `${operation}(${index})`, ask, device), index, device);
 }

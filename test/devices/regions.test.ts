@@ -1,6 +1,7 @@
-import { EMPTY, ignoreElements, map, NEVER } from 'rxjs';
+import { EMPTY, ignoreElements, map, NEVER, throwError } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { Region } from '../../src/devices/regions.js';
+import { errnoError } from '../../src/errors.js';
 import { remapRegions } from '../../src/operators/remap-regions.js';
 import { remapIrq } from '../../src/streams/remap-irq.js';
 import { transition } from '../../src/streams/transition.js';
@@ -146,5 +147,24 @@ describe('hold', () => {
     now(hold.release());
     now(device.region(0).revoke([whole], 1));
     expect(device.region(0).mapped.areas).toEqual([]);
+  });
+});
+
+describe('an area that is refused when it is mapped', () => {
+  it('since a newer layout has come is no error: the signal of that is on its way', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, twoRegions, (port) => ({ map: (region, area) => { if (overtakes) driver.revoke(0); return port.map(region, area); } }));
+      let overtakes = false;
+      const notMapped = remapIrq(device).pipe(remapRegions(device), map(({ notMapped: list }) => `${list.length}`));
+      t.at('--r--s', { r: () => driver.revoke(0), s: () => { driver.restore(0); overtakes = true; } });
+      // The batch of the restoration meets a layout that has been revoked again; the next one has nothing to do.
+      t.expect(notMapped).toBe('0-0--<0,0>');
+      t.expectDevice(device).toShow({ unmap: '--0', ack: '--1--<1,1>' });
+    });
+  });
+
+  it('although the layout offers it is reported, and stays trapped', () => {
+    const { device } = openedNow(virtualClock(), twoRegions, () => ({ map: (region) => throwError(() => errnoError('EINVAL', `mmap region ${region}`)) }));
+    expect(now(device.mapRegion(0)).map(({ index, area }) => [index, area])).toEqual([[0, whole]]);
   });
 });

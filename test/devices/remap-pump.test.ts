@@ -1,4 +1,4 @@
-import { concat, concatMap, defer, delay, EMPTY, ignoreElements, map, of, tap, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import { concat, concatMap, defer, delay, EMPTY, ignoreElements, map, of, tap, throwError, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { RemapWishes } from '../../src/devices/protocol/negotiation.js';
 import type { AppliedRemap, Remap, RemapSignal } from '../../src/devices/remap-batch.js';
@@ -6,6 +6,7 @@ import type { SoftwareDeviceOptions } from '../../src/devices/software/options.j
 import type { SoftwareRemap } from '../../src/devices/software/remap-shape.js';
 import type { SoftEventfd } from '../../src/devices/software/eventfd.js';
 import { SoftwareIrqHandle } from '../../src/devices/software/irq-handle.js';
+import { errnoError } from '../../src/errors.js';
 import { acknowledge } from '../../src/operators/acknowledge.js';
 import { applyRemap } from '../../src/operators/apply-remap.js';
 import { decodeRegionBitmap } from '../../src/operators/decode-region-bitmap.js';
@@ -46,6 +47,21 @@ describe('every row that has an irq', () => {
         t.at('--x', { x: () => expect([driver.vmas, driver.waiters, driver.state]).toEqual([0, 0, 'pre-copy']) });
         t.expect(transition(device, 'running').pipe(reached), '---^').toBe('---<running,|>');
         t.atEnd(() => expect([seen.join(', '), driver.vmas, driver.violationList]).toEqual([batches, 2, []]));
+      });
+    });
+  }
+});
+
+describe('what is fatal', () => {
+  for (const [name, remap, wishes] of rows) {
+    it(`${name}: an area that cannot be unmapped is not acked; the irq is disabled at once, and the write has its answer`, () => {
+      marbles((t) => {
+        const stuck = errnoError('EIO', 'munmap region 0', 'software0');
+        const { device, driver } = openedNow(t.clock, { ...twoRegions, remap }, () => ({ unmap: () => throwError(() => stuck) }));
+        t.expect(remapIrq(device, wishes).pipe(remapRegions(device), ignoreElements())).toBe('-#', undefined, stuck);
+        t.expect(transition(device, 'pre-copy'), '-^').toBe('-#', undefined, { code: 'VFIO_E_CANCELED', errno: 'ECANCELED' });
+        t.expectDevice(device).toShow({ ack: '' });
+        t.atEnd(() => expect([driver.irqs, driver.waiters, driver.state, driver.vmas]).toEqual([0, 0, 'running', 2]));
       });
     });
   }

@@ -53,8 +53,9 @@ export function diffLayout(mapped: MappedLayout, layout: RegionInfo): RegionDiff
   };
 }
 
-export function changesNothing(diff: RegionDiff): boolean {
-  return diff.revoked.length === 0 && diff.added.length === 0;
+/** The layout is as it was applied last: neither areas nor rights differ. */
+export function changesNothing({ revoked, added, lost, gained }: RegionDiff): boolean {
+  return revoked.length === 0 && added.length === 0 && [lost, gained].every(({ read, write }) => !read && !write);
 }
 
 export function sameLayout(a: RegionInfo | undefined, b: RegionInfo): boolean {

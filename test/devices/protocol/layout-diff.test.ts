@@ -41,6 +41,13 @@ describe('diffLayout', () => {
     }));
   });
 
+  it('is a change where rights differ, also of a region of which nothing is mapped', () => {
+    const before: MappedLayout = { areas: [], readable: true, writable: true, size: 16 * page };
+    const info: RegionInfo = { index: 3, flags: 3, readable: true, writable: true, mmappable: false, size: 16 * page, fileOffset: 0, areas: [], msixMappable: false };
+    expect([{}, { readable: false }, { writable: false }].map((change) => changesNothing(diffLayout(before, { ...info, ...change })))).toEqual([true, false, false]);
+    expect(changesNothing(diffLayout({ ...before, writable: false }, info))).toBe(false);
+  });
+
   it('names a changed size, and only that', () => {
     fc.assert(fc.property(mapped, layout, (before, info) => {
       expect(diffLayout(before, info).sizeChange).toEqual(info.size === before.size ? undefined : { from: before.size, to: info.size });

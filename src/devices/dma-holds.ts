@@ -55,6 +55,11 @@ export class DmaHolds {
     this.#port = port;
   }
 
+  /** How many areas are wanted in the IOMMU. */
+  get size(): number {
+    return this.#wants.size;
+  }
+
   /** Emits the hold when all that is mapped of the area has entered. Where that fails, or is not waited for, nothing of it stays. */
   hold(area: Area, dma: AreaDma, pieces: readonly LivePiece[]): Call<DmaHold> {
     return defer(() => {

@@ -317,6 +317,11 @@ export class Region implements Suspendable {
     return defer(() => this.#holders.release(this.mapped.areas, budgetMs));
   }
 
+  /** Something of it is wanted in the IOMMU: a batch that maps nothing new may still have to bring in what was kept. */
+  get wantsDma(): boolean {
+    return this.#dma.size > 0;
+  }
+
   get hasHolders(): boolean {
     return this.#holders.size > 0;
   }

@@ -68,7 +68,7 @@ function revokeAll(device: VfioDevice, diffs: readonly RegionDiff[], budgetMs: n
 
 function addAll(device: VfioDevice, plan: RemapPlan): Observable<readonly NotMapped[]> {
   for (const { index } of plan.diffs) device.region(index).want();
-  return from(plan.diffs.filter(({ added }) => added.length > 0)).pipe(
+  return from(plan.diffs.filter(({ index, added }) => added.length > 0 || device.region(index).wantsDma)).pipe(
     concatMap((diff) => device.region(diff.index).attach(diff.added)),
     toArray(),
     map((lists) => lists.flat()),

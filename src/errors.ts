@@ -83,6 +83,7 @@ const byErrno: Readonly<Record<string, readonly [VfioErrorCode, string]>> = {
   ENOMEM: ['VFIO_E_LIMIT', 'out of memory or locked-memory limit: raise RLIMIT_MEMLOCK (ulimit -l) or free memory'],
   ENOSPC: ['VFIO_E_LIMIT', 'a kernel limit is reached: raise fs.epoll.max_user_watches or free entries'],
   EBUSY: ['VFIO_E_BUSY', 'busy: another user or an outstanding call holds it; wait for it to end'],
+  EAGAIN: ['VFIO_E_BUSY', 'the kernel could not do it just now: try again'],
   ETIMEDOUT: ['VFIO_E_ACK_TIMEOUT', 'the vendor driver got no ack before its own deadline: is the remap pipeline subscribed, and is the event loop free?'],
   ECANCELED: ['VFIO_E_CANCELED', 'ended by the vendor driver because the irq was disabled or the device was reset'],
   EINTR: ['VFIO_E_CANCELED', 'interrupted by a signal'],

@@ -1,6 +1,5 @@
 import { EMPTY, ignoreElements, map, NEVER, throwError } from 'rxjs';
 import { describe, expect, it } from 'vitest';
-import type { Region } from '../../src/devices/regions.js';
 import { errnoError } from '../../src/errors.js';
 import { remapRegions } from '../../src/operators/remap-regions.js';
 import { remapIrq } from '../../src/streams/remap-irq.js';
@@ -8,17 +7,9 @@ import { transition } from '../../src/streams/transition.js';
 import { marbles } from '../../src/testing/index.js';
 import { codeOf, firstPage, now, openedNow, secondPage, twoRegions, whole } from '../support/devices.js';
 import { virtualClock } from '../support/virtual-clock.js';
+import { everyWidth, throughEveryWidth, widths } from '../support/widths.js';
 
 const options = { ...twoRegions, regions: [...(twoRegions.regions ?? []), { index: 4, size: 0x100 }, { index: 5, size: 0x100, writable: false }, { index: 6, size: 0x100, readable: false }] };
-
-/** Every width: what it reads at an offset, after it wrote there. */
-const widths: readonly (readonly [bytes: number, roundTrip: (region: Region, offset: number) => unknown])[] = [
-  [1, (region, offset) => { region.write8(offset, 0x1fe); return region.read8(offset); }],
-  [2, (region, offset) => { region.write16(offset, 0x1_fedc); return region.read16(offset); }],
-  [4, (region, offset) => { region.write32(offset, 0x1_fedc_ba98); return region.read32(offset); }],
-  [8, (region, offset) => { region.write64(offset, 0xfedc_ba98_7654_3210n); return region.read64(offset); }],
-];
-const written = [0xfe, 0xfedc, 0xfedc_ba98, 0xfedc_ba98_7654_3210n];
 
 describe('accessors', () => {
   for (const way of ['trapped', 'mapped'] as const) {
@@ -27,14 +18,17 @@ describe('accessors', () => {
       let trapped = 0;
       if (way === 'mapped') now(device.mapRegion(0));
       const region = device.region(0);
-      expect(widths.map(([bytes, roundTrip]) => roundTrip(region, 0x100 + 2 * bytes))).toEqual(written);
+      expect(throughEveryWidth(region, 0x100, (offset, bytes) => [...driver.readRegion(0, offset, bytes)])).toEqual(everyWidth);
       expect(trapped).toBe(way === 'mapped' ? 0 : 8);
-      expect([...driver.readRegion(0, 0x110, 8)]).toEqual([0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe]);
-      for (const [bytes, roundTrip] of widths) {
+      for (const { bytes, read, write } of widths) {
+        const roundTrip = (offset: number): void => {
+          write(region, offset);
+          read(region, offset);
+        };
         const last = 0x2000 - bytes;
-        expect(() => roundTrip(region, last)).not.toThrow();
-        for (const offset of [-bytes, last + bytes, last + 1, 0x2000, 2 ** 53, NaN, 0.5, Infinity]) expect(codeOf(() => roundTrip(region, offset)), `${bytes} at ${offset}`).toBe('VFIO_E_RANGE');
-        if (bytes > 1) expect(codeOf(() => roundTrip(region, bytes / 2)), `${bytes} misaligned`).toBe('VFIO_E_RANGE');
+        expect(() => roundTrip(last)).not.toThrow();
+        for (const offset of [-bytes, last + bytes, last + 1, 0x2000, 2 ** 53, NaN, 0.5, Infinity]) expect(codeOf(() => roundTrip(offset)), `${bytes} at ${offset}`).toBe('VFIO_E_RANGE');
+        if (bytes > 1) expect(codeOf(() => roundTrip(bytes / 2)), `${bytes} misaligned`).toBe('VFIO_E_RANGE');
       }
     });
   }

@@ -82,7 +82,7 @@ describe('acknowledge', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, twoRegions);
       const channel = testChannel({ ack: () => throwError(() => errnoError('EAGAIN', 'irq 5 ack', 'software0')) });
-      t.expect(t.cold('-a', { a: appliedOf(channel, 1n) }).pipe(acknowledge(device))).toBe('-#', undefined, { code: 'VFIO_E_IO', errno: 'EAGAIN', operation: 'irq 5 ack' });
+      t.expect(t.cold('-a', { a: appliedOf(channel, 1n) }).pipe(acknowledge(device))).toBe('-#', undefined, { code: 'VFIO_E_BUSY', errno: 'EAGAIN', operation: 'irq 5 ack' });
       t.expect(channel.ended).toBe('');
     });
   });

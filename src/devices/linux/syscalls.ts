@@ -59,7 +59,10 @@ export class Syscalls {
   }
 
   mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: bigint, names: CallNames = { operation: 'mmap' }): number {
-    return this.#checked(this.binding.mmap(address, length, protection, flags, fd, offset), names);
+    const start = this.binding.mmap(address, length, protection, flags, fd, offset);
+    // Not "try again" here: more memory is locked than this process may lock.
+    if (start === -EAGAIN) throw new VfioError('VFIO_E_LIMIT', 'locked-memory limit: raise RLIMIT_MEMLOCK (ulimit -l)', { ...names, errno: 'EAGAIN' });
+    return this.#checked(start, names);
   }
 
   munmap(address: number, length: number, names: CallNames = { operation: 'munmap' }): void {

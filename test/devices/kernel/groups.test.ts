@@ -6,11 +6,14 @@ import { callsWith, KernelTree, type IoctlDouble } from './doubles.js';
 
 let tree: KernelTree;
 let asked: number[];
+/** The devices that were asked for. */
+let named: string[];
 let closed: string[];
 
 beforeEach(() => {
   tree = new KernelTree().file('vfio').file('7').file('8');
   asked = [];
+  named = [];
   closed = [];
 });
 
@@ -20,11 +23,13 @@ afterEach(() => {
 });
 
 /** A kernel that has a viable group, with one answer changed. */
-function groups(odd: Readonly<Record<number, ReturnType<IoctlDouble>>> = {}, plan: FaultPlan = {}, viable = 1): VfioGroups {
+function groups(odd: Readonly<Record<number, ReturnType<IoctlDouble> | (() => ReturnType<IoctlDouble>)>> = {}, plan: FaultPlan = {}, viable = 1): VfioGroups {
   const ioctl: IoctlDouble = (request, argument) => {
     asked.push(request);
+    if (request === VFIO_GROUP_GET_DEVICE_FD && typeof argument !== 'number') named.push(Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength).toString());
     if (request === VFIO_GROUP_GET_STATUS && typeof argument !== 'number') new DataView(argument.buffer, argument.byteOffset).setUint32(4, viable, true);
-    return odd[request] ?? (request === VFIO_CHECK_EXTENSION ? 1 : 0);
+    const answer = odd[request] ?? (request === VFIO_CHECK_EXTENSION ? 1 : 0);
+    return typeof answer === 'function' ? answer() : answer;
   };
   return new VfioGroups(callsWith(ioctl, plan, closed), tree.paths);
 }
@@ -105,5 +110,56 @@ describe('groups', () => {
     const lease = groups({ [VFIO_GROUP_GET_DEVICE_FD]: errno }).lease(7);
     expect(() => lease.deviceFd('0000:03:00.0')).toThrow(expect.objectContaining({ code, errno, device: '0000:03:00.0' }));
     lease.release();
+  });
+});
+
+describe('two devices of one group', () => {
+  const names = ['0000:03:00.0', '0000:03:01.0'] as const;
+
+  it.each([
+    ['the first one first', [0, 1]],
+    ['the second one first', [1, 0]],
+  ] as const)('share it: one file, one container, given back with the last, %s', (_, order) => {
+    const made = groups();
+    const leases = names.map((name) => {
+      const lease = made.lease(7, name);
+      lease.deviceFd(name);
+      return lease;
+    });
+    expect([named, tree.open().toSorted(), asked.filter((request) => request === VFIO_GROUP_SET_CONTAINER).length]).toEqual([names.map((name) => `${name}\0`), ['7', 'vfio'], 1]);
+    leases[order[0]]?.release();
+    expect(tree.open().toSorted()).toEqual(['7', 'vfio']);
+    leases[order[1]]?.release();
+    expect(tree.open()).toEqual([]);
+  });
+
+  it('the second one that does not open takes nothing from the first', () => {
+    const made = groups({ [VFIO_GROUP_GET_DEVICE_FD]: () => (named.length === 1 ? 0 : 'EBUSY') });
+    const first = made.lease(7, names[0]);
+    first.deviceFd(names[0]);
+    const second = made.lease(7, names[1]);
+    expect(() => second.deviceFd(names[1])).toThrow(expect.objectContaining({ code: 'VFIO_E_BUSY', device: names[1] }));
+    second.release();
+    expect(tree.open().toSorted()).toEqual(['7', 'vfio']);
+    first.release();
+  });
+});
+
+describe.each(['EINTR', 'EAGAIN', 'EMFILE', 'ENOMEM', 'EBUSY'] as const)('%s', (errno) => {
+  const code = { EINTR: 'VFIO_E_CANCELED', EAGAIN: 'VFIO_E_BUSY', EMFILE: 'VFIO_E_LIMIT', ENOMEM: 'VFIO_E_LIMIT', EBUSY: 'VFIO_E_BUSY' }[errno];
+
+  it.each([VFIO_GET_API_VERSION, VFIO_CHECK_EXTENSION, VFIO_GROUP_GET_STATUS, VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU])('of ioctl %d: typed, nothing stays open, and the next one opens', (request) => {
+    const good = request === VFIO_CHECK_EXTENSION ? 1 : 0;
+    const made = groups({ [request]: () => (asked.filter((one) => one === request).length === 1 ? errno : good) });
+    expect(() => made.lease(7)).toThrow(expect.objectContaining({ code, errno }));
+    expect([tree.open(), made.size]).toEqual([[], 0]);
+    made.lease(7).release();
+  });
+
+  it.each([['the container', [errno]], ['the group', [undefined, errno]]] as const)('of open of %s: the same, and an interrupted one is made again', (_, open) => {
+    const made = groups({}, { open });
+    if (errno !== 'EINTR') expect(() => made.lease(7)).toThrow(expect.objectContaining({ code, errno }));
+    expect(tree.open()).toEqual([]);
+    made.lease(7).release();
   });
 });

@@ -55,7 +55,7 @@ static int remap_init(struct vfio_device *vdev)
 	}
 	rd->row = remap_default_row();
 	rd->pages = 1;
-	rd->revoked = BIT(REMAP_REASON_NOT_SAVING);
+	rd->revoked = BIT(REMAP_REASON_NOT_SAVING) | BIT(REMAP_REASON_NOT_V1);
 	rd->fail_arc = U32_MAX;
 	rd->state = VFIO_DEVICE_STATE_RUNNING;
 	rd->ack_timeout_ms = 2000;
@@ -66,6 +66,11 @@ static int remap_init(struct vfio_device *vdev)
 		ret = remap_mailbox_init(rd);
 	if (!ret)
 		ret = remap_memory_init(rd);
+	if (!ret) {
+		ret = remap_v1_init(rd);
+		if (ret)
+			remap_memory_free(rd);
+	}
 	if (ret) {
 		remap_mailbox_free(rd);
 		remap_trace_free(rd);
@@ -77,6 +82,7 @@ static void remap_release(struct vfio_device *vdev)
 {
 	struct remap_device *rd = to_remap(vdev);
 
+	remap_v1_free(rd);
 	remap_memory_free(rd);
 	remap_mailbox_free(rd);
 	remap_trace_free(rd);
@@ -104,6 +110,7 @@ static void remap_close_device(struct vfio_device *vdev)
 	remap_disable_irqs(rd);
 	cancel_work_sync(&rd->work);
 	remap_reset(rd);
+	remap_v1_close(rd);
 	remap_mailbox_stop(rd);
 	spin_lock_irq(&rd->lock);
 	rd->opens--;
@@ -123,7 +130,9 @@ static void remap_request(struct vfio_device *vdev, unsigned int count)
 
 u32 remap_num_regions(struct remap_device *rd)
 {
-	return rd->pages > 1 ? REMAP_REGION_FARTHER + 1 : VFIO_PCI_NUM_REGIONS;
+	if (rd->pages > 1)
+		return REMAP_REGION_FARTHER + 1;
+	return rd->v1.on ? REMAP_REGION_MIGRATION + 1 : VFIO_PCI_NUM_REGIONS;
 }
 
 static long remap_get_info(struct remap_device *rd, void __user *arg)
@@ -169,11 +178,21 @@ static int remap_feature(struct vfio_device *vdev, u32 flags, void __user *arg, 
 	return -ENOTTY;
 }
 
+static u32 remap_region_of(loff_t pos)
+{
+	return (u64)pos >> REMAP_OFFSET_SHIFT;
+}
+
+static u64 remap_offset_of(loff_t pos)
+{
+	return pos & (BIT_ULL(REMAP_OFFSET_SHIFT) - 1);
+}
+
 /* The memory behind a file offset, with `count` cut to the region's end. */
 static void *remap_locate(struct remap_device *rd, loff_t pos, size_t *count)
 {
-	u32 region = (u64)pos >> REMAP_OFFSET_SHIFT;
-	u64 offset = pos & (BIT_ULL(REMAP_OFFSET_SHIFT) - 1);
+	u32 region = remap_region_of(pos);
+	u64 offset = remap_offset_of(pos);
 	u64 size = pos < 0 ? 0 : remap_region_size(rd, region);
 
 	if (offset >= size)
@@ -184,14 +203,19 @@ static void *remap_locate(struct remap_device *rd, loff_t pos, size_t *count)
 
 static ssize_t remap_read(struct vfio_device *vdev, char __user *buf, size_t count, loff_t *pos)
 {
-	void *from = remap_locate(to_remap(vdev), *pos, &count);
+	struct remap_device *rd = to_remap(vdev);
+	void *from = remap_locate(rd, *pos, &count);
+	ssize_t ret = count;
 
 	if (IS_ERR(from))
 		return PTR_ERR(from);
-	if (copy_to_user(buf, from, count))
-		return -EFAULT;
-	*pos += count;
-	return count;
+	if (remap_region_of(*pos) == REMAP_REGION_MIGRATION)
+		ret = remap_v1_read(rd, buf, count, remap_offset_of(*pos));
+	else if (copy_to_user(buf, from, count))
+		ret = -EFAULT;
+	if (ret > 0)
+		*pos += ret;
+	return ret;
 }
 
 /* Deliveries are whole words; half a one could not be told from another. */
@@ -220,7 +244,10 @@ static ssize_t remap_write(struct vfio_device *vdev, const char __user *buf, siz
 
 	if (IS_ERR(to))
 		return PTR_ERR(to);
-	switch ((u64)*pos >> REMAP_OFFSET_SHIFT) {
+	switch (remap_region_of(*pos)) {
+	case REMAP_REGION_MIGRATION:
+		ret = remap_v1_write(rd, buf, count, remap_offset_of(*pos));
+		break;
 	case REMAP_REGION_MAILBOX:
 		ret = *pos % sizeof(u64) ? -EINVAL : remap_write_mailbox(rd, buf, count);
 		break;

@@ -18,6 +18,9 @@ const struct remap_area remap_areas[] = {
 	{ REMAP_REGION_FAR, 0, REMAP_FAR_SIZE,
 	  BIT(REMAP_REASON_SAVING1) | BIT(REMAP_REASON_REGION64) },
 	{ REMAP_REGION_FARTHER, 0, REMAP_FARTHER_SIZE, BIT(REMAP_REASON_REGION65) },
+	/* Half of the data section of v1. */
+	{ REMAP_REGION_MIGRATION, REMAP_MIGRATION_HEADER, REMAP_MIGRATION_HALF,
+	  BIT(REMAP_REASON_NOT_V1) },
 };
 
 const unsigned int remap_num_areas = ARRAY_SIZE(remap_areas);
@@ -47,12 +50,16 @@ u64 remap_region_size(struct remap_device *rd, u32 region)
 
 	if (region == REMAP_REGION_CONFIG && !rd->non_pci)
 		return REMAP_CONFIG_SIZE;
+	if (region == REMAP_REGION_MIGRATION)
+		return rd->v1.on ? REMAP_MIGRATION_SIZE : 0;
 	return i < 0 ? 0 : remap_memories[i].size;
 }
 
 /* Of a region whose size is not 0. */
 void *remap_region_memory(struct remap_device *rd, u32 region)
 {
+	if (region == REMAP_REGION_MIGRATION)
+		return rd->v1.memory;
 	return region == REMAP_REGION_CONFIG ? rd->config : rd->mem[remap_memory_of(rd, region)];
 }
 
@@ -136,6 +143,21 @@ static size_t remap_add_areas(struct remap_region_answer *answer, size_t size, u
 	return size + length;
 }
 
+static size_t remap_add_type(struct remap_region_answer *answer, size_t size)
+{
+	struct vfio_region_info_cap_type cap = {
+		.header.id = VFIO_REGION_INFO_CAP_TYPE,
+		.header.version = 1,
+		.header.next = size + sizeof(cap),
+		.type = VFIO_REGION_TYPE_MIGRATION_DEPRECATED,
+		.subtype = VFIO_REGION_SUBTYPE_MIGRATION_DEPRECATED,
+	};
+
+	memcpy((u8 *)answer + size, &cap, sizeof(cap));
+	answer->info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
+	return size + sizeof(cap);
+}
+
 static size_t remap_end_chain(struct remap_region_answer *answer, size_t last, size_t size)
 {
 	((struct vfio_info_cap_header *)((u8 *)answer + last))->next = 0;
@@ -153,7 +175,11 @@ static size_t remap_fill_region(struct remap_device *rd, struct remap_region_ans
 
 	if (mask)
 		answer->info.flags |= VFIO_REGION_INFO_FLAG_MMAP;
-	if (mask && region == REMAP_REGION_SPARSE) {
+	if (region == REMAP_REGION_MIGRATION) {
+		last = size;
+		size = remap_add_type(answer, size);
+	}
+	if (mask && (region == REMAP_REGION_SPARSE || region == REMAP_REGION_MIGRATION)) {
 		last = size;
 		size = remap_add_areas(answer, size, VFIO_REGION_INFO_CAP_SPARSE_MMAP, mask);
 	}

@@ -18,6 +18,7 @@ static int remap_probe(struct mdev_device *mdev)
 	rd = vfio_alloc_device(remap_device, vdev, &mdev->dev, &remap_vfio_ops);
 	if (IS_ERR(rd))
 		return PTR_ERR(rd);
+	rd->feature_flags = migration_flags;
 	if (migration_flags) {
 		rd->vdev.migration_flags = migration_flags;
 		rd->vdev.mig_ops = &remap_migration_ops;

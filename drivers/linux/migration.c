@@ -54,7 +54,8 @@ static int remap_commit(struct remap_move *move, u32 next, bool leave_saving)
 	return ret;
 }
 
-static struct remap_stream *remap_session(struct remap_device *rd)
+/* With a reference; NULL where no session goes on. */
+struct remap_stream *remap_session(struct remap_device *rd)
 {
 	struct remap_stream *stream;
 
@@ -162,7 +163,7 @@ static int remap_claim(struct remap_move *move)
 	return ret;
 }
 
-static struct file *remap_set_state(struct vfio_device *vdev, enum vfio_device_mig_state to)
+struct file *remap_set_state(struct vfio_device *vdev, enum vfio_device_mig_state to)
 {
 	struct remap_move move = { .rd = to_remap(vdev), .to = to };
 	struct remap_device *rd = move.rd;

@@ -3,6 +3,7 @@
  * The sample device, and what its files know of each other.
  *
  * Locks, outermost first:
+ *   v1.mutex      the data section of the migration region
  *   reg_mutex     who is registered, and every change that is signalled
  *   eventfd's own (taken by the kernel around our wait callbacks)
  *   lock          spinlock, irqsave: everything marked [lock]
@@ -38,6 +39,7 @@ enum {
 	REMAP_REGION_SPARSE,		/* mmap by sparse areas */
 	REMAP_REGION_REGISTERS,		/* never mmap */
 	REMAP_REGION_CONFIG = VFIO_PCI_CONFIG_REGION_INDEX,
+	REMAP_REGION_MIGRATION = VFIO_PCI_NUM_REGIONS,	/* of v1 only */
 	/* With two pages only. */
 	REMAP_REGION_FAR = 64,		/* plain mmap */
 	REMAP_REGION_FARTHER,		/* plain mmap, in every state */
@@ -52,6 +54,10 @@ enum {
 #define REMAP_FAR_SIZE		SZ_8K
 #define REMAP_FARTHER_SIZE	SZ_4K
 #define REMAP_CONFIG_SIZE	256
+/* The struct of v1 has a page; two halves of the data section follow. */
+#define REMAP_MIGRATION_HEADER	SZ_4K
+#define REMAP_MIGRATION_HALF	SZ_32K
+#define REMAP_MIGRATION_SIZE	(REMAP_MIGRATION_HEADER + 2 * REMAP_MIGRATION_HALF)
 
 struct remap_memory {
 	u32 region;
@@ -76,7 +82,8 @@ struct remap_row {
 /*
  * A reason not to offer an area. Several may hold at once: the saving group of
  * states, for each page of regions, and a spontaneous revocation of a region.
- * NOT_SAVING always holds, but while a saving-layout device saves.
+ * NOT_SAVING always holds, but while a saving-layout device saves. NOT_V1 holds
+ * where there is no migration region.
  */
 enum remap_reason {
 	REMAP_REASON_SAVING0,
@@ -87,6 +94,7 @@ enum remap_reason {
 	REMAP_REASON_REGION65,
 	REMAP_NUM_REASONS,	/* above: may be signalled, and acked */
 	REMAP_REASON_NOT_SAVING = REMAP_NUM_REASONS,
+	REMAP_REASON_NOT_V1,
 };
 
 #define REMAP_SAVING	(BIT(REMAP_REASON_SAVING0) | BIT(REMAP_REASON_SAVING1))
@@ -184,6 +192,16 @@ struct remap_trace {
 
 struct remap_stream;
 
+/* The migration region of v1. */
+struct remap_v1 {
+	bool on;		/* changes only while nobody has the device open */
+	void *memory;
+	struct mutex mutex;	/* everything below */
+	struct remap_stream *session;	/* which `staged` belongs to; with a reference */
+	u64 staged, staged_at;	/* the chunk that lies in the data section: size, offset */
+	u32 half;		/* counts on; the next chunk's place is its lowest bit */
+};
+
 struct remap_device {
 	struct vfio_device vdev;
 	struct mutex reg_mutex;
@@ -193,6 +211,7 @@ struct remap_device {
 	const struct remap_row *row;
 	bool non_pci;
 	u32 pages;
+	u64 feature_flags;	/* VFIO_MIGRATION_*; 0: it cannot migrate */
 
 	void *mem[REMAP_MEM_REGIONS];
 	u8 config[REMAP_CONFIG_SIZE];
@@ -224,6 +243,7 @@ struct remap_device {
 	bool setting;		/* a device_state write is under way */
 	u32 generation;		/* a reset in between makes it stale */
 	struct remap_stream *stream;
+	struct remap_v1 v1;
 
 	u64 violations;					/* [lock] */
 
@@ -341,8 +361,18 @@ u32 remap_state_named(const char *name);	/* U32_MAX: there is none */
 
 /* migration.c */
 extern const struct vfio_migration_ops remap_migration_ops;
+struct file *remap_set_state(struct vfio_device *vdev, enum vfio_device_mig_state to);
+struct remap_stream *remap_session(struct remap_device *rd);
 int remap_reset(struct remap_device *rd);
 void remap_stall(struct remap_device *rd);
+
+/* migration_v1.c */
+int remap_v1_init(struct remap_device *rd);
+void remap_v1_free(struct remap_device *rd);
+void remap_v1_close(struct remap_device *rd);
+int remap_choose_migration(struct remap_device *rd, u32 version);
+ssize_t remap_v1_read(struct remap_device *rd, char __user *buf, size_t count, u64 offset);
+ssize_t remap_v1_write(struct remap_device *rd, const char __user *buf, size_t count, u64 offset);
 
 /* stream.c */
 struct remap_stream *remap_stream_open_save(struct file **filp);
@@ -353,6 +383,9 @@ size_t remap_stream_final_size(void);
 int remap_stream_append(struct remap_stream *stream, struct remap_device *rd, bool final);
 int remap_stream_load(struct remap_stream *stream, struct remap_device *rd);
 void remap_stream_end(struct remap_stream *stream);
+size_t remap_stream_pending(struct remap_stream *stream);
+size_t remap_stream_take(struct remap_stream *stream, void *to, size_t count);
+int remap_stream_give(struct remap_stream *stream, const void *from, size_t count);
 
 /* mailbox.c */
 int remap_mailbox_init(struct remap_device *rd);
@@ -376,7 +409,7 @@ ssize_t remap_trace_read(struct remap_device *rd, char *buf, loff_t off, size_t 
 extern const struct attribute_group *remap_sysfs_groups[];
 
 #define REMAP_SWITCH_FILES(X)							\
-	X(profile) X(face) X(pages)						\
+	X(profile) X(face) X(pages) X(migration)				\
 	X(ack_timeout_ms) X(max_waits) X(fail_region_info) X(fail_query_count)	\
 	X(count_limit) X(ignore_acks) X(take_any_ack) X(ignore_disable)		\
 	X(silent_roll_back) X(signal_twice) X(add_one) X(signal_undeclared)	\

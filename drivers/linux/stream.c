@@ -225,6 +225,53 @@ void remap_stream_end(struct remap_stream *stream)
 	wake_up_all(&stream->waitq);
 }
 
+/* The same streams without their fds, for the region of v1. */
+size_t remap_stream_pending(struct remap_stream *stream)
+{
+	size_t pending;
+
+	mutex_lock(&stream->io);
+	spin_lock(&stream->lock);
+	pending = stream->ended ? 0 : stream->len - stream->pos;
+	spin_unlock(&stream->lock);
+	mutex_unlock(&stream->io);
+	return pending;
+}
+
+/* How much it was: 0 at the end, for now or for good. */
+size_t remap_stream_take(struct remap_stream *stream, void *to, size_t count)
+{
+	mutex_lock(&stream->io);
+	spin_lock(&stream->lock);
+	count = stream->ended ? 0 : min(count, stream->len - stream->pos);
+	spin_unlock(&stream->lock);
+	memcpy(to, stream->data + stream->pos, count);
+	stream->pos += count;
+	mutex_unlock(&stream->io);
+	return count;
+}
+
+int remap_stream_give(struct remap_stream *stream, const void *from, size_t count)
+{
+	int ret = 0;
+
+	mutex_lock(&stream->io);
+	spin_lock(&stream->lock);
+	if (stream->ended)
+		ret = -ENODEV;
+	else if (count > REMAP_STREAM_SIZE - stream->len)
+		ret = -EFBIG;
+	spin_unlock(&stream->lock);
+	if (!ret) {
+		memcpy(stream->data + stream->len, from, count);
+		spin_lock(&stream->lock);
+		stream->len += count;
+		spin_unlock(&stream->lock);
+	}
+	mutex_unlock(&stream->io);
+	return ret;
+}
+
 size_t remap_stream_final_size(void)
 {
 	return REMAP_RECORD_SIZE;

@@ -78,6 +78,25 @@ static ssize_t pages_store(struct device *dev, struct device_attribute *attr,
 }
 DEVICE_ATTR_RW(pages);
 
+static ssize_t migration_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%d\n", READ_ONCE(remap_of(dev)->v1.on) ? 1 : 2);
+}
+
+static ssize_t migration_store(struct device *dev, struct device_attribute *attr,
+			       const char *buf, size_t count)
+{
+	u32 version;
+	int ret = kstrtou32(buf, 0, &version);
+
+	if (ret)
+		return ret;
+	if (version != 1 && version != 2)
+		return -EINVAL;
+	return remap_choose_migration(remap_of(dev), version) ?: count;
+}
+DEVICE_ATTR_RW(migration);
+
 /* A number to read and write, within bounds. */
 #define REMAP_SWITCH(_name, _min, _max)						\
 static ssize_t _name##_show(struct device *dev, struct device_attribute *attr,	\

@@ -20,6 +20,8 @@ export interface SampleOptions {
   readonly profile?: SampleProfile;
   readonly face?: 'pci' | 'non-pci';
   readonly pages?: 1 | 2;
+  /** The generation of device_state. */
+  readonly migration?: 1 | 2;
 }
 
 /** A device of the sample vendor driver, and what the driver saw (drivers/linux/README.md). Only inside the virtual machine. */
@@ -28,7 +30,7 @@ export class SampleMdev implements Disposable {
 
   constructor(options: SampleOptions = {}) {
     writeFileSync(createPath, this.uuid);
-    const files = { ack_timeout_ms: options.ackTimeoutMs, profile: options.profile, face: options.face, pages: options.pages };
+    const files = { ack_timeout_ms: options.ackTimeoutMs, profile: options.profile, face: options.face, pages: options.pages, migration: options.migration };
     for (const [name, value] of Object.entries(files)) if (value !== undefined) this.write(name, value);
   }
 

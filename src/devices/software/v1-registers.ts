@@ -126,8 +126,10 @@ export class V1Registers {
     this.#follow();
     const session = this.#session;
     if (session === undefined || session instanceof SaveSession) return 'EINVAL';
-    if (size > BigInt(halfBytes)) return 'EINVAL';
-    const errno = session.write(this.#around.memory.read(halves[this.#half % 2] ?? headerBytes, Number(size)));
+    const offset = halves[this.#half % 2] ?? headerBytes;
+    // A user may fill the data section to its end.
+    if (size > BigInt(v1RegionShape.size - offset)) return 'EINVAL';
+    const errno = session.write(this.#around.memory.read(offset, Number(size)));
     if (errno === undefined) this.#half += 1;
     return errno;
   }

@@ -63,6 +63,18 @@ describe.each([1, 2] as const)('device_state of a software device, version %i', 
     ]);
   });
 
+  it('takes in one write what came in many reads', () => {
+    const source = opened(options);
+    const target = opened(options);
+    source.device.driver.writeRegion(1, 0, Uint8Array.from({ length: 0x2_0000 }, (_, n) => n % 249));
+    const save = dataOf(soon(source, source.port.setState('stop-copy')));
+    const all = Buffer.concat([...soon(source, readAll(save))]);
+    const resume = dataOf(soon(target, target.port.setState('resuming')));
+    soon(target, resume.write(all));
+    soon(target, target.port.setState('running'));
+    expect(target.device.driver.readRegion(1, 0, 0x2_0000)).toEqual(source.device.driver.readRegion(1, 0, 0x2_0000));
+  });
+
   it('refuses a stream that is not whole when RESUMING is left, and stays there', () => {
     const target = opened(options);
     const resume = dataOf(soon(target, target.port.setState('resuming')));

@@ -1,4 +1,4 @@
-import { concatMap, EMPTY, expand, filter, firstValueFrom, from, lastValueFrom, map, of, reduce, Subject, take, toArray, type Observable } from 'rxjs';
+import { concatMap, EMPTY, expand, filter, firstValueFrom, from, lastValueFrom, map, of, reduce, ReplaySubject, Subject, take, toArray, type Observable } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { VfioError } from '../../src/errors.js';
 import type { VfioDevice } from '../../src/devices/device.js';
@@ -198,6 +198,33 @@ describe.each([1, 2] as const)('device_state of version %i on the real kernel', 
     await lastValueFrom(resume.write(new Uint8Array(40_000).fill(7)));
     expect((await failure(go(device, 'running'))).errno).toBe('EINVAL');
     expect([mdev.read('state'), device.currentState.state]).toEqual(['RESUMING', 'resuming']);
+  });
+});
+
+describe('device_state of version 1, in each row of the protocol on the real kernel', () => {
+  const rows = ['rfc-v4', 'doorbell-value', 'doorbell-none', 'bitmap-value', 'bitmap-none', 'saving-layout', 'static'] as const;
+
+  it.each(rows)('%s: mappings follow the layout of each state, and the driver sees nothing wrong', async (profile) => {
+    using mdev = new SampleMdev({ ackTimeoutMs: patientMs, migration: 1, profile });
+    const device = await firstValueFrom(openDevice(mdev.uuid));
+    const errors: unknown[] = [];
+    const mapped = (): readonly string[] => [0, 1].map((index) => device.region(index).mapped.areas.map(({ offset, size }) => `0x${offset.toString(16)}+0x${size.toString(16)}`).join(','));
+    const offered = (): readonly string[] => [0, 1].map((index) => new RegExp(`^region=${index} areas=(.*)$`, 'm').exec(mdev.read('layout'))?.[1] ?? '');
+    const ready = new ReplaySubject<void>(1);
+    remapIrq(device).pipe(remapRegions(device)).subscribe({ next: () => ready.next(), error: (error: unknown) => errors.push(error) });
+    await firstValueFrom(ready);
+    const whole = mapped();
+    expect(whole).toEqual(offered());
+    for (const to of ['pre-copy', 'stop-copy', 'stop', 'running', 'resuming', 'running'] as const) {
+      await go(device, to);
+      expect(mdev.read('state'), to).toBe(to.toUpperCase().replace('-', '_'));
+      expect(mapped(), to).toEqual(offered());
+      const saves = to === 'pre-copy' || to === 'stop-copy';
+      expect(mapped()[0], to).toBe(saves && profile !== 'static' ? '' : whole[0]);
+    }
+    expect([errors, mdev.number('violations')]).toEqual([[], 0]);
+    await device.close();
+    expect(mdev.held()).toEqual(nothingHeld);
   });
 });
 

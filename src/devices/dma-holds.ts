@@ -1,6 +1,7 @@
 import { catchError, concat, defer, EMPTY, finalize, from, ignoreElements, mergeMap, tap, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { absentIsEmpty, disregard, nowCall } from './call.js';
+import type { LivePiece } from './holders.js';
 import { intersectAreas, subtractAreas } from './protocol/areas.js';
 import type { Area, Call, DevicePort, IovaRange, Mapping } from './port.js';
 
@@ -18,12 +19,6 @@ export interface DmaHold {
   readonly ranges: readonly IovaRange[];
   /** Takes it out for good. Fails with what the unmap says; it may be tried again. */
   release(): Call<void>;
-}
-
-/** A piece of a mapping that is live. */
-export interface LivePiece {
-  readonly mapping: Mapping;
-  readonly area: Area;
 }
 
 interface Inside extends IovaRange {
@@ -60,9 +55,18 @@ export class DmaHolds {
     return this.#wants.size;
   }
 
-  /** Emits the hold when all that is mapped of the area has entered. Where that fails, or is not waited for, nothing of it stays. */
-  hold(area: Area, dma: AreaDma, pieces: readonly LivePiece[]): Call<DmaHold> {
+  /**
+   * Emits the hold when all that is mapped of the area has entered. Where that fails, or is not waited for, nothing of it stays.
+   *
+   * @param size the region's, bytes
+   */
+  hold(area: Area, dma: AreaDma, size: number, pieces: readonly LivePiece[]): Call<DmaHold> {
     return defer(() => {
+      const page = this.#port.traits.pageSize;
+      const whole = [area.offset, area.size].every((bytes) => Number.isSafeInteger(bytes) && bytes >= 0 && bytes % page === 0);
+      if (!whole || area.size === 0 || area.offset + area.size > size || dma.iova % BigInt(page) !== 0n) {
+        throw new VfioError('VFIO_E_RANGE', `${area.size} bytes at offset ${area.offset}, iova 0x${dma.iova.toString(16)}: not whole pages of a region of ${size} bytes`, { operation: 'mapDma', device: this.#port.name });
+      }
       const want: Want = { ...dma, area, inside: new Set(), over: false };
       // Where nothing is mapped now the port would not see it, and one of the two would be left out when something is.
       const other = [...this.#wants].find((one) => one.iova < want.iova + BigInt(area.size) && want.iova < one.iova + BigInt(one.area.size));

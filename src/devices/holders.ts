@@ -3,7 +3,7 @@ import { timerMs, type Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { disregard, nowCall } from './call.js';
 import { intersectAreas, normalizeAreas, subtractAreas } from './protocol/areas.js';
-import type { Area, Call } from './port.js';
+import type { Area, Call, Mapping } from './port.js';
 
 /** A live piece of a mapping, as a holder gets it: `bytes` begin at `area.offset` of the region. */
 export interface MappedPiece {
@@ -14,6 +14,19 @@ export interface MappedPiece {
   readonly byteOffset: number;
   /** Address of the piece in this process, for a view made in another thread; undefined where `memory` can be shared. */
   readonly address?: bigint;
+}
+
+/** A piece of a mapping that is live. */
+export interface LivePiece {
+  readonly mapping: Mapping;
+  readonly area: Area;
+}
+
+/** The same, as a holder gets it. */
+export function pieceOf({ mapping, area }: LivePiece): MappedPiece {
+  const { region, memory, address } = mapping;
+  const byteOffset = area.offset - mapping.area.offset;
+  return { region, area, memory, byteOffset, ...(address === undefined ? {} : { address: address + BigInt(byteOffset) }) };
 }
 
 /**

@@ -4,9 +4,9 @@ import { warningChannel } from '../diagnostics.js';
 import { VfioError } from '../errors.js';
 import { nowCall } from './call.js';
 import type { Suspendable } from './decoding.js';
-import { DmaHolds, type AreaDma, type DmaHold, type LivePiece } from './dma-holds.js';
+import { DmaHolds, type AreaDma, type DmaHold } from './dma-holds.js';
 import { FastPath } from './fast-path.js';
-import { Holders, type Hold, type Holder, type MappedPiece } from './holders.js';
+import { Holders, pieceOf, type Hold, type Holder, type LivePiece, type MappedPiece } from './holders.js';
 import type { AccessRequest, Area, Call, DevicePort, Mapping, RegionInfo } from './port.js';
 import { coversAreas, intersectAreas, normalizeAreas, subtractAreas } from './protocol/areas.js';
 import { offeredAreas, sameLayout, type MappedLayout } from './protocol/layout-diff.js';
@@ -158,7 +158,7 @@ export class Region implements Suspendable {
   hold(areas: readonly Area[], holder: Holder, budgetMs = 100): Call<Hold> {
     return defer(() => {
       this.#gate.checkOpen(`hold region ${this.index}`);
-      return this.#holders.hold(holder, areas, this.#staying(), budgetMs);
+      return this.#holders.hold(holder, areas, this.#given(), budgetMs);
     });
   }
 
@@ -172,14 +172,8 @@ export class Region implements Suspendable {
    */
   mapDma(area: Area, dma: AreaDma): Call<DmaHold> {
     return defer(() => {
-      const operation = `DMA of region ${this.index}`;
-      this.#gate.checkOpen(operation);
-      const page = this.#port.traits.pageSize;
-      const whole = [area.offset, area.size].every((bytes) => Number.isSafeInteger(bytes) && bytes >= 0 && bytes % page === 0);
-      if (!whole || area.size === 0 || area.offset + area.size > this.size || dma.iova % BigInt(page) !== 0n) {
-        throw new VfioError('VFIO_E_RANGE', `${area.size} bytes at offset ${area.offset}, iova 0x${dma.iova.toString(16)}: not whole pages of a region of ${this.size} bytes`, { operation, device: this.#port.name });
-      }
-      return this.#dma.hold(area, dma, this.#stayingPieces());
+      this.#gate.checkOpen(`DMA of region ${this.index}`);
+      return this.#dma.hold(area, dma, this.size, this.#staying());
     });
   }
 
@@ -239,7 +233,7 @@ export class Region implements Suspendable {
         ),
         ignoreElements(),
       );
-      const enter = defer(() => this.#dma.enter(this.#stayingPieces(), (error) => this.#warn(`an area of region ${this.index} did not enter the IOMMU`, error)));
+      const enter = defer(() => this.#dma.enter(this.#staying(), (error) => this.#warn(`an area of region ${this.index} did not enter the IOMMU`, error)));
       return concat(each, enter, of(failed));
     });
   }
@@ -267,7 +261,7 @@ export class Region implements Suspendable {
     this.#rights = { readable: info.readable, writable: info.writable };
     const offered = info.mmappable ? info.areas : [];
     this.#fast.replace(
-      this.#staying().filter((piece) => subtractAreas([piece.area], offered).length === 0),
+      this.#given().filter((piece) => subtractAreas([piece.area], offered).length === 0),
       info,
     );
   }
@@ -275,7 +269,7 @@ export class Region implements Suspendable {
   /** Hands what is mapped to holders who lack it. A holder that fails is reported; its area stays mapped. Never fails. */
   offer(budgetMs: number): Call<void> {
     return concat(
-      defer(() => this.#holders.regain(this.#staying(), budgetMs)).pipe(
+      defer(() => this.#holders.regain(this.#given(), budgetMs)).pipe(
         catchError((error: unknown) => {
           this.#warn('a holder did not take an area that came back', error);
           return EMPTY;
@@ -287,29 +281,22 @@ export class Region implements Suspendable {
 
   /** The live pieces of all mappings. */
   pieces(): readonly MappedPiece[] {
-    return this.#mapped.flatMap(({ mapping, parts }) =>
-      parts.map((area) => {
-        const byteOffset = area.offset - mapping.area.offset;
-        return {
-          region: this.index,
-          area,
-          memory: mapping.memory,
-          byteOffset,
-          ...(mapping.address === undefined ? {} : { address: mapping.address + BigInt(byteOffset) }),
-        };
-      }),
-    );
+    return this.#live().map(pieceOf);
   }
 
-  /** The pieces that may be given to somebody. One that goes in part goes as a whole: what stays of it comes back with its batch. */
-  #staying(): readonly MappedPiece[] {
-    if (this.#closed || this.#suspended) return [];
-    return this.pieces().filter((piece) => intersectAreas([piece.area], this.#leaving).length === 0);
+  #live(): readonly LivePiece[] {
+    return this.#mapped.flatMap(({ mapping, parts }) => parts.map((area) => ({ mapping, area })));
   }
 
-  #stayingPieces(): readonly LivePiece[] {
+  /** The pieces that do not go. One that goes in part goes as a whole: what stays of it comes back with its batch. */
+  #staying(): readonly LivePiece[] {
     if (this.#closed) return [];
-    return this.#mapped.flatMap(({ mapping, parts }) => parts.map((area) => ({ mapping, area }))).filter(({ area }) => intersectAreas([area], this.#leaving).length === 0);
+    return this.#live().filter(({ area }) => intersectAreas([area], this.#leaving).length === 0);
+  }
+
+  /** Those that may be touched. */
+  #given(): readonly MappedPiece[] {
+    return this.#suspended ? [] : this.#staying().map(pieceOf);
   }
 
   /** Asks every holder to let go of everything, as `revoke` does: the first step of closing. */

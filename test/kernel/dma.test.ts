@@ -4,11 +4,16 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { realClock } from '../../src/clock.js';
 import { listDevices } from '../../src/devices/kernel/discovery.js';
 import { openKernelPort } from '../../src/devices/kernel/open-kernel-port.js';
+import { openDevice } from '../../src/devices/open.js';
+import { remapRegions } from '../../src/operators/remap-regions.js';
+import { remapIrq } from '../../src/streams/remap-irq.js';
+import { transition } from '../../src/streams/transition.js';
 import { linux } from '../../src/devices/linux/binding.js';
 import { linuxSyscalls } from '../../src/devices/linux/syscalls.js';
 import type { DevicePort, DmaMapRequest } from '../../src/devices/port.js';
 import { VFIO_GROUP_SET_CONTAINER, VFIO_IOMMU_GET_INFO, VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU } from '../../src/devices/uapi/constants.js';
 import { encodeDmaMap, encodeDmaUnmap, encodeIommuInfoQuery, readIommuInfo, readUnmapped } from '../../src/devices/uapi/dma.js';
+import { VfioPci } from '../support/pci.js';
 import { nothingHeld, SampleMdev, vfioFds } from '../support/mdev.js';
 
 const page = 4096;
@@ -82,6 +87,36 @@ describe('the DMA of a port', () => {
     await firstValueFrom(port.dmaMap({ ...range(0, 2), source, ...both }));
     await firstValueFrom(port.dmaMap({ ...range(3, 5), source, offset: 3 * page, ...both }));
     expect(await available(port)).toBe(65_533);
+  });
+});
+
+describe('an area that is mapped for DMA', () => {
+  it('leaves with what its driver revokes, and enters with what it offers again, before each ack', async () => {
+    await using device = await firstValueFrom(openDevice(mdev.uuid));
+    const left = async () => 65_535 - ((await firstValueFrom(device.port.dmaLimits())).available ?? 0);
+    const failed: unknown[] = [];
+    const serving = remapIrq(device).pipe(remapRegions(device)).subscribe({ error: (error: unknown) => failed.push(error) });
+    const hold = await firstValueFrom(device.region(1).mapDma({ offset: 0, size: 0x2_0000 }, { iova: 0x10_0000n, read: true, write: true }));
+    const both = [{ iova: 0x10_0000n, size: 0x8000 }, { iova: 0x11_0000n, size: 0x8000 }];
+    expect([hold.ranges, await left()]).toEqual([both, 2]);
+    await lastValueFrom(transition(device, 'pre-copy', { deadlineMs: 20_000 }));
+    expect([hold.ranges, await left()]).toEqual([[both[0]], 1]);
+    await lastValueFrom(transition(device, 'running', { deadlineMs: 20_000 }));
+    expect([hold.ranges, await left()]).toEqual([both, 2]);
+    serving.unsubscribe();
+    expect([failed, mdev.number('violations')]).toEqual([[], 0]);
+  });
+
+  it('of an mdev keeps a PCI device from joining the container, which would have to lock it', async () => {
+    using pci = VfioPci.edu();
+    const device = await firstValueFrom(openDevice(mdev.uuid));
+    await firstValueFrom(device.mapRegion(0));
+    const hold = await firstValueFrom(device.region(0).mapDma({ offset: 0, size: page }, { iova: 0x10_0000n, read: true, write: true }));
+    await expect(firstValueFrom(openDevice(pci.address))).rejects.toMatchObject({ errno: 'EFAULT' });
+    await firstValueFrom(hold.release());
+    const joined = await firstValueFrom(openDevice(pci.address));
+    await joined.close();
+    await device.close();
   });
 });
 

@@ -4,7 +4,7 @@ import { firstValueFrom, lastValueFrom, Subject, take, toArray } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VfioDevice } from '../../src/devices/device.js';
 import { openDevice } from '../../src/devices/open.js';
-import type { IrqSignal } from '../../src/devices/port.js';
+import type { IrqHandle, IrqSignal } from '../../src/devices/port.js';
 import { irq } from '../../src/streams/irq.js';
 import { vfioFds } from '../support/mdev.js';
 import { VfioPci } from '../support/pci.js';
@@ -28,6 +28,14 @@ const valid = 1 << 3;
 const command = { region: 7, offset: 4, busMaster: 1 << 2 };
 
 const irqs = { intx: 0, msi: 1, msix: 2, err: 3, req: 4 };
+
+/** Two loopbacks before one look are one signal of 2. */
+async function loopback(handle: IrqHandle | undefined): Promise<void> {
+  if (handle === undefined) throw new Error('no such vector');
+  await lastValueFrom(handle.trigger());
+  await lastValueFrom(handle.trigger());
+  expect(await firstValueFrom(handle.next())).toMatchObject({ line: handle.line, count: 2n });
+}
 
 describe('an e1000e', () => {
   let pci: VfioPci;
@@ -106,12 +114,38 @@ describe('an e1000e', () => {
     for (const one of listening) one.unsubscribe();
   });
 
-  it('is reset', async () => {
-    // The other one, through its power states, leaves an emulated card as it is.
+  it('takes more vectors while some are in use, where the kernel can do that', async () => {
+    const { noResize } = await firstValueFrom(device.port.irqInfo(irqs.msix));
+    expect(noResize).toBe(process.env['VFIO_RX_KERNEL_SERIES'] === '6.1');
+    await firstValueFrom(device.port.irq({ index: irqs.msix }));
+    const later = firstValueFrom(device.port.irqs(irqs.msix, [2, 4]));
+    if (noResize) await expect(later).rejects.toMatchObject({ code: 'VFIO_E_BUSY' });
+    else await loopback((await later)[1]);
+  });
+
+  it('lets its table of vectors be mapped, which VFIO sees to', async () => {
+    const { areas, msixMappable } = await firstValueFrom(device.port.regionInfo(3));
+    expect({ areas, msixMappable }).toEqual({ areas: [{ offset: 0, size: 0x4000 }], msixMappable: true });
+    expect(await firstValueFrom(device.mapRegion(3))).toEqual([]);
+  });
+
+  it('is reset, and its mapped BAR with it', async () => {
+    // The other method, through its power states, leaves an emulated card as it is.
     pci.resetMethod = 'bus';
+    await firstValueFrom(device.mapRegion(0));
     write(registers.vlanEtherType, vlan.other);
-    await firstValueFrom(device.port.reset());
+    await lastValueFrom(device.reset());
     expect(read(registers.vlanEtherType)).toBe(vlan.atReset);
+  });
+
+  it.each(['msi', 'msix', 'err', 'req'] as const)('tells by loopback of %s', async (name) => {
+    await loopback(await firstValueFrom(device.port.irq({ index: irqs[name] })));
+  });
+
+  it('tells of an error on the bus by ERR', async () => {
+    const signal = firstValueFrom(irq(device, { index: irqs.err }));
+    pci.reportError();
+    expect(await signal).toMatchObject({ line: { index: irqs.err }, count: 1n });
   });
 
   it('is asked for by REQ while somebody unbinds it, again and again, until it is closed', async () => {

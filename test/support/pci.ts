@@ -1,6 +1,7 @@
 import { readFileSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { vfioFds } from './mdev.js';
+import { loadModule } from './modules.js';
 
 const devices = '/sys/bus/pci/devices';
 
@@ -43,6 +44,22 @@ export class VfioPci implements Disposable {
   /** How the kernel resets it from now on. */
   set resetMethod(method: string) {
     writeFileSync(`${devices}/${this.address}/reset_method`, method);
+  }
+
+  /**
+   * The kernel believes that this function reported an error which cannot be corrected and is not fatal (a completion timeout).
+   * Needs a PCI Express port above it.
+   */
+  reportError(): void {
+    loadModule('aer_inject');
+    const [domain = 0, bus = 0, device = 0, fn = 0] = this.address.split(/[:.]/).map((part) => Number.parseInt(part, 16));
+    // struct aer_error_inj of the kernel's drivers/pci/pcie/aer_inject.c: three bytes and a hole, then words.
+    const [at, uncorrectable, domainAt, size] = [0, 4, 28, 32];
+    const error = Buffer.alloc(size);
+    error.set([bus, device, fn], at);
+    error.writeUInt32LE(1 << 14, uncorrectable);
+    error.writeUInt32LE(domain, domainAt);
+    writeFileSync('/dev/aer_inject', error);
   }
 
   get bound(): boolean {

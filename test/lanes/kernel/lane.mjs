@@ -3,10 +3,10 @@ import { delimiter, dirname, join } from 'node:path';
 
 import { LaneUnavailable, emptyOutcome } from '../outcome.mjs';
 import { bundleProgram, bundlePrograms, bundleTests } from './bundle.mjs';
-import { vfioModules } from './initramfs.mjs';
+import { modulesNamed, vfioModules } from './initramfs.mjs';
 import { buildModules } from './module.mjs';
 import { provideMtty } from './mtty.mjs';
-import { provideKernel, provideQemu } from './packages.mjs';
+import { provideKernel, provideMachine } from './packages.mjs';
 import { DRIVER, GUEST, ROOT } from './paths.mjs';
 import { boot, newShare } from './vm.mjs';
 
@@ -15,6 +15,9 @@ const SHARE_IN_GUEST = '/run/vfio-rx';
 
 /** Folders whose tests run in the guest. */
 const TEST_FOLDERS = ['test/port', 'test/kernel'];
+
+/** Modules of the kernel that a test may load (test/support/modules.ts), beside mtty. */
+const TEST_MODULES = ['aer_inject'];
 
 /** Settings of the caller that the guest gets too; all that begin with VFIO_RX_ go along as well. */
 const PASSED_ON = ['CI', 'NO_COLOR', 'FORCE_COLOR', 'COLUMNS', 'TERM'];
@@ -39,7 +42,7 @@ const PASSED_ON = ['CI', 'NO_COLOR', 'FORCE_COLOR', 'COLUMNS', 'TERM'];
  * @returns {Promise<Prepared>}
  */
 async function prepare(options) {
-  const qemu = await provideQemu();
+  const qemu = await provideMachine();
   const kernel = await provideKernel(options.series);
   const driver = await buildModules(kernel, options.driver ?? DRIVER);
   const share = newShare(options.series);
@@ -73,7 +76,8 @@ export async function runKernelTests(options) {
   const files = options.files.length > 0 ? options.files : TEST_FOLDERS.flatMap((folder) => filesIn(folder, '.test.ts'));
   if (files.length === 0) throw new LaneUnavailable(`there are no tests in ${TEST_FOLDERS.join(' or ')}`);
   const prepared = await prepare(options);
-  const mtty = files.some((file) => file.includes('mtty')) ? await provideMtty(prepared.kernel) : undefined;
+  const modules = await modulesNamed(prepared.kernel, TEST_MODULES);
+  if (files.some((file) => file.includes('mtty'))) modules.push(await provideMtty(prepared.kernel));
   const { bundle, failures } = await bundleTests(files, join(prepared.share, 'bundle'));
   // Processes of their own that tests start (and kill): node cannot run TypeScript, so they are bundled as well.
   const children = join(prepared.share, 'children');
@@ -82,7 +86,7 @@ export async function runKernelTests(options) {
   const script = [
     prepared.preamble,
     `export VFIO_RX_RESULTS=${SHARE_IN_GUEST}/results.json VFIO_RX_CHILDREN=${quote(children)}`,
-    ...(mtty === undefined ? [] : [`export VFIO_RX_MTTY_MODULE=${quote(mtty)}`]),
+    `export VFIO_RX_TEST_MODULES=${quote(modules.join(':'))}`,
     ...(options.testName === undefined ? [] : [`export VFIO_RX_TEST_NAME=${quote(options.testName)}`]),
     `exec ${quote(process.execPath)} --enable-source-maps ${quote(bundle)}`,
   ].join('\n');

@@ -8,11 +8,22 @@ import { CACHE } from './paths.mjs';
 import { unpackVmlinux } from './vmlinux.mjs';
 
 /**
- * The kernel and what is needed around it, from Debian's archive. Only QEMU is installed; all else is unpacked into
- * the cache, so no package of the machine changes and no root is needed for it.
+ * The kernel and what is needed around it, from Debian's archive. Only QEMU and a compiler are installed, where they are
+ * missing; all else is unpacked into the cache, so no package of the machine changes and no root is needed for it.
  */
 
 const QEMU = 'qemu-system-x86_64';
+
+/**
+ * What the machine itself must have: program and Debian's package of it.
+ *
+ * @type {ReadonlyArray<readonly [program: string, name: string]>}
+ */
+const MACHINE = [
+  [QEMU, 'qemu-system-x86'],
+  ['make', 'make'],
+  ['gcc', 'gcc'],
+];
 
 /** Beside the kernel: the guest's first programs, and what unpacks images and modules. */
 const TOOLS = ['busybox-static', 'xz-utils', 'zstd'];
@@ -25,29 +36,36 @@ const TOOLS = ['busybox-static', 'xz-utils', 'zstd'];
  */
 
 /**
- * Finds QEMU, or installs it where that is possible without asking anybody.
+ * Finds QEMU and what builds modules, or installs what is missing where that is possible without asking anybody.
  *
- * @returns {Promise<string>} the program's name
+ * @returns {Promise<string>} QEMU's program
  */
-export async function provideQemu() {
+export async function provideMachine() {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new LaneUnavailable(`it needs Linux on x86-64, this is ${process.platform} on ${process.arch}`);
   }
-  if ((await run(QEMU, ['--version'])).code === 0) return QEMU;
-  await requireApt();
-  if (process.getuid?.() !== 0) {
-    throw new LaneUnavailable(`${QEMU} is missing and only root can install it: apt-get install qemu-system-x86`);
+  const missing = [];
+  for (const [program, name] of MACHINE) {
+    if ((await run(program, ['--version'])).code !== 0) missing.push(name);
   }
-  progress('installing qemu-system-x86 (17 MB to download)');
-  const install = ['install', '-y', '--no-install-recommends', 'qemu-system-x86'];
+  if (missing.length > 0) await install(missing);
+  return QEMU;
+}
+
+/** @param {readonly string[]} names */
+async function install(names) {
+  await requireApt();
+  const list = names.join(' ');
+  if (process.getuid?.() !== 0) throw new LaneUnavailable(`only root can install what is missing: apt-get install ${list}`);
+  progress(`installing ${list}`);
+  // The kernel's build tools are linked with libelf.
+  const command = ['install', '-y', '--no-install-recommends', ...names, 'libelf1'];
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   // The lists may be absent or older than the archive; only then is the network asked for new ones.
-  if ((await run('apt-get', install, { env })).code !== 0) {
-    await new Archive(undefined).update();
-    const second = await run('apt-get', install, { env });
-    if (second.code !== 0) throw new LaneUnavailable(`apt-get could not install qemu-system-x86: ${lastLine(second)}`);
-  }
-  return QEMU;
+  if ((await run('apt-get', command, { env })).code === 0) return;
+  await new Archive(undefined).update();
+  const second = await run('apt-get', command, { env });
+  if (second.code !== 0) throw new LaneUnavailable(`apt-get could not install ${list}: ${lastLine(second)}`);
 }
 
 /**

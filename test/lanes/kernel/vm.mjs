@@ -32,6 +32,9 @@ const WATCHDOG_LEAD_S = 20;
 
 const CONSOLE_TAIL_LINES = 60;
 
+/** QEMU says first why it gives up, and then prints every register. */
+const QEMU_HEAD_LINES = 5;
+
 /**
  * Devices for vfio-pci (test/support/pci.ts binds them): an educational one that does DMA, a network card of its own,
  * and two more behind one conventional bridge, which makes them one IOMMU group.
@@ -163,7 +166,7 @@ function describeTrouble(end) {
     return `the guest was ended at its deadline of ${end.deadlineS} s\n${consoleTail()}`;
   }
   if (end.code === undefined) {
-    const said = tail(join(end.share, 'qemu.log'), 'QEMU');
+    const said = head(join(end.share, 'qemu.log'), 'QEMU');
     return `the guest ended without an exit code (QEMU's own: ${end.status}): it crashed or did not start\n${said}${consoleTail()}`;
   }
   const tainted = readNumber(join(end.share, 'tainted')) ?? 0;
@@ -190,8 +193,22 @@ function readNumber(path) {
  * @param {string} title
  */
 function tail(path, title) {
-  if (!existsSync(path)) return '';
-  const lines = readFileSync(path, 'utf8').replaceAll('\r', '').trimEnd().split('\n');
-  if (lines.join('') === '') return '';
-  return `--- ${title}, last lines ---\n${lines.slice(-CONSOLE_TAIL_LINES).join('\n')}\n`;
+  const lines = linesOf(path);
+  return lines.length === 0 ? '' : `--- ${title}, last lines ---\n${lines.slice(-CONSOLE_TAIL_LINES).join('\n')}\n`;
+}
+
+/**
+ * @param {string} path
+ * @param {string} title
+ */
+function head(path, title) {
+  const lines = linesOf(path);
+  return lines.length === 0 ? '' : `--- ${title}, first lines ---\n${lines.slice(0, QEMU_HEAD_LINES).join('\n')}\n`;
+}
+
+/** @param {string} path */
+function linesOf(path) {
+  if (!existsSync(path)) return [];
+  const text = readFileSync(path, 'utf8').replaceAll('\r', '').trimEnd();
+  return text === '' ? [] : text.split('\n');
 }

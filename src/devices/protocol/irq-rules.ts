@@ -69,7 +69,11 @@ export function irqRefusal(set: IrqSet<unknown>, { kind, info, enabled, on }: Ir
   const { start, count } = vectorsOf(set);
   const refuse = (code: VfioErrorCode, message: string): IrqRefusal => ({ code, message });
   if (info.count === 0) return refuse('VFIO_E_NO_IRQ', `the device has no irq ${index}`);
-  if (action === 'trigger' && data === 'none' && count === 0) return enabled > 0 ? undefined : refuse('VFIO_E_RANGE', `irq ${index} is not enabled`);
+  if (action === 'trigger' && data === 'none' && count === 0) {
+    // Also to turn all of them off the first one named must be there.
+    if (!whole(start) || start >= info.count) return refuse('VFIO_E_NO_IRQ', `irq ${index} has ${info.count} vectors, so no vector ${start}`);
+    return enabled > 0 ? undefined : refuse('VFIO_E_RANGE', `irq ${index} is not enabled`);
+  }
   if (!irqRow(kind, info)[action].includes(data)) return refuse('VFIO_E_UNSUPPORTED', `irq ${index} (${kind}) does not take ${action} by ${data}`);
   if (!whole(start) || !whole(count) || count === 0) return refuse('VFIO_E_RANGE', `${count} vectors from ${start} on are none`);
   if (start + count > info.count) return refuse('VFIO_E_NO_IRQ', `irq ${index} has ${info.count} vectors, so no vector ${start + count - 1}`);

@@ -66,6 +66,7 @@ describe('a call is refused', () => {
     ['half a vector', setOf(1, 'trigger', 'none', 0.5, 1), use('msi'), 'VFIO_E_RANGE'],
     ['no vectors', setOf(1, 'unmask', 'none', 0, 0), use('intx'), 'VFIO_E_RANGE'],
     ['a loopback of what is not enabled', setOf(1, 'trigger', 'bool', 1, 2), use('msi', { enabled: 2 }), 'VFIO_E_RANGE'],
+    ['turning off from a vector that is not there', setOf(1, 'trigger', 'none', 4, 0), use('msi'), 'VFIO_E_NO_IRQ'],
     ['turning off what is off', setOf(1, 'trigger', 'none', 0, 0), use('msi', { enabled: 0, on: new Set() }), 'VFIO_E_RANGE'],
     ['MSI beside INTx', setOf(1, 'trigger', 'eventfd', 0, 1), use('msi', { enabled: 0, on: new Set(['intx']) }), 'VFIO_E_BUSY'],
     ['INTx beside MSI-X', setOf(0, 'trigger', 'eventfd', 0, 1), use('intx', { enabled: 0, on: new Set(['err', 'msi-x']) }), 'VFIO_E_BUSY'],

@@ -1,4 +1,4 @@
-import { concat, defer, EMPTY, ignoreElements, map, NEVER, timer } from 'rxjs';
+import { concat, defer, EMPTY, ignoreElements, map, NEVER, throwError, timer } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/clock.js';
 import type { Holder } from '../../src/devices/holders.js';
@@ -97,6 +97,19 @@ describe('Memory Space Enable', () => {
     dead = true;
     expect(codeOf(() => space.write16(4, 0))).toBe('VFIO_E_IO');
     expect([region.read32(0), traps]).toEqual([7, 1]);
+  });
+
+  it('by request, too: registers that do not answer leave it suspended', () => {
+    marbles((t) => {
+      let dead = false;
+      const { region, space, driver } = mapped(t.clock, (port) => ({
+        access: (request) => (dead && request.region === config && request.write === undefined ? throwError(() => errnoError('EIO', 'pread')) : port.access(request)),
+      }));
+      space.write16(4, 2);
+      dead = true;
+      t.expect(space.request(command(memoryOff)).pipe(ignoreElements()), '-^').toBe('-|');
+      t.at('--x', { x: () => expect([codeOf(() => region.read32(0)), driver.violations]).toEqual(['VFIO_E_SUSPENDED', 0]) });
+    });
   });
 
   it('a batch meanwhile maps, and brings no accessor back', () => {

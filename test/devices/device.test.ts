@@ -20,7 +20,7 @@ describe('VfioDevice', () => {
   it('knows its regions and irqs: indexes without one are left out', () => {
     const { device } = openedNow(virtualClock());
     expect([...device.regions.keys()]).toEqual([0, 1, 2, 7]);
-    expect(now(device.irqs()).map(({ index, remap }) => [index, remap?.subtype])).toEqual([[1, undefined], [5, 'region-remap']]);
+    expect(now(device.irqs()).map(({ index, remap }) => [index, remap?.subtype])).toEqual([[0, undefined], [1, undefined], [5, 'region-remap']]);
     expect([...now(device.layouts).keys()]).toEqual([0, 1, 2, 7]);
   });
 

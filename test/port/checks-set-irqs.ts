@@ -41,7 +41,6 @@ export const setIrqsChecks: readonly PortCheck[] = [
   {
     rule: 'PORT-14',
     name: 'irqs registers all its vectors or none, each with a handle',
-    needs: 'vectors',
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -65,7 +64,6 @@ export const setIrqsChecks: readonly PortCheck[] = [
   {
     rule: 'PORT-14',
     name: 'INTx and MSI exclude each other',
-    needs: 'intx',
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -80,29 +78,28 @@ export const setIrqsChecks: readonly PortCheck[] = [
   {
     rule: 'PORT-15',
     name: 'an automasked irq signals once, and again when it is unmasked by call while its line is up',
-    needs: 'intx',
     async check(harness) {
       const { port, script } = await harness.openPort();
       const steps = new Steps(harness);
       const irq = await steps.value(port.irq(face.intx), 'the registration');
       const seen: bigint[] = [];
       const heard = { next: ({ count }: IrqSignal) => { seen.push(count); }, error: () => undefined };
-      script.intx?.(true);
+      script.intx(true);
       await steps.value(irq.next(), 'the signal of INTx');
       const waiting = irq.next().subscribe(heard);
-      script.intx?.(true);
+      script.intx(true);
       await steps.turns(port);
       demand(seen.length === 0, 'a masked irq should not signal');
       waiting.unsubscribe();
       await steps.value(irq.unmask(), 'the unmask');
       await steps.value(irq.next(), 'the signal of a line that is still up');
-      script.intx?.(false);
+      script.intx(false);
       await steps.value(irq.unmask(), 'the unmask');
       const quiet = irq.next().subscribe(heard);
       await steps.turns(port);
       demand(seen.length === 0, 'a line that is down should not signal');
       await steps.value(irq.mask(), 'the mask');
-      script.intx?.(true);
+      script.intx(true);
       await steps.turns(port);
       demand(seen.length === 0, 'a line that goes up while it is masked should not signal');
       quiet.unsubscribe();
@@ -113,13 +110,12 @@ export const setIrqsChecks: readonly PortCheck[] = [
   {
     rule: 'PORT-15',
     name: 'each write of its ack eventfd unmasks an automasked irq',
-    needs: 'intx',
     async check(harness) {
       const { port, script, witness } = await harness.openPort();
       const steps = new Steps(harness);
       const irq = await steps.value(port.irq(face.intx, { ackFd: true }), 'the registration');
       demand(witness.irqs === 2, `trigger and unmask should be two eventfds, they are ${witness.irqs}`);
-      script.intx?.(true);
+      script.intx(true);
       for (let times = 0; times < 3; times += 1) {
         await steps.value(irq.next(), 'the signal of INTx');
         await steps.value(irq.ack(1n), 'the unmask by eventfd');

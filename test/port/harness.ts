@@ -150,6 +150,6 @@ export interface PortCheck {
   readonly rule: `PORT-${number}`;
   readonly name: string;
   readonly check: (harness: PortHarness) => Promise<void>;
-  /** Part of the driver, or of its script, that not every driver has. */
-  readonly needs?: 'lieAboutRegion' | 'intx' | 'vectors';
+  /** Part of the driver's script that not every driver has. */
+  readonly needs?: 'lieAboutRegion';
 }

@@ -16,7 +16,7 @@ export function softwareHarness(
     briefMs: 30,
     openPort: ({ ackTimeoutMs = 2000 } = {}) => {
       opened += 1;
-      const device = softwareDevice({ ...options.device, name: `software${opened}`, remap: { ackTimeoutMs }, irqs: { intx: true, msi: 4 } });
+      const device = softwareDevice({ ...options.device, name: `software${opened}`, remap: { ackTimeoutMs } });
       const { driver } = device;
       const { value: port, error } = atOnce(device.open(realClock));
       if (port === undefined) throw new Error('a software device did not open', { cause: error });

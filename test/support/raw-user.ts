@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { firstValueFrom } from 'rxjs';
 import { VfioError } from '../../src/errors.js';
+import { parseAddress } from '../../src/devices/kernel/address.js';
 import { findDevice } from '../../src/devices/kernel/discovery.js';
 import { VfioGroups, type GroupLease } from '../../src/devices/kernel/groups.js';
 import { errnoName, linux } from '../../src/devices/linux/binding.js';
@@ -39,8 +40,9 @@ export class RawUser implements Disposable {
   readonly device: number;
   #gone = false;
 
+  /** @param uuid of an mdev; a PCI address does as well */
   constructor(readonly uuid: string) {
-    const found = findDevice({ kind: 'mdev', uuid });
+    const found = findDevice(parseAddress(uuid));
     this.#lease = new VfioGroups(this.#calls).lease(found.group, uuid);
     this.device = this.#lease.deviceFd(found.name);
     this.#lane = sharedLanes().lane(`raw ${uuid}`);

@@ -27,8 +27,8 @@ export interface DriverScript {
   revoke(region: number): void;
   restore(region: number): void;
   raiseMsi(): void;
-  /** The line of INTx goes up or down. Undefined for a driver without INTx. */
-  readonly intx?: (up: boolean) => void;
+  /** The line of INTx goes up or down. */
+  intx(up: boolean): void;
   ignoreAcks(on: boolean): void;
   failQuery(region: number, errno: Errno, times: number): void;
   /** Makes the answer to VFIO_DEVICE_GET_REGION_INFO contradict itself. Undefined for a driver that cannot be made to lie. */

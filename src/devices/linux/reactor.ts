@@ -1,5 +1,5 @@
 import { VfioError, errnoError } from '../../errors.js';
-import { EAGAIN, epollLayout, errnoName, linux, type EpollBatch, type Watch } from './binding.js';
+import { EAGAIN, EINTR, epollLayout, errnoName, linux, type EpollBatch, type Watch } from './binding.js';
 import { Linger } from './linger.js';
 import { linuxSyscalls, type Syscalls } from './syscalls.js';
 
@@ -48,6 +48,7 @@ export interface ReactorLimits {
 const armedEvents = linux.EPOLLIN | linux.EPOLLONESHOT;
 const quietEvents = linux.EPOLLONESHOT;
 const nothingToRead = BigInt(-EAGAIN);
+const interrupted = BigInt(-EINTR);
 
 /**
  * Serves any number of eventfds through one epoll fd on Node's event loop.
@@ -244,8 +245,8 @@ export class Reactor {
       this.counters.armed--;
       this.counters.delivered++;
       slot.callback(count, atNs);
-    } else if (count === nothingToRead && (events & linux.EPOLLIN) !== 0) {
-      // Somebody else read it. The consumer still waits for its signal.
+    } else if (count === interrupted || (count === nothingToRead && (events & linux.EPOLLIN) !== 0)) {
+      // Somebody else read it, or nothing was read. The consumer still waits for its signal.
       this.counters.empty++;
       this.#keeper.watch(slot, armedEvents);
     } else {

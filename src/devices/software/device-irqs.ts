@@ -9,9 +9,9 @@ import type { Trace } from './trace.js';
 
 /** Which irqs a software device has beside its remap irqs. */
 export interface SoftwareIrqs {
-  /** A level line, automasked; only with the PCI face. */
+  /** A level line, automasked. Default true; only with the PCI face. */
   readonly intx?: boolean;
-  /** Vectors of MSI, enabled all at once. Default 1; 0: none. */
+  /** Vectors of MSI, enabled all at once. Default 4; 0: none. */
   readonly msi?: number;
   /** Vectors of MSI-X. Default 0. */
   readonly msix?: number;
@@ -40,8 +40,8 @@ const maskable = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE;
 export function irqFacts(irqs: SoftwareIrqs, face: 'pci' | 'non-pci'): readonly IrqFact[] {
   if (face === 'non-pci') return present([{ kind: 'device', index: 0, count: irqs.device ?? 1, flags: maskable }]);
   return present([
-    { kind: 'intx', index: VFIO_PCI_INTX_IRQ_INDEX, count: irqs.intx === true ? 1 : 0, flags: maskable | VFIO_IRQ_INFO_AUTOMASKED },
-    { kind: 'msi', index: VFIO_PCI_MSI_IRQ_INDEX, count: irqs.msi ?? 1, flags: eventfdOnly },
+    { kind: 'intx', index: VFIO_PCI_INTX_IRQ_INDEX, count: (irqs.intx ?? true) ? 1 : 0, flags: maskable | VFIO_IRQ_INFO_AUTOMASKED },
+    { kind: 'msi', index: VFIO_PCI_MSI_IRQ_INDEX, count: irqs.msi ?? 4, flags: eventfdOnly },
     { kind: 'msi-x', index: VFIO_PCI_MSIX_IRQ_INDEX, count: irqs.msix ?? 0, flags: (irqs.dynamicMsix ?? true) ? VFIO_IRQ_INFO_EVENTFD : eventfdOnly },
     { kind: 'err', index: VFIO_PCI_ERR_IRQ_INDEX, count: irqs.err === true ? 1 : 0, flags: eventfdOnly },
     { kind: 'req', index: VFIO_PCI_REQ_IRQ_INDEX, count: irqs.req === true ? 1 : 0, flags: eventfdOnly },

@@ -16,8 +16,9 @@ describe('a software device', () => {
       [0x1_0000, 1], [0x2_0000, 2], [0x1000, 0], [0, 0], [0x100, 0], [0, 0],
     ]);
     expect(failure(port.regionInfo(9))).toBe('VFIO_E_NO_REGION');
-    expect(now(port.irqInfo(1))).toMatchObject({ count: 1, eventfd: true });
-    expect([0, 2, 3, 4, 6].map((index) => failure(port.irqInfo(index)))).toEqual(Array.from({ length: 5 }, () => 'VFIO_E_NO_IRQ'));
+    expect(now(port.irqInfo(0))).toMatchObject({ count: 1, maskable: true, automasked: true });
+    expect(now(port.irqInfo(1))).toMatchObject({ count: 4, eventfd: true, noResize: true });
+    expect([2, 3, 4, 6].map((index) => failure(port.irqInfo(index)))).toEqual(Array.from({ length: 4 }, () => 'VFIO_E_NO_IRQ'));
     expect(negotiate({ irqs: [now(port.irqInfo(1)), now(port.irqInfo(5))], regions: [], regionCount: 9 }, 'x')).toEqual({
       profile: 'region-remap', pages: [{ irqIndex: 5, page: 0, declared: new Set([0, 1]), signals: 'doorbell', ack: 'value', ackTimeoutMs: 500, maxWaits: 1 }],
     });

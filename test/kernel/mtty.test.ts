@@ -1,4 +1,4 @@
-import { firstValueFrom, lastValueFrom, take, tap, toArray } from 'rxjs';
+import { firstValueFrom, lastValueFrom, map, take, tap, toArray } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VfioDevice } from '../../src/devices/device.js';
 import { openDevice } from '../../src/devices/open.js';
@@ -12,7 +12,7 @@ const fifoOn = 1;
 const whenReceived = 1;
 const received = 1;
 
-const irqs = { intx: 0, msi: 1, req: 4 };
+const indexes = { intx: 0, msi: 1, req: 4 };
 
 /**
  * The driver of 6.1 does less than the later one: it claims a REQ that it does not have, knows no masks, takes a loopback
@@ -47,9 +47,9 @@ describe('mtty', () => {
   it('claims five irqs and has INTx and MSI', async () => {
     expect(device.info).toMatchObject({ irqs: 5 });
     const found = await firstValueFrom(device.irqs());
-    expect(found.map(({ index }) => index)).toEqual([irqs.intx, irqs.msi, ...(early ? [irqs.req] : [])]);
-    expect(found[irqs.intx]).toMatchObject({ count: 1, automasked: true, maskable: true });
-    expect(found[irqs.msi]).toMatchObject({ count: 1, automasked: false, maskable: false });
+    expect(found.map(({ index }) => index)).toEqual([indexes.intx, indexes.msi, ...(early ? [indexes.req] : [])]);
+    expect(found[indexes.intx]).toMatchObject({ count: 1, automasked: true, maskable: true });
+    expect(found[indexes.msi]).toMatchObject({ count: 1, automasked: false, maskable: false });
   });
 
   it('has nothing to map, and is reached by trapped access of 8 bits', async () => {
@@ -64,7 +64,7 @@ describe('mtty', () => {
   it('tells by MSI of every byte', async () => {
     listen();
     const bytes = lastValueFrom(
-      irq(device, { index: irqs.msi }).pipe(
+      irq(device, { index: indexes.msi }).pipe(
         tap(({ count }) => {
           expect([count, read(registers.lineStatus) & received]).toEqual([1n, received]);
           expect(read(registers.data)).toBe(0x55);
@@ -78,10 +78,28 @@ describe('mtty', () => {
     expect(await bytes).toHaveLength(3);
   });
 
-  it('tells by INTx once, and again when it is unmasked', async (ctx) => {
+  it('tells by INTx of every byte: it is unmasked when the subscriber has returned', async () => {
+    listen();
+    const bytes = lastValueFrom(
+      irq(device, { index: indexes.intx }).pipe(
+        map(({ count }) => {
+          const byte = read(registers.data);
+          // Not yet: mtty has no line that stays up, and what it raises while masked is lost.
+          if (byte < 3) queueMicrotask(() => write(registers.data, byte + 1));
+          return [count, byte];
+        }),
+        take(3),
+        toArray(),
+      ),
+    );
+    write(registers.data, 1);
+    expect(await bytes).toEqual([[1n, 1], [1n, 2], [1n, 3]]);
+  });
+
+  it('is masked until then', async (ctx) => {
     if (early) ctx.skip('mtty of Linux 6.1 knows no masks');
     listen();
-    const intx = await firstValueFrom(device.port.irq({ index: irqs.intx }));
+    const intx = await firstValueFrom(device.port.irq({ index: indexes.intx }));
     write(registers.data, 1);
     expect(await firstValueFrom(intx.next())).toMatchObject({ count: 1n });
     expect(read(registers.data)).toBe(1);
@@ -96,22 +114,22 @@ describe('mtty', () => {
 
   it.for(['intx', 'msi'] as const)('tells by loopback of %s', async (name, ctx) => {
     if (early) ctx.skip('mtty of Linux 6.1 takes a loopback for a disable');
-    const handle = await firstValueFrom(device.port.irq({ index: irqs[name] }));
+    const handle = await firstValueFrom(device.port.irq({ index: indexes[name] }));
     await lastValueFrom(handle.trigger());
-    expect(await firstValueFrom(handle.next())).toMatchObject({ line: { index: irqs[name] }, count: 1n });
+    expect(await firstValueFrom(handle.next())).toMatchObject({ line: { index: indexes[name] }, count: 1n });
   });
 
   it('tells by INTx, and by MSI when INTx has been disabled', async () => {
     listen();
-    const intx = await firstValueFrom(device.port.irq({ index: irqs.intx }));
+    const intx = await firstValueFrom(device.port.irq({ index: indexes.intx }));
     write(registers.data, 0x55);
-    expect(await firstValueFrom(intx.next())).toMatchObject({ line: { index: irqs.intx }, count: 1n });
+    expect(await firstValueFrom(intx.next())).toMatchObject({ line: { index: indexes.intx }, count: 1n });
     expect(read(registers.data)).toBe(0x55);
-    await expect(firstValueFrom(device.port.irq({ index: irqs.msi }))).rejects.toMatchObject({ code: 'VFIO_E_BUSY' });
+    await expect(firstValueFrom(device.port.irq({ index: indexes.msi }))).rejects.toMatchObject({ code: 'VFIO_E_BUSY' });
     await lastValueFrom(intx.close());
-    const msi = await firstValueFrom(device.port.irq({ index: irqs.msi }));
+    const msi = await firstValueFrom(device.port.irq({ index: indexes.msi }));
     write(registers.data, 0xaa);
-    expect(await firstValueFrom(msi.next())).toMatchObject({ line: { index: irqs.msi }, count: 1n });
+    expect(await firstValueFrom(msi.next())).toMatchObject({ line: { index: indexes.msi }, count: 1n });
     expect(read(registers.data)).toBe(0xaa);
   });
 });

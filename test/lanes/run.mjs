@@ -18,7 +18,7 @@ import { runUnitTests } from './unit/lane.mjs';
  * @returns {[string, (selection: Selection) => Promise<import('./outcome.mjs').Outcome>]}
  */
 function kernelLane(series) {
-  return [`kernel-${series.name}`, (selection) => runKernelTests({ ...selection, series, deadlineS: 900 })];
+  return [`kernel-${series.name}`, (selection) => runKernelTests({ ...selection, series, deadlineS: 1500 })];
 }
 
 /** @type {ReadonlyMap<string, (selection: Selection) => Promise<import('./outcome.mjs').Outcome>>} */

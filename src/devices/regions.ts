@@ -21,6 +21,8 @@ export interface NotMapped {
   readonly error: unknown;
 }
 
+const livePieces = (mapped: readonly LiveMapping[]): readonly LivePiece[] => mapped.flatMap(({ mapping, parts }) => parts.map((area) => ({ mapping, area })));
+
 /** What a region asks its device before it touches the port, and how it makes trapped accesses. */
 export interface RegionGate {
   /** Throws VFIO_E_CLOSED. */
@@ -233,8 +235,8 @@ export class Region implements Suspendable {
         ),
         ignoreElements(),
       );
-      const enter = defer(() => this.#dma.enter(this.#staying(), (error) => this.#warn(`an area of region ${this.index} did not enter the IOMMU`, error)));
-      return concat(each, enter, of(failed));
+      const warn = (error: unknown): void => this.#warn(`an area of region ${this.index} did not enter the IOMMU`, error);
+      return concat(each, defer(() => this.#dma.enter(this.#staying(), warn)), of(failed));
     });
   }
 
@@ -281,17 +283,13 @@ export class Region implements Suspendable {
 
   /** The live pieces of all mappings. */
   pieces(): readonly MappedPiece[] {
-    return this.#live().map(pieceOf);
-  }
-
-  #live(): readonly LivePiece[] {
-    return this.#mapped.flatMap(({ mapping, parts }) => parts.map((area) => ({ mapping, area })));
+    return livePieces(this.#mapped).map(pieceOf);
   }
 
   /** The pieces that do not go. One that goes in part goes as a whole: what stays of it comes back with its batch. */
   #staying(): readonly LivePiece[] {
     if (this.#closed) return [];
-    return this.#live().filter(({ area }) => intersectAreas([area], this.#leaving).length === 0);
+    return livePieces(this.#mapped).filter(({ area }) => intersectAreas([area], this.#leaving).length === 0);
   }
 
   /** Those that may be touched. */

@@ -59,7 +59,8 @@ export class VfioDevice implements AsyncDisposable {
     this.#layouts = new Cell<Layouts>(new Map(opened.regions.map((info) => [info.index, info])));
     this.#writer = new StateWriter(port, opened.state, {
       mayStart: () => this.#session?.atRest() ?? EMPTY,
-      prepare: (to) => layouts.prepare(to),
+      // Holders may take their time, and the device be closed meanwhile: the driver is not asked any more.
+      prepare: (to) => concat(layouts.prepare(to), nowCall(() => { this.checkOpen(`device_state ${to}`); }).pipe(ignoreElements())),
       explain: (error, to) => explainRefusal(error, { device: port.name, registered: isRegistered(this.#session), irqs: this.irqs(), mapped: (refused) => layouts.refusal(refused, to) }),
       adopt: (state) => layouts.adopt(state),
       lookAgain: () => this.#session?.requeryAll() ?? EMPTY,

@@ -126,8 +126,10 @@ export class RemapPump implements RemapSession {
 
   #askAll(because: BatchReason): Observable<never> {
     return defer(() => {
-      if (this.#released || !this.#hasIrq) return EMPTY;
-      const ended = this.#pages.map((page) => this.#ask(page, because));
+      // A batch that a write of device_state has overtaken has asked for the layout of the state before.
+      const overtaken = this.agreement?.profile === 'saving-layout' && this.#inFlight !== undefined;
+      if (this.#released || !(this.#hasIrq || overtaken)) return EMPTY;
+      const ended = (overtaken ? [undefined] : this.#pages).map((page) => this.#ask(page, because));
       // Subscribed to before the batch can end: an idle pipeline begins it, and may end it, at once.
       const all = merge(...ended);
       return new Observable<never>((subscriber) => {

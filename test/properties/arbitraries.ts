@@ -1,11 +1,21 @@
 import fc from 'fast-check';
 import type { State } from '../../src/devices/port.js';
-import type { Act, DeviceSketch, Offer, RegionSketch, Schedule, Timed } from './schedule.js';
+import { rows, type Row } from './rows.js';
+import { keepsItsDuties, type Act, type DeviceSketch, type Misbehaviour, type Offer, type RegionSketch, type Schedule, type Timed } from './schedule.js';
 
 /** How often each act stands in a schedule, beside the others, in tenths at the finest; what is not named does not happen. */
 export type Menu = Partial<Readonly<Record<Act['do'], number>>>;
 
 export interface Ranges {
+  readonly row: Row;
+  readonly misbehaviour: fc.Arbitrary<Misbehaviour>;
+  /** How many of the regions may stand on a second page. */
+  readonly mostOnNextPage: number;
+  /** Whether user and guests are quick: then no deadline decides. */
+  readonly live: boolean;
+  /** How often, in tenths, the user does not subscribe before it is told to. */
+  readonly lateSubscribers: number;
+  readonly mostSignalDelayUs: number;
   readonly menu: Menu;
   readonly ending: Schedule['ending'];
   /** The user's longest delay in one operator. */
@@ -15,6 +25,8 @@ export interface Ranges {
   readonly deadlinesMs?: readonly number[];
   /** The longest time until a guest lets go. */
   readonly slowestGuestUs: number;
+  /** What may happen, once or twice, when all that has come to rest. */
+  readonly afterRest?: Menu;
   /** What comes after all that is random. */
   readonly finale?: fc.Arbitrary<readonly Timed[]>;
 }
@@ -34,7 +46,26 @@ export const closedWhileBlocked: fc.Arbitrary<readonly Timed[]> = fc
     { afterUs: closedUs, act: { do: 'close' } },
   ]);
 
+/** The same with a driver that hears its acks, and offers nothing of its own accord. */
+export const closedWhileServed: fc.Arbitrary<readonly Timed[]> = closedWhileBlocked.map((acts) => acts.filter(({ act }) => act.do !== 'ignore acks' && act.do !== 'restore'));
+
+/** A write that begins while the ack for something else is still to come. */
+export const withAnAckInFlight: fc.Arbitrary<readonly Timed[]> = fc
+  .record({ region: fc.nat({ max: 2 }), what: fc.constantFrom('flicker' as const, 'restore' as const, 'revoke' as const), laterUs: fc.integer({ min: 0, max: 5_000 }) })
+  .map(({ region, what, laterUs }) => [
+    { afterUs: 20_000, act: { do: 'transition', to: 'running', deadlineMs: undefined } },
+    { afterUs: 400_000, act: { do: 'flicker', region } },
+    { afterUs: laterUs, act: { do: what, region } },
+    { afterUs: laterUs, act: { do: 'transition', to: 'stop-copy', deadlineMs: undefined } },
+  ]);
+
 export const ordinaryRanges: Ranges = {
+  row: rows['doorbell, value'],
+  misbehaviour: fc.constant(keepsItsDuties),
+  mostOnNextPage: 0,
+  live: false,
+  lateSubscribers: 0,
+  mostSignalDelayUs: 800,
   menu: ordinary,
   ending: 'nothing',
   latestUs: 5_000,
@@ -44,6 +75,7 @@ export const ordinaryRanges: Ranges = {
 
 /** Often nothing, often a little, sometimes much. */
 function us(most: number): fc.Arbitrary<number> {
+  if (most === 0) return fc.constant(0);
   return fc.oneof(
     { weight: 4, arbitrary: fc.constant(0) },
     { weight: 3, arbitrary: fc.integer({ min: 1, max: Math.min(100, most) }) },
@@ -68,15 +100,18 @@ const firstRegion: fc.Arbitrary<RegionSketch> = fc.record({
   declared: fc.constant(true),
 });
 
-function device({ ackTimeoutMs }: Ranges): fc.Arbitrary<DeviceSketch> {
+function device({ row, mostOnNextPage, ackTimeoutMs, mostSignalDelayUs }: Ranges): fc.Arbitrary<DeviceSketch> {
   return fc.record({
+    row: fc.constant(row),
     regions: fc.tuple(firstRegion, fc.array(region, { maxLength: 2 })).map(([first, more]) => [first, ...more]),
+    firstIndex: mostOnNextPage === 0 && row === ordinaryRanges.row ? fc.constant(0) : fc.constantFrom(0, 0, 2),
+    onNextPage: fc.constantFrom(0, 0, 0, mostOnNextPage),
     migration: fc.constantFrom(7, 7, 5, 3, 1),
     ackTimeoutMs: fc.constantFrom(...ackTimeoutMs),
     maxWaits: fc.integer({ min: 1, max: 3 }),
-    signalDelayUs: us(800),
+    signalDelayUs: us(mostSignalDelayUs),
     arcLatencyUs: us(2_000),
-  });
+  }).map((sketch) => ({ ...sketch, onNextPage: Math.min(sketch.onNextPage, sketch.regions.length - 1) }));
 }
 
 const state = fc.constantFrom<Exclude<State, 'error'>>('pre-copy', 'running', 'stop-copy', 'pre-copy-p2p', 'stop', 'running-p2p', 'resuming');
@@ -112,14 +147,18 @@ function actsOf(ranges: Ranges): Readonly<Record<Act['do'], fc.Arbitrary<Act>>> 
 export function schedules(changes: Partial<Ranges> = {}): fc.Arbitrary<Schedule> {
   const ranges = { ...ordinaryRanges, ...changes };
   const acts = actsOf(ranges);
-  const weighted = (Object.entries(ranges.menu) as [Act['do'], number][]).map(([what, weight]) => ({ weight: Math.round(10 * weight), arbitrary: acts[what] }));
+  const weighted = (menu: Menu) => (Object.entries(menu) as [Act['do'], number][]).map(([what, weight]) => ({ weight: Math.round(10 * weight), arbitrary: acts[what] }));
   const pause = fc.oneof({ weight: 1, arbitrary: us(20_000) }, { weight: 2, arbitrary: fc.integer({ min: 0, max: 20_000 }) });
-  const timed: fc.Arbitrary<Timed> = fc.record({ afterUs: pause, act: fc.oneof(...weighted) });
+  const timed: fc.Arbitrary<Timed> = fc.record({ afterUs: pause, act: fc.oneof(...weighted(ranges.menu)) });
   const late = fc.array(us(ranges.latestUs), { maxLength: 3 });
   return fc.record({
     device: device(ranges),
+    misbehaviour: ranges.misbehaviour,
+    live: fc.constant(ranges.live),
+    subscribesAtOnce: fc.nat({ max: 9 }).map((n) => n >= ranges.lateSubscribers),
     lateUs: fc.oneof({ weight: 1, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: fc.array(late, { minLength: 5, maxLength: 5 }) }),
     acts: fc.tuple(fc.array(timed, { minLength: 1, maxLength: 10, size: 'max' }), ranges.finale ?? fc.constant([])).map(([acts, finale]) => [...acts, ...finale]),
+    afterRest: ranges.afterRest === undefined ? fc.constant([]) : fc.array(fc.record({ afterUs: fc.integer({ min: 0, max: 5_000 }), act: fc.oneof(...weighted(ranges.afterRest)) }), { maxLength: 5 }),
     ending: fc.constant(ranges.ending),
   });
 }

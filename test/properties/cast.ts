@@ -1,6 +1,7 @@
 import type { Observable, OperatorFunction } from 'rxjs';
 import type { VfioDevice } from '../../src/devices/device.js';
 import type { Holder } from '../../src/devices/holders.js';
+import type { RemapWishes } from '../../src/devices/protocol/negotiation.js';
 import type { State } from '../../src/devices/port.js';
 import type { AppliedRemap, RegionBatch, Remap, RemapPlan, RemapSignal, RequeriedBatch } from '../../src/devices/remap-batch.js';
 import { acknowledge, applyRemap, decodeRegionBitmap, diffRegions, requeryRegions } from '../../src/operators/index.js';
@@ -9,7 +10,7 @@ import type { Alter } from '../support/devices.js';
 
 /** Who plays in a run. A mutant is a cast with one part played badly. */
 export interface Cast {
-  readonly remapIrq: (device: VfioDevice) => Observable<RemapSignal>;
+  readonly remapIrq: (device: VfioDevice, wishes: RemapWishes) => Observable<RemapSignal>;
   readonly decode: (device: VfioDevice) => OperatorFunction<RemapSignal, RegionBatch>;
   readonly requery: (device: VfioDevice) => OperatorFunction<RegionBatch, RequeriedBatch>;
   readonly diff: (device: VfioDevice) => OperatorFunction<RequeriedBatch, RemapPlan>;
@@ -26,7 +27,7 @@ export interface Cast {
 
 /** The code under test. */
 export const trueCast: Cast = {
-  remapIrq: (device) => remapIrq(device),
+  remapIrq: (device, wishes) => remapIrq(device, wishes),
   decode: () => decodeRegionBitmap(),
   requery: (device) => requeryRegions(device),
   diff: (device) => diffRegions(device),

@@ -1,6 +1,5 @@
 import type { Area } from '../../src/devices/port.js';
 import { normalizeAreas, subtractAreas } from '../../src/devices/protocol/areas.js';
-import type { NotMapped } from '../../src/devices/regions.js';
 import type { SoftwareVendorDriver, Violation } from '../../src/devices/software/driver-face.js';
 import type { TraceEvent, TraceWord } from '../../src/devices/software/trace.js';
 
@@ -10,21 +9,34 @@ export type AreasOf = ReadonlyMap<number, readonly Area[]>;
 /** What was seen beside the driver's trace: calls on the wire between port and driver, and what reached the user. */
 export type Seen =
   | { readonly what: 'query answered'; readonly region: number }
-  | { readonly what: 'irq read'; readonly count: bigint }
-  /** A write of device_state reaches the driver; `revokes`: what is offered now and is not in the target state's group. */
-  | { readonly what: 'write begins'; readonly revokes: AreasOf }
+  | { readonly what: 'irq read'; readonly page: number; readonly count: bigint }
+  /**
+   * A write of device_state reaches the driver. `id`: the transition that it is for; `revokes`: what is offered now and is not in the target state's group;
+   * `needsIrq`: some of it; `enters`: the saving group; `complete`: every remap irq is registered; `irqs`: how many eventfds are.
+   */
+  | { readonly what: 'write begins'; readonly id: number | undefined; readonly revokes: AreasOf; readonly needsIrq: boolean; readonly enters: boolean; readonly complete: boolean; readonly irqs: number }
   | { readonly what: 'write returns' }
   | { readonly what: 'transition asked'; readonly id: number; readonly deadlineMs: number }
-  /** `code`: 'done', or that of the error. */
-  | { readonly what: 'transition answered'; readonly id: number; readonly code: string }
+  /** `code`: 'done', or that of the error. `written`: the driver has been asked. `layout`: at this moment. */
+  | { readonly what: 'transition answered'; readonly id: number; readonly code: string; readonly written: boolean; readonly layout: AreasOf }
   | { readonly what: 'transition detached'; readonly id: number }
+  /** The mappings follow the layouts; next it is acked. `earns`: it has read a signal or found a change. */
+  | { readonly what: 'batch applied'; readonly page: number; readonly candidates: readonly number[]; readonly earns: boolean }
   | { readonly what: 'batch done'; readonly acked: boolean }
   | { readonly what: 'pipeline ended'; readonly code: string; readonly irqs: number; readonly waiters: number }
-  /** Nothing is under way, and all that was signalled has been acked. `reported`: what the latest batch could not map. */
-  | { readonly what: 'quiet'; readonly layout: AreasOf; readonly reported: readonly NotMapped[] }
-  | { readonly what: 'closing'; readonly blocked: number; readonly stillBlocked: number; readonly boundMs: number }
+  /** Nothing is under way. `reported`: what the latest batches could not map; `anew`: everything has been looked at since all came to rest. */
+  | { readonly what: 'quiet'; readonly layout: AreasOf; readonly reported: readonly Unmapped[]; readonly anew: boolean }
+  /** `boundMs`: what slow guests and arcs may take; `timeoutMs`: what a driver may take that keeps the write. */
+  | { readonly what: 'closing'; readonly blocked: number; readonly stillBlocked: number; readonly boundMs: number; readonly timeoutMs: number }
+  | { readonly what: 'removed' }
   | { readonly what: 'released' }
   | { readonly what: 'at rest'; readonly held: Held; readonly violations: readonly Violation[] };
+
+/** An area whose mmap failed. */
+export interface Unmapped {
+  readonly index: number;
+  readonly area: Area;
+}
 
 /** What must all be 0 when nobody has the device open. */
 export interface Held {
@@ -80,6 +92,11 @@ export function isTrace<W extends TraceWord>(entry: Entry, word: W): entry is Tr
 /** The number in a field of a trace line. */
 export function field(entry: TraceLine, name: string): number {
   return Number(entry.fields[name]);
+}
+
+/** A line of page 0 does not say so. */
+export function pageOf(entry: TraceLine): number {
+  return Number(entry.fields['page'] ?? '0');
 }
 
 /** What is mapped, as the driver sees it: fed with a history's entries one by one. */

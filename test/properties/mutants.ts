@@ -1,7 +1,8 @@
-import { concat, concatMap, defer, EMPTY, filter, from, ignoreElements, map, Observable, of, tap, type OperatorFunction } from 'rxjs';
+import { catchError, concat, concatMap, defer, EMPTY, filter, from, ignoreElements, map, Observable, of, tap, type OperatorFunction } from 'rxjs';
 import type { DevicePort, IrqHandle, RegionInfo } from '../../src/devices/port.js';
 import { diffLayout, type RegionDiff } from '../../src/devices/protocol/layout-diff.js';
 import type { RemapPlan, RemapSignal } from '../../src/devices/remap-batch.js';
+import { VfioError } from '../../src/errors.js';
 import { remapIrq, transition } from '../../src/streams/index.js';
 import { alteredIrq, type Alter } from '../support/devices.js';
 import { trueCast, type Cast } from './cast.js';
@@ -218,3 +219,60 @@ function closedWhenIdle(port: DevicePort): Partial<DevicePort> {
   };
 }
 
+/** Against P7. */
+export const oldUserMutants: readonly Mutant[] = [
+  {
+    what: 'a refusal for want of the irq is told as a device that is gone',
+    cast: playing({
+      transition: (device, to, options) => transition(device, to, options).pipe(
+        catchError((error: unknown) => {
+          if (!VfioError.is(error) || error.code !== 'VFIO_E_REFUSED') throw error;
+          throw new VfioError('VFIO_E_NO_DEVICE', 'gone', { operation: error.operation, device: device.name });
+        }),
+      ),
+    }),
+    complaint: /refused for want of the irq/,
+  },
+  { what: 'a pipeline that ends keeps its irq', cast: playing({ port: withIrq(() => ({ close: () => of(undefined) })) }), complaint: /disabled .* and a write still waits/ },
+];
+
+/** Against P8. */
+export const pageMutants: readonly Mutant[] = [
+  {
+    what: 'a batch is about the regions of every page',
+    cast: playing({
+      decode: (device) => (source) => source.pipe(trueCast.decode(device), map((batch) => ({ ...batch, candidates: new Set([...batch.candidates, ...device.regions.keys()]) }))),
+    }),
+    complaint: /was about region/,
+  },
+  { what: 'the ack of one page is written on another', cast: playing({ port: crossedAcks }), complaint: /of \d+ that were read there/ },
+];
+
+/** Each irq that is registered acks on the one that was registered before it. */
+function crossedAcks(port: DevicePort): Partial<DevicePort> {
+  let before: IrqHandle | undefined;
+  return {
+    irq: (line, options) => port.irq(line, options).pipe(
+      map((handle) => {
+        const other = before?.line.index === line.index ? undefined : before;
+        before = handle;
+        return alteredIrq(handle, other === undefined ? {} : { ack: (count) => other.ack(count) });
+      }),
+    ),
+  };
+}
+
+/** A user that writes device_state whether or not an ack is still on its way. */
+export const withoutIdleRule: Cast = playing({
+  remapIrq: (device, wishes) => {
+    const claim = device.claimRemap.bind(device);
+    device.claimRemap = (session) => claim({
+      get agreement() { return session.agreement; },
+      atRest: () => EMPTY,
+      requeryAll: () => session.requeryAll(),
+      deadlinePassed: () => { session.deadlinePassed(); },
+      deviceClosed: () => { session.deviceClosed(); },
+    });
+    return remapIrq(device, wishes);
+  },
+});

@@ -2,23 +2,15 @@ import fc from 'fast-check';
 import { expect } from 'vitest';
 import { recordLanes, renderDiagram } from '../../src/testing/index.js';
 import type { Cast } from './cast.js';
-import type { History } from './history.js';
+import type { Judge } from './judges/verdict.js';
 import { play } from './run.js';
 import { schedulePrinted, type Schedule } from './schedule.js';
-
-/** What one run says of a promise. */
-export interface Verdict {
-  /** Where the promise was broken, each in a sentence. */
-  readonly complaints: readonly string[];
-  /** How often the run put the promise to the test: one that nobody tests is not kept, only not broken. */
-  readonly tested: number;
-}
 
 /** A promise of the protocol, as a property over random schedules. */
 export interface Promised {
   readonly name: string;
   readonly schedules: fc.Arbitrary<Schedule>;
-  readonly judge: (history: History, schedule: Schedule) => Verdict;
+  readonly judge: Judge;
 }
 
 /** A cast with one part played badly, and the complaint that must come of it. */
@@ -29,10 +21,10 @@ export interface Mutant {
 }
 
 /** Schedules for each property; VFIO_RX_RUNS for a longer hunt. */
-const runs = Number(process.env['VFIO_RX_RUNS'] ?? 1_000);
+export const runs = Number(process.env['VFIO_RX_RUNS'] ?? 1_000);
 
 /** Where every file's schedules begin; VFIO_RX_SEED repeats them. */
-const seed = Number(process.env['VFIO_RX_SEED'] ?? Date.now() % 1_000_000);
+export const seed = Number(process.env['VFIO_RX_SEED'] ?? Date.now() % 1_000_000);
 
 /** Time for one property on a busy machine, ms. */
 export const patienceMs = 300_000;

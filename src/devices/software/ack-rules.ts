@@ -37,9 +37,14 @@ function addsOf(bits: bigint): readonly bigint[] {
 /** region-remap, `value`: the sum of what the user read comes back on an eventfd of its own. */
 class ValueRule implements AckRule {
   readonly #sums = new AckSums();
+  readonly #faults: Faults;
   #waited = false;
   /** Undefined while its own signal is held back: no ack is judged against a target that is not sent. */
   #target: bigint | undefined;
+
+  constructor(faults: Faults) {
+    this.#faults = faults;
+  }
 
   get sent(): bigint {
     return this.#sums.sent;
@@ -71,7 +76,7 @@ class ValueRule implements AckRule {
   }
 
   acknowledge(value: bigint): boolean {
-    return this.#sums.acknowledge(value);
+    return this.#sums.acknowledge(this.#faults.takeAnyAck ? this.#sums.outstanding : value);
   }
 
   answered(): boolean {
@@ -183,5 +188,5 @@ class MappingsRule implements AckRule {
 
 export function ackRuleOf(remap: RemapShape, faults: Faults, allGone: () => boolean): AckRule {
   if (remap.profile === 'rfc-v4') return new ReadRule(faults);
-  return remap.ack === 'value' ? new ValueRule() : new MappingsRule(allGone);
+  return remap.ack === 'value' ? new ValueRule(faults) : new MappingsRule(allGone);
 }

@@ -25,7 +25,7 @@ export class Faults {
   signalUndeclared = false;
   /** Signals, and changes the layout a millisecond later. */
   signalBeforeLayout = false;
-  /** rfc-v4 as it was posted: any write that follows its signal is an ack, read or not. */
+  /** The rule of the driver that was posted: any ack that follows a signal is for it, read or not, and whatever its value. */
   takeAnyAck = false;
   /** Does what the user has to do: reads the trigger eventfd. */
   drain: Drain = 'never';

@@ -79,6 +79,16 @@ describe('a driver that misbehaves', () => {
     expect([set.outcome, trigger.count]).toMatchObject([{ state: 'stop-copy' }, 2n]);
   });
 
+  it('takeAnyAck, by value: whatever the number says', () => {
+    const { driver, trigger, ack, write } = raw(bitmap);
+    driver.faults.takeAnyAck = true;
+    driver.revoke(3);
+    trigger.read();
+    const set = write('stop-copy');
+    ack.write(8n);
+    expect([set.outcome, driver.sent, driver.acked]).toMatchObject([{ state: 'stop-copy' }, 10n, 10n]);
+  });
+
   describe('drain', () => {
     it('always: nothing that it adds is ever read, and it waits in vain', () => {
       for (const options of [doorbell, bitmap, rfc]) {

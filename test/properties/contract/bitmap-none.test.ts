@@ -1,0 +1,3 @@
+import { describeRow } from './suite.js';
+
+describeRow('bitmap, none');

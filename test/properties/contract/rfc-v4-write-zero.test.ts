@@ -1,0 +1,3 @@
+import { describeRow } from './suite.js';
+
+describeRow('rfc-v4, write-zero');

@@ -1,0 +1,22 @@
+import { describe, it } from 'vitest';
+import { patienceMs, runs, seed } from '../promise.js';
+import type { RowName } from '../rows.js';
+import { cellOf } from './cells.js';
+import { checkCell } from './check.js';
+import { faults } from './misbehaviours.js';
+import { cellPrinted, expectKept } from './verdict.js';
+
+/** All cells of one row. A file for each row, so that they run side by side. */
+export function describeRow(row: RowName): void {
+  describe(`the contract of ${row}`, () => {
+    for (const { what } of faults) {
+      const cell = cellOf(row, what);
+      const title = what === 'none' ? 'with a driver that keeps its duties everything holds' : `a driver that misbehaves: ${what}`;
+      it.runIf(cell.nonsense === undefined)(`${title}${cell.nonsense === undefined ? '' : `: makes no sense, for ${cell.nonsense}`}`, () => {
+        const result = checkCell(cell, runs, seed);
+        console.log(cellPrinted(cell, result, seed));
+        expectKept(cell, result, seed);
+      }, patienceMs);
+    }
+  });
+}

@@ -1,6 +1,6 @@
-import { concatMap, delay, EMPTY, from, ignoreElements, map, of, tap } from 'rxjs';
+import { concatMap, delay, EMPTY, filter, from, ignoreElements, map, of, tap } from 'rxjs';
 import { describe, expect, it } from 'vitest';
-import type { RemapPlan } from '../../src/devices/remap-batch.js';
+import type { RemapPlan, RemapSignal } from '../../src/devices/remap-batch.js';
 import { acknowledge } from '../../src/operators/acknowledge.js';
 import { applyRemap } from '../../src/operators/apply-remap.js';
 import { decodeRegionBitmap } from '../../src/operators/decode-region-bitmap.js';
@@ -104,6 +104,31 @@ describe('closing', () => {
       t.atEnd(() => expect(driver.violations).toBe(0));
     });
   });
+
+  const orders = [['transition', 'pipeline', 'device'], ['transition', 'device', 'pipeline'], ['pipeline', 'transition', 'device'], ['pipeline', 'device', 'transition'], ['device', 'transition', 'pipeline'], ['device', 'pipeline', 'transition']] as const;
+  for (const order of orders) {
+    it(`against a blocked write in the order ${order.join(', ')}: the write returns, and nothing is left`, () => {
+      marbles((t) => {
+        const { device, driver } = openedNow(t.clock, twoRegions);
+        const kept = filter(({ because }: RemapSignal) => because !== 'signal');
+        const pipeline = remapIrq(device).pipe(kept, remapRegions(device)).subscribe({ error: () => undefined });
+        const writing = transition(device, 'pre-copy').subscribe({ error: () => undefined });
+        const act = { transition: () => writing.unsubscribe(), pipeline: () => pipeline.unsubscribe(), device: () => void device.close() };
+        t.at('----x', {
+          x: () => {
+            expect(driver.waiters).toBe(1);
+            for (const step of order) act[step]();
+          },
+        });
+        t.expectDevice(device).toBeReleased();
+        t.atEnd(() => {
+          const { opens, vmas, irqs, waiters, violations, state, trace } = driver;
+          expect({ opens, vmas, irqs, waiters, violations, state }).toEqual({ opens: 0, vmas: 0, irqs: 0, waiters: 0, violations: 0, state: 'running' });
+          expect(trace.find(({ event }) => event === 'release')?.fields['ret']).toBe('-125');
+        });
+      });
+    });
+  }
 
   it('waits for holders before the memory goes', () => {
     marbles((t) => {

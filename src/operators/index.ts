@@ -7,3 +7,4 @@ export { acknowledge } from './acknowledge.js';
 export { remapRegions, type RemapOptions } from './remap-regions.js';
 export type { AppliedRemap, BatchReason, RegionBatch, Remap, RemapChannel, RemapPlan, RemapSignal, RequeriedBatch } from '../devices/remap-batch.js';
 export type { AccessRights, RegionDiff } from '../devices/protocol/layout-diff.js';
+export type { AckForm, SignalForm } from '../devices/protocol/negotiation.js';

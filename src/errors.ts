@@ -27,6 +27,8 @@ export const errorCodes = {
   VFIO_E_HOLDER: 'a holder of a revoked area failed, or did not let go within its budget',
   VFIO_E_CLOCK: 'this port cannot run on the clock it was given (a real kernel on virtual time)',
   VFIO_E_UNSUPPORTED: 'the kernel or the device does not have this feature (ENOTTY, EOPNOTSUPP)',
+  VFIO_E_STREAM: 'a migration stream is corrupted, truncated, oversized or out of order',
+  VFIO_E_INCOMPATIBLE: 'the two sides of a migration do not fit: another version of the format, or another kind of device',
   VFIO_E_IO: 'the kernel answered an errno that no other code stands for',
 } as const;
 

@@ -1,0 +1,101 @@
+import { crc32 } from 'node:zlib';
+import { VfioError } from '../errors.js';
+
+/**
+ * One frame of a migration stream: a header of 20 bytes, little-endian, and its payload.
+ *
+ * ```
+ *  0        4    5    6       8         12            16           20
+ *  | length | ty | 0  | device | sequence | payload crc | header crc | payload ...
+ * ```
+ *
+ * The header has a checksum of its own, so that a spoiled length is seen before anybody waits for, or makes room for, so many
+ * bytes. The sequence counts the frames of one direction from 0: one that is lost, doubled or moved is seen as well.
+ */
+export interface Frame {
+  readonly type: FrameType;
+  /** The device's place in the list of the hello; 0 where a frame is about none. */
+  readonly device: number;
+  readonly payload: Uint8Array;
+}
+
+export const headerBytes = 20;
+
+/** The most device state that one frame carries, bytes. */
+export const mostDataBytes = 1 << 20;
+
+/** Of a hello, a welcome, the reason of an abort, bytes of JSON. */
+export const mostTextBytes = 1 << 18;
+
+/** Every frame: its number on the wire, and how many bytes its payload may and must have. */
+const frames = {
+  hello: { number: 1, least: 2, most: mostTextBytes },
+  welcome: { number: 2, least: 2, most: mostTextBytes },
+  data: { number: 3, least: 1, most: mostDataBytes },
+  credit: { number: 4, least: 4, most: 4 },
+  end: { number: 5, least: 12, most: 12 },
+  'switch-over': { number: 6, least: 0, most: 0 },
+  'switch-over-ok': { number: 7, least: 0, most: 0 },
+  prepared: { number: 8, least: 0, most: 0 },
+  commit: { number: 9, least: 0, most: 0 },
+  confirmed: { number: 10, least: 0, most: 0 },
+  abort: { number: 11, least: 2, most: mostTextBytes },
+  'never-ran': { number: 12, least: 0, most: 0 },
+} as const;
+
+export type FrameType = keyof typeof frames;
+
+export const frameTypes = Object.keys(frames) as readonly FrameType[];
+
+const typeOfNumber: ReadonlyMap<number, FrameType> = new Map(frameTypes.map((type) => [frames[type].number, type]));
+
+/** What is wrong with a stream, always with this code. */
+export function streamError(what: string, cause?: unknown): VfioError {
+  return new VfioError('VFIO_E_STREAM', what, { operation: 'migration stream', cause });
+}
+
+/** A header that has been checked: the payload that is announced is one that may be. */
+export interface Header {
+  readonly type: FrameType;
+  readonly device: number;
+  readonly length: number;
+  readonly payloadCrc: number;
+}
+
+export function encodeHeader({ type, device, payload }: Frame, sequence: number): Uint8Array {
+  const { number, least, most } = frames[type];
+  if (payload.length < least || payload.length > most) throw streamError(`a frame ${type} cannot carry ${payload.length} bytes`);
+  const header = new Uint8Array(headerBytes);
+  const view = new DataView(header.buffer);
+  view.setUint32(0, payload.length, true);
+  view.setUint8(4, number);
+  view.setUint16(6, device, true);
+  view.setUint32(8, sequence, true);
+  view.setUint32(12, crc32(payload), true);
+  view.setUint32(16, crc32(header.subarray(0, 16)), true);
+  return header;
+}
+
+/** Throws VFIO_E_STREAM: spoiled, none that is known, out of order, or announcing more than its type may carry. */
+export function readHeader(header: Uint8Array, sequence: number): Header {
+  const view = new DataView(header.buffer, header.byteOffset, headerBytes);
+  if (view.getUint32(16, true) !== crc32(header.subarray(0, 16))) throw streamError(`the header of frame ${sequence} has a wrong checksum: no migration stream, or a corrupted one`);
+  const number = view.getUint8(4);
+  const type = typeOfNumber.get(number);
+  if (type === undefined || view.getUint8(5) !== 0) throw streamError(`frame ${sequence} is of type ${number}, which this version does not know`);
+  if (view.getUint32(8, true) !== sequence) throw streamError(`frame ${view.getUint32(8, true)} (${type}) came where frame ${sequence} was due`);
+  const length = view.getUint32(0, true);
+  const { least, most } = frames[type];
+  if (length < least || length > most) throw streamError(`frame ${sequence} (${type}) announces ${length} bytes: between ${least} and ${most} are allowed`);
+  return { type, device: view.getUint16(6, true), length, payloadCrc: view.getUint32(12, true) };
+}
+
+/** Throws VFIO_E_STREAM where the payload is not the one that the header was made for. */
+export function checkPayload({ type, payloadCrc }: Header, payload: Uint8Array, sequence: number): void {
+  if (crc32(payload) !== payloadCrc) throw streamError(`the payload of frame ${sequence} (${type}) has a wrong checksum`);
+}
+
+/** The next sequence number: it wraps after 2^32 frames. */
+export function nextSequence(sequence: number): number {
+  return (sequence + 1) >>> 0;
+}

@@ -18,8 +18,8 @@ export type { Area, DeviceInfo, DmaLimits, IovaRange, IrqAct, IrqInfo, RegionInf
 export type Call<T> = Observable<T>;
 
 /**
- * The one seam between this library and a device. `test/port` is the suite that every port passes;
- * the rules it tests are numbered here.
+ * The one seam between this library and a device. Every port keeps the rules that are numbered here; `checkPort` of
+ * `vfio-rx/testing` finds out.
  *
  * - **PORT-1** Nothing happens before subscribe; each subscription is one call.
  * - **PORT-2** A call marked *now* answers inside `subscribe()` where `traits.remapInOneTurn` is true.

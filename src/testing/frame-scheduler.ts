@@ -43,8 +43,20 @@ export class FrameScheduler extends TestScheduler {
 
   /** Runs what is due in this frame, and nothing after it. */
   settle(): void {
+    this.#runUntil(this.frame);
+  }
+
+  /** Goes on to the next frame in which something is due, and runs that. False where nothing is. */
+  advance(): boolean {
+    const [next] = this.actions;
+    if (next === undefined) return false;
+    this.#runUntil(Math.max(this.frame, next.delay));
+    return true;
+  }
+
+  #runUntil(frame: number): void {
     const { maxFrames } = this;
-    this.maxFrames = this.frame;
+    this.maxFrames = frame;
     try {
       this.flush();
     } finally {

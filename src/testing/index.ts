@@ -1,4 +1,10 @@
-/** `vfio-rx/testing`: marble tests in virtual time, and runs as marble diagrams. */
+/** `vfio-rx/testing`: marble tests in virtual time, runs as marble diagrams, and rules with suites that check them. */
+export { checkPort, describePort, portRules } from './conformance/port/check-port.js';
+export { sampleFace, type OpenPort, type PortHarness, type PortNeed, type PortScript, type PortWitness } from './conformance/port/harness.js';
+export { softwarePortHarness, type SoftwareHarnessOptions } from './conformance/port/software-harness.js';
+export { brokenPorts, type BrokenPort } from './conformance/port/twins.js';
+export type { Lacks, Rule, RuleResult, TestRunner } from './conformance/rule.js';
+export { virtualRun } from './conformance/virtual-run.js';
 export type { Lanes } from './device-lanes.js';
 export type { NamedDevice, ReleasableDevice } from './expect-device.js';
 export type { FrameUnit } from './frames.js';

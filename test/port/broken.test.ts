@@ -1,27 +1,26 @@
 import { describe, expect, it } from 'vitest';
-import { brokenPorts } from './broken-ports.js';
-import { softwareHarness } from './software-harness.js';
-import { portChecks } from './suite.js';
+import { brokenPorts, checkPort, portRules, softwarePortHarness, virtualRun, type BrokenPort, type RuleResult } from '../../src/testing/index.js';
 
-/** A suite that cannot fail proves nothing: every check has a port that it must refuse. */
-describe('the port suite refuses a port that', () => {
-  for (const { name, rule, noticedBy, because, spoil } of brokenPorts) {
-    it(`${name} (${rule})`, async () => {
-      const found = portChecks.find((candidate) => candidate.rule === rule && candidate.name === noticedBy);
-      if (found === undefined) throw new Error(`there is no check of ${rule}: ${noticedBy}`);
-      const harness = softwareHarness({ patienceMs: 250, change: spoil });
-      try {
-        await expect(found.check(harness)).rejects.toThrow(because);
-      } finally {
-        await harness.dispose();
-      }
+function resultsOf(spoil?: BrokenPort['spoil']): Promise<readonly RuleResult[]> {
+  return virtualRun((clock) => checkPort(softwarePortHarness({ clock, ...(spoil === undefined ? {} : { around: spoil }) })));
+}
+
+/** A suite that cannot fail proves nothing: every rule has a port that it must refuse. */
+describe('the port suite', () => {
+  it('passes a sound port, in virtual time too', async () => {
+    expect((await resultsOf()).filter(({ outcome }) => outcome !== 'passed')).toEqual([]);
+  });
+
+  for (const { name, breaks, because, spoil } of brokenPorts) {
+    it(`refuses a port that ${name} (${breaks.join(', ')}), for nothing else`, async () => {
+      const failed = (await resultsOf(spoil)).filter(({ outcome }) => outcome === 'failed');
+      expect(new Set(failed.map(({ rule }) => rule))).toEqual(new Set(breaks));
+      expect(failed.find(({ rule }) => rule === breaks[0])?.reason).toContain(because);
     });
   }
 
-  it('breaks any rule at all: no check is without its broken port', () => {
-    const noticed = new Set(brokenPorts.map(({ rule, noticedBy }) => `${rule} ${noticedBy}`));
-    expect(portChecks.map(({ rule, name }) => `${rule} ${name}`).filter((check) => !noticed.has(check))).toEqual([]);
-    const rules = new Set(portChecks.map(({ rule }) => rule));
-    expect(rules).toEqual(new Set(Array.from({ length: rules.size }, (_, n) => `PORT-${n + 1}`)));
+  it('has a broken port for every rule', () => {
+    const made = new Set(brokenPorts.map(({ breaks: [first] }) => first));
+    expect(portRules.map(({ id }) => id).filter((id) => !made.has(id))).toEqual([]);
   });
 });

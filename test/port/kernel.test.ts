@@ -1,14 +1,14 @@
 import { constants } from 'node:os';
+import { firstValueFrom } from 'rxjs';
+import { describe, it } from 'vitest';
 import { realClock } from '../../src/clock.js';
 import { openKernelPort } from '../../src/devices/kernel/open-kernel-port.js';
 import type { Area, DevicePort, State } from '../../src/devices/port.js';
 import { SampleMdev } from '../support/mdev.js';
-import type { DriverScript, Witness } from '../support/witness.js';
-import { atOnce, type PortHarness } from './harness.js';
-import { describePort } from './suite.js';
+import { describePort, type PortHarness, type PortScript, type PortWitness } from '../../src/testing/index.js';
 
 /** The sample driver's sysfs, read at each use. */
-class SysfsWitness implements Witness {
+class SysfsWitness implements PortWitness {
   readonly #mdev: SampleMdev;
 
   constructor(mdev: SampleMdev) {
@@ -28,8 +28,8 @@ class SysfsWitness implements Witness {
     return new Map([...this.#mdev.read('layout').matchAll(/^region=(\d+) areas=(.*)$/gm)].map(([, region = '', areas = '']) => [Number(region), areasOf(areas)]));
   }
 
-  get trace(): Witness['trace'] {
-    return this.#mdev.trace() as Witness['trace'];
+  get trace(): PortWitness['trace'] {
+    return this.#mdev.trace() as PortWitness['trace'];
   }
 }
 
@@ -37,7 +37,7 @@ function areasOf(text: string): readonly Area[] {
   return [...text.matchAll(/(0x[0-9a-f]+)\+(0x[0-9a-f]+)/g)].map(([, offset, size]) => ({ offset: Number(offset), size: Number(size) }));
 }
 
-function scriptOf(mdev: SampleMdev): DriverScript {
+function scriptOf(mdev: SampleMdev): PortScript {
   return {
     revoke: (region) => mdev.write('revoke', region),
     restore: (region) => mdev.write('restore', region),
@@ -58,15 +58,17 @@ function kernelHarness(): PortHarness {
   return {
     patienceMs: 20_000,
     briefMs: 2000,
-    openPort: ({ ackTimeoutMs = 20_000 } = {}) => {
+    lacks: { lieAboutRegion: 'the sample driver answers queries truly or not at all; hostile bytes are tested on the readers' },
+    openPort: async ({ ackTimeoutMs = 20_000 } = {}) => {
       const mdev = new SampleMdev({ ackTimeoutMs });
-      const { value: port, error } = atOnce(openKernelPort(mdev.uuid, realClock));
-      if (port === undefined) {
+      try {
+        const port = await firstValueFrom(openKernelPort(mdev.uuid, realClock));
+        open.push({ mdev, port });
+        return { port, witness: new SysfsWitness(mdev), script: scriptOf(mdev) };
+      } catch (error) {
         mdev[Symbol.dispose]();
-        throw new Error('a device of the sample driver did not open', { cause: error });
+        throw error;
       }
-      open.push({ mdev, port });
-      return Promise.resolve({ port, witness: new SysfsWitness(mdev), script: scriptOf(mdev) });
     },
     dispose: async () => {
       for (const { mdev, port } of open.splice(0)) {
@@ -77,6 +79,4 @@ function kernelHarness(): PortHarness {
   };
 }
 
-describePort('kernel', kernelHarness(), {
-  lieAboutRegion: 'the sample driver answers queries truly or not at all; hostile bytes are tested on the readers',
-});
+describePort({ describe, it }, 'kernel', kernelHarness());

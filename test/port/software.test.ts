@@ -1,5 +1,5 @@
-import { softwareHarness } from './software-harness.js';
-import { describePort } from './suite.js';
+import { describe, it } from 'vitest';
+import { describePort, softwarePortHarness } from '../../src/testing/index.js';
 
-describePort('software', softwareHarness());
-describePort('software, device_state of v1,', softwareHarness({ device: { migrationVersion: 1 } }));
+describePort({ describe, it }, 'software', softwarePortHarness());
+describePort({ describe, it }, 'software, device_state of v1,', softwarePortHarness({ device: { migrationVersion: 1 } }));

@@ -9,7 +9,7 @@ import type { Call, DevicePort } from '../../../src/devices/port.js';
 import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
 import { VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO } from '../../../src/devices/uapi/constants.js';
 import { VfioError } from '../../../src/errors.js';
-import { atOnce } from '../../port/harness.js';
+import { atOnce } from '../../../src/testing/conformance/port/steps.js';
 import type { FaultPlan } from '../../support/faulty-binding.js';
 import { virtualClock } from '../../support/virtual-clock.js';
 import { fields } from '../uapi/bytes-helpers.js';

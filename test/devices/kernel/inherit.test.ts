@@ -7,7 +7,7 @@ import { KernelPort } from '../../../src/devices/kernel/kernel-port.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
 import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
 import { VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO } from '../../../src/devices/uapi/constants.js';
-import { atOnce } from '../../port/harness.js';
+import { atOnce } from '../../../src/testing/conformance/port/steps.js';
 import { virtualClock } from '../../support/virtual-clock.js';
 import { irqInfo, regionInfo } from '../uapi/encoders.js';
 import { callsWith, HandLanes, KernelTree } from './doubles.js';

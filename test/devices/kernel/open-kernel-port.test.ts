@@ -4,7 +4,7 @@ import { realClock } from '../../../src/clock.js';
 import { parseAddress } from '../../../src/devices/kernel/address.js';
 import { findDevice, listDevices, requireVfio } from '../../../src/devices/kernel/discovery.js';
 import { openKernelPort } from '../../../src/devices/kernel/open-kernel-port.js';
-import { atOnce } from '../../port/harness.js';
+import { atOnce } from '../../../src/testing/conformance/port/steps.js';
 import { KernelTree } from './doubles.js';
 
 const uuid = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';

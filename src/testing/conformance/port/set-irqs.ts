@@ -1,12 +1,14 @@
-import type { IrqSignal } from '../../src/devices/port.js';
-import { demand, face, Steps, type PortCheck } from './harness.js';
+import type { IrqSignal } from '../../../devices/port.js';
+import { demand, type Rule } from '../rule.js';
+import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
+import { Steps } from './steps.js';
 
 /** PORT-14 and PORT-15: what VFIO_DEVICE_SET_IRQS does beside registering one irq. */
 
-export const setIrqsChecks: readonly PortCheck[] = [
+export const setIrqsRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
-    rule: 'PORT-14',
-    name: 'what an irq does not take is refused, and the driver is not asked',
+    id: 'PORT-14.1',
+    title: 'what an irq does not take is refused, and the driver is not asked',
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -26,8 +28,8 @@ export const setIrqsChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-14',
-    name: 'a loopback reaches the user as a signal would',
+    id: 'PORT-14.2',
+    title: 'a loopback reaches the user as a signal would',
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);
@@ -39,8 +41,8 @@ export const setIrqsChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-14',
-    name: 'irqs registers all its vectors or none, each with a handle',
+    id: 'PORT-14.3',
+    title: 'irqs registers all its vectors or none, each with a handle',
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -62,8 +64,9 @@ export const setIrqsChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-14',
-    name: 'INTx and MSI exclude each other',
+    id: 'PORT-14.4',
+    title: 'INTx and MSI exclude each other',
+    needs: ['intx'],
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -76,8 +79,9 @@ export const setIrqsChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-15',
-    name: 'an automasked irq signals once, and again when it is unmasked by call while its line is up',
+    id: 'PORT-15.1',
+    title: 'an automasked irq signals once, and again when it is unmasked by call while its line is up',
+    needs: ['intx'],
     async check(harness) {
       const { port, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -108,8 +112,9 @@ export const setIrqsChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-15',
-    name: 'each write of its ack eventfd unmasks an automasked irq',
+    id: 'PORT-15.2',
+    title: 'each write of its ack eventfd unmasks an automasked irq',
+    needs: ['intx'],
     async check(harness) {
       const { port, script, witness } = await harness.openPort();
       const steps = new Steps(harness);

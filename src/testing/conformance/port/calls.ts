@@ -1,12 +1,15 @@
-import type { Call } from '../../src/devices/port.js';
-import { atOnce, demand, face, Steps, type PortCheck } from './harness.js';
+import type { Call } from '../../../devices/port.js';
+import { demand, skip, type Rule } from '../rule.js';
+import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
+import { atOnce, Steps } from './steps.js';
 
 /** PORT-1, PORT-2 and PORT-10: what a call is, and what it may answer. */
 
-export const callChecks: readonly PortCheck[] = [
+export const callRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
-    rule: 'PORT-1',
-    name: 'nothing happens before subscribe',
+    id: 'PORT-1.1',
+    title: 'nothing happens before subscribe',
+    needs: ['remap'],
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -23,8 +26,8 @@ export const callChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-1',
-    name: 'each subscription is one call',
+    id: 'PORT-1.2',
+    title: 'each subscription is one call',
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -43,11 +46,12 @@ export const callChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-2',
-    name: 'a call marked now answers inside subscribe()',
+    id: 'PORT-2.1',
+    title: 'a call marked now answers inside subscribe()',
+    needs: ['remap'],
     async check(harness) {
       const { port } = await harness.openPort();
-      if (!port.traits.remapInOneTurn) return;
+      if (!port.traits.remapInOneTurn) skip('traits.remapInOneTurn is false: this port answers in a later turn');
       const inside = <T>(what: string, call: Call<T>): T => {
         const { value, error, answered } = atOnce(call);
         demand(answered && error === undefined, `${what} should answer inside subscribe()${error instanceof Error ? `: ${error.message}` : ''}`);
@@ -66,8 +70,8 @@ export const callChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-10',
-    name: 'an index that is not there is a typed error',
+    id: 'PORT-10.1',
+    title: 'an index that is not there is a typed error',
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -79,8 +83,9 @@ export const callChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-10',
-    name: 'a query that fails says which, and the next one asks again',
+    id: 'PORT-10.2',
+    title: 'a query that fails says which, and the next one asks again',
+    needs: ['failQuery'],
     async check(harness) {
       const { port, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -92,9 +97,9 @@ export const callChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-10',
-    name: 'a hostile answer is VFIO_E_PROTOCOL',
-    needs: 'lieAboutRegion',
+    id: 'PORT-10.3',
+    title: 'a hostile answer is VFIO_E_PROTOCOL',
+    needs: ['lieAboutRegion'],
     async check(harness) {
       const { port, script } = await harness.openPort();
       const steps = new Steps(harness);

@@ -1,11 +1,14 @@
-import { atOnce, codeOf, demand, face, settled, Steps, success, type PortCheck } from './harness.js';
+import { demand, type Rule } from '../rule.js';
+import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
+import { atOnce, codeOf, settled, Steps, success } from './steps.js';
 
 /** PORT-6 to PORT-8: irqs, and a write of device_state that waits for one. */
 
-export const irqChecks: readonly PortCheck[] = [
+export const irqRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
-    rule: 'PORT-6',
-    name: 'what comes while the irq is not armed stays in the eventfd, and adds',
+    id: 'PORT-6.1',
+    title: 'what comes while the irq is not armed stays in the eventfd, and adds',
+    needs: ['raiseMsi'],
     async check(harness) {
       const { port, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -24,8 +27,9 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-6',
-    name: 'an irq that is waited for delivers once, and unsubscribing disarms it',
+    id: 'PORT-6.2',
+    title: 'an irq that is waited for delivers once, and unsubscribing disarms it',
+    needs: ['raiseMsi'],
     async check(harness) {
       const { port, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -43,8 +47,9 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-6',
-    name: 'one waits for an irq at a time',
+    id: 'PORT-6.3',
+    title: 'one waits for an irq at a time',
+    needs: ['raiseMsi'],
     async check(harness) {
       const { port, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -57,8 +62,9 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-6',
-    name: 'a line has one handle at a time',
+    id: 'PORT-6.4',
+    title: 'a line has one handle at a time',
+    needs: ['raiseMsi'],
     async check(harness) {
       const { port, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -71,10 +77,11 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-7',
-    name: 'now calls, trapped accesses and the ack go on while setState is outstanding',
+    id: 'PORT-7.1',
+    title: 'now calls, trapped accesses and the ack go on while setState is outstanding',
+    needs: ['remap', 'state'],
     async check(harness) {
-      const opened = await harness.openPort();
+      const opened = await harness.openPort({ ackTimeoutMs: 30_000 });
       const { port, witness } = opened;
       const steps = new Steps(harness);
       const mapping = await steps.value(port.map(face.mailbox, face.whole), 'mapping');
@@ -99,8 +106,9 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-7',
-    name: 'a write that nobody acks ends by the timeout of the driver, with the state as before',
+    id: 'PORT-7.2',
+    title: 'a write that nobody acks ends by the timeout of the driver, with the state as before',
+    needs: ['remap', 'state', 'ignoreAcks'],
     async check(harness) {
       const opened = await harness.openPort({ ackTimeoutMs: harness.briefMs });
       opened.script.ignoreAcks(true);
@@ -114,8 +122,9 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-7',
-    name: 'a driver whose remap irq is not registered refuses, and the port refuses what has no arc',
+    id: 'PORT-7.3',
+    title: 'a driver whose remap irq is not registered refuses, and the port refuses what has no arc',
+    needs: ['remap', 'state'],
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);
@@ -125,8 +134,9 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-8',
-    name: 'closing the irq frees a setState that waits for its ack',
+    id: 'PORT-8.1',
+    title: 'closing the irq frees a setState that waits for its ack',
+    needs: ['remap', 'state'],
     async check(harness) {
       const opened = await harness.openPort({ ackTimeoutMs: 30_000 });
       const steps = new Steps(harness);
@@ -142,8 +152,9 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-11',
-    name: 'readNow takes what rests in the eventfd, and no next() delivers it',
+    id: 'PORT-11.1',
+    title: 'readNow takes what rests in the eventfd, and no next() delivers it',
+    needs: ['raiseMsi'],
     async check(harness) {
       const { port, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -162,8 +173,9 @@ export const irqChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-11',
-    name: 'without an ack eventfd an ack goes to the trigger eventfd: 0 changes no count, all else comes back',
+    id: 'PORT-11.2',
+    title: 'without an ack eventfd an ack goes to the trigger eventfd: 0 changes no count, all else comes back',
+    needs: ['remap'],
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);

@@ -1,6 +1,7 @@
-import { lastValueFrom, toArray } from 'rxjs';
-import type { DevicePort, DmaMapRequest, DmaMemory, IovaRange } from '../../src/devices/port.js';
-import { demand, face, Steps, type PortCheck, type PortHarness } from './harness.js';
+import type { DevicePort, DmaMapRequest, DmaMemory, IovaRange } from '../../../devices/port.js';
+import { demand, type Rule } from '../rule.js';
+import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
+import { settled, Steps, success } from './steps.js';
 
 /** PORT-12 and PORT-13: DMA. The kernel's own count of free ranges is the witness that one is in the IOMMU, or out. */
 
@@ -52,10 +53,11 @@ async function opened(harness: PortHarness): Promise<{ readonly port: DevicePort
   return { port, steps, dma: new Dma(port, steps) };
 }
 
-export const dmaChecks: readonly PortCheck[] = [
+export const dmaRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
-    rule: 'PORT-12',
-    name: 'a range enters and leaves the IOMMU whole, and takes an entry meanwhile',
+    id: 'PORT-12.1',
+    title: 'a range enters and leaves the IOMMU whole, and takes an entry meanwhile',
+    needs: ['dma'],
     async check(harness) {
       const { dma } = await opened(harness);
       const source = await dma.memory(4);
@@ -72,8 +74,9 @@ export const dmaChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-12',
-    name: 'what overlaps, is no page, or lies outside is refused before the kernel is asked',
+    id: 'PORT-12.2',
+    title: 'what overlaps, is no page, or lies outside is refused before the kernel is asked',
+    needs: ['dma'],
     async check(harness) {
       const { port, steps, dma } = await opened(harness);
       const source = await dma.memory(2);
@@ -93,8 +96,9 @@ export const dmaChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-12',
-    name: 'an area enters the IOMMU only where it is mapped',
+    id: 'PORT-12.3',
+    title: 'an area enters the IOMMU only where it is mapped',
+    needs: ['dma'],
     async check(harness) {
       const { port, steps, dma } = await opened(harness);
       const source = await steps.value(port.map(face.sparse, face.firstArea), 'mapping');
@@ -106,8 +110,9 @@ export const dmaChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-12',
-    name: 'an unmap that is asked for at once comes after the map, and limits go on while setState is outstanding',
+    id: 'PORT-12.4',
+    title: 'an unmap that is asked for at once comes after the map, and limits go on while setState is outstanding',
+    needs: ['remap', 'state', 'dma'],
     async check(harness) {
       const opened = await harness.openPort({ ackTimeoutMs: 30_000 });
       const { port } = opened;
@@ -116,18 +121,19 @@ export const dmaChecks: readonly PortCheck[] = [
       const { irq, signal, set } = await steps.blocked(opened);
       const before = await dma.available();
       const source = await dma.memory(1);
-      const mapped = dma.map({ ...dma.range(0, 1), source });
-      const gone = dma.unmap(dma.range(0, 1));
-      await mapped;
-      demand(await gone === dma.pages(1), 'the range should have gone after it came');
+      const mapped = settled(dma.map({ ...dma.range(0, 1), source }));
+      const gone = settled(dma.unmap(dma.range(0, 1)));
+      success(await mapped, 'dmaMap');
+      demand(success(await gone, 'dmaUnmap') === dma.pages(1), 'the range should have gone after it came');
       demand(await dma.available() === before, 'nothing should be left in the IOMMU');
       await steps.value(irq.ack(signal.count), 'the ack');
       await set;
     },
   },
   {
-    rule: 'PORT-13',
-    name: 'what is in the IOMMU is neither unmapped nor freed',
+    id: 'PORT-13.1',
+    title: 'what is in the IOMMU is neither unmapped nor freed',
+    needs: ['dma'],
     async check(harness) {
       const { port, steps, dma } = await opened(harness);
       const memory = await dma.memory(2);
@@ -147,15 +153,16 @@ export const dmaChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-13',
-    name: 'close takes the ranges of this device out of the IOMMU before its areas',
+    id: 'PORT-13.2',
+    title: 'close takes the ranges of this device out of the IOMMU before its areas',
+    needs: ['dma'],
     async check(harness) {
       const { port, steps, dma } = await opened(harness);
       const source = await steps.value(port.map(face.mailbox, face.whole), 'mapping');
       await dma.map({ ...dma.range(0, 1), source: await dma.memory(1) });
       await dma.map({ ...dma.range(1, 16), source });
       port.close();
-      const reports = await lastValueFrom(port.released.pipe(toArray()), { defaultValue: [] });
+      const reports = await steps.released(port);
       const whats = reports.map(({ what }) => what);
       const left = whats.filter((what) => what.includes('left the IOMMU'));
       demand(left.length === 2, `both ranges should be reported: ${whats.join('; ')}`);

@@ -1,18 +1,16 @@
-import { lastValueFrom, timeout, toArray } from 'rxjs';
-import { VfioError } from '../../src/errors.js';
-import type { Call, DevicePort, ReleaseReport } from '../../src/devices/port.js';
-import { codeOf, demand, face, settled, Steps, success, type PortCheck, type PortHarness } from './harness.js';
+import { VfioError } from '../../../errors.js';
+import type { Call } from '../../../devices/port.js';
+import { demand, type Rule } from '../rule.js';
+import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
+import { codeOf, settled, Steps, success } from './steps.js';
 
 /** PORT-9: the end of a port. */
 
-function released(harness: PortHarness, port: DevicePort): Promise<readonly ReleaseReport[]> {
-  return lastValueFrom(port.released.pipe(toArray(), timeout({ each: harness.patienceMs, with: () => { throw new Error('released did not complete'); } })), { defaultValue: [] });
-}
-
-export const closeChecks: readonly PortCheck[] = [
+export const closeRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
-    rule: 'PORT-9',
-    name: 'close takes away irqs, mappings and the device, and released says so',
+    id: 'PORT-9.1',
+    title: 'close takes away irqs, mappings and the device, and released says so',
+    needs: ['remap'],
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -24,17 +22,17 @@ export const closeChecks: readonly PortCheck[] = [
       await steps.value(port.unmap(mapping, { offset: 0x1000, size: 0x1000 }), 'unmap of a part');
       port.close();
       port.close();
-      const reports = await released(harness, port);
+      const reports = await steps.released(port);
       const { opens, vmas, irqs, waiters } = witness;
       demand(opens === 0 && vmas === 0 && irqs === 0 && waiters === 0, `nothing should be left: opens ${opens}, vmas ${vmas}, irqs ${irqs}, waiters ${waiters}`);
       demand(reports.length > 0 && reports.every(({ error }) => error === undefined), 'the teardown should be reported, without errors');
-      demand((await released(harness, port)).length === reports.length, 'released should be replayed to a late subscriber');
+      demand((await steps.released(port)).length === reports.length, 'released should be replayed to a late subscriber');
       await port[Symbol.asyncDispose]();
     },
   },
   {
-    rule: 'PORT-9',
-    name: 'after close every call fails with VFIO_E_CLOSED',
+    id: 'PORT-9.2',
+    title: 'after close every call fails with VFIO_E_CLOSED',
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);
@@ -59,12 +57,12 @@ export const closeChecks: readonly PortCheck[] = [
         }
         demand(code === 'VFIO_E_CLOSED', `accessNow after close should fail with VFIO_E_CLOSED: ${code}`);
       }
-      await released(harness, port);
+      await steps.released(port);
     },
   },
   {
-    rule: 'PORT-9',
-    name: 'close frees whoever waits for an irq',
+    id: 'PORT-9.3',
+    title: 'close frees whoever waits for an irq',
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);
@@ -73,12 +71,13 @@ export const closeChecks: readonly PortCheck[] = [
       port.close();
       const outcome = await waiting;
       demand(codeOf(outcome) === 'VFIO_E_CLOSED', `next() should end with VFIO_E_CLOSED: ${codeOf(outcome)}`);
-      await released(harness, port);
+      await steps.released(port);
     },
   },
   {
-    rule: 'PORT-9',
-    name: 'close frees a blocked setState, and nothing is left when released completes',
+    id: 'PORT-9.4',
+    title: 'close frees a blocked setState, and nothing is left when released completes',
+    needs: ['remap', 'state'],
     async check(harness) {
       const opened = await harness.openPort({ ackTimeoutMs: 30_000 });
       const { port, witness } = opened;
@@ -88,14 +87,15 @@ export const closeChecks: readonly PortCheck[] = [
       port.close();
       const outcome = await set;
       demand(codeOf(outcome) === 'VFIO_E_CANCELED', `the write should end with VFIO_E_CANCELED: ${codeOf(outcome)}`);
-      await released(harness, port);
+      await steps.released(port);
       const { opens, vmas, irqs, waiters } = witness;
       demand(opens === 0 && vmas === 0 && irqs === 0 && waiters === 0, `nothing should be left: opens ${opens}, vmas ${vmas}, irqs ${irqs}, waiters ${waiters}`);
     },
   },
   {
-    rule: 'PORT-9',
-    name: 'a detached setState is waited for, and its data_fd does not outlive the port',
+    id: 'PORT-9.5',
+    title: 'a detached setState is waited for, and its data_fd does not outlive the port',
+    needs: ['remap', 'state'],
     async check(harness) {
       const opened = await harness.openPort();
       const { port, witness } = opened;
@@ -109,7 +109,7 @@ export const closeChecks: readonly PortCheck[] = [
       await steps.value(irq.ack(count), 'the ack');
       demand(await steps.value(port.getState(), 'the state') === 'pre-copy', 'the detached write should have gone on');
       port.close();
-      await released(harness, port);
+      await steps.released(port);
       demand(witness.opens === 0, `the device should be closed, opens is ${witness.opens}`);
     },
   },

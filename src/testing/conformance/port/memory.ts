@@ -1,5 +1,7 @@
-import type { Area, DevicePort } from '../../src/devices/port.js';
-import { atOnce, demand, face, Steps, type PortCheck } from './harness.js';
+import type { Area, DevicePort } from '../../../devices/port.js';
+import { demand, type Rule } from '../rule.js';
+import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
+import { atOnce, Steps } from './steps.js';
 
 /** PORT-3 to PORT-5: layouts and mappings. */
 
@@ -9,10 +11,11 @@ async function readByte(steps: Steps, port: DevicePort, region: number, offset: 
   return (await steps.value(port.access({ region, offset, readBytes: 1 }), 'a trapped read'))[0];
 }
 
-export const memoryChecks: readonly PortCheck[] = [
+export const memoryRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
-    rule: 'PORT-3',
-    name: 'regionInfo is the layout of this instant',
+    id: 'PORT-3.1',
+    title: 'regionInfo is the layout of this instant',
+    needs: ['remap', 'revoke'],
     async check(harness) {
       const { port, witness, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -30,8 +33,9 @@ export const memoryChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-4',
-    name: 'map takes a part of an offered area, and nothing else',
+    id: 'PORT-4.1',
+    title: 'map takes a part of an offered area, and nothing else',
+    needs: ['remap', 'revoke'],
     async check(harness) {
       const { port, witness, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -55,8 +59,8 @@ export const memoryChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-4',
-    name: "a mapping shows the device's memory, both ways",
+    id: 'PORT-4.2',
+    title: "a mapping shows the device's memory, both ways",
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);
@@ -69,8 +73,8 @@ export const memoryChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-5',
-    name: 'when unmap completes the driver sees no mapping, and a stale view does not reach the device',
+    id: 'PORT-5.1',
+    title: 'when unmap completes the driver sees no mapping, and a stale view does not reach the device',
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -88,8 +92,8 @@ export const memoryChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-5',
-    name: 'unmap of a part takes that part alone',
+    id: 'PORT-5.2',
+    title: 'unmap of a part takes that part alone',
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -108,8 +112,9 @@ export const memoryChecks: readonly PortCheck[] = [
     },
   },
   {
-    rule: 'PORT-5',
-    name: 'an area that was revoked can be unmapped, and mapped again once it is restored',
+    id: 'PORT-5.3',
+    title: 'an area that was revoked can be unmapped, and mapped again once it is restored',
+    needs: ['remap', 'revoke'],
     async check(harness) {
       const { port, witness, script } = await harness.openPort();
       const steps = new Steps(harness);

@@ -1,43 +1,9 @@
-import { timeout } from 'rxjs';
-import { VfioError, type VfioErrorCode } from '../../src/errors.js';
-import type { Call, DevicePort, IrqHandle, IrqSignal, StateReply } from '../../src/devices/port.js';
-import type { DriverScript, Witness } from '../support/witness.js';
-
-/** A port, freshly opened, with its driver's two faces. */
-export interface OpenPort {
-  readonly port: DevicePort;
-  readonly witness: Witness;
-  readonly script: DriverScript;
-}
-
-/** How the suite gets its ports. Every one shows the sample driver's face; see `face`. */
-export interface PortHarness {
-  /** A device of its own each time, or one whose trace was cleared: the checks count what they find there. */
-  openPort(options?: { readonly ackTimeoutMs?: number }): Promise<OpenPort>;
-  /** Closes whatever the check left open. After each check. */
-  dispose(): Promise<void>;
-  /** How long a check waits for something that must happen, ms. */
-  readonly patienceMs: number;
-  /** An ack timeout that leaves time to look at the wait, and that a check can wait out, ms. */
-  readonly briefMs: number;
-}
-
-/** What the sample vendor driver looks like, kernel and software alike. */
-export const face = {
-  /** 64 KiB, mmappable as a whole, not in the saving group. */
-  mailbox: 0,
-  /** 128 KiB, two sparse areas, the second not offered in the saving group. */
-  sparse: 1,
-  /** 4 KiB, never mmappable. */
-  trapped: 2,
-  intx: { index: 0 },
-  msi: { index: 1 },
-  remap: { index: 5 },
-  whole: { offset: 0, size: 0x1_0000 },
-  firstArea: { offset: 0, size: 0x8000 },
-  secondArea: { offset: 0x1_0000, size: 0x8000 },
-  irqs: 6,
-} as const;
+import { lastValueFrom, timeout, toArray } from 'rxjs';
+import { realClock } from '../../../clock.js';
+import { VfioError, type VfioErrorCode } from '../../../errors.js';
+import type { Call, DevicePort, IrqHandle, IrqSignal, ReleaseReport, StateReply } from '../../../devices/port.js';
+import { demand } from '../rule.js';
+import { sampleFace, type OpenPort, type PortHarness } from './harness.js';
 
 /** What a call brought inside subscribe(). */
 export interface AtOnce<T> {
@@ -57,24 +23,20 @@ export function atOnce<T>(call: Call<T>): AtOnce<T> {
   return seen;
 }
 
-/** A failed expectation of a check, in words. */
-export function demand(holds: boolean, what: string): void {
-  if (!holds) throw new Error(what);
-}
-
 /** The steps that the checks share, bound to one harness's patience. */
 export class Steps {
-  readonly #patienceMs: number;
+  readonly #harness: PortHarness;
 
   constructor(harness: PortHarness) {
-    this.#patienceMs = harness.patienceMs;
+    this.#harness = harness;
   }
 
   /** The one value of a call, whenever it comes, within the patience. */
   value<T>(call: Call<T>, what: string): Promise<T> {
+    const { patienceMs, clock = realClock } = this.#harness;
     return new Promise((resolve, reject) => {
       let value: { readonly arrived: T } | undefined;
-      call.pipe(timeout({ each: this.#patienceMs, with: () => { throw new Error(`${what} did not come within ${this.#patienceMs} ms`); } })).subscribe({
+      call.pipe(timeout({ each: patienceMs, scheduler: clock.scheduler, with: () => { throw new Error(`${what} did not come within ${patienceMs} ms`); } })).subscribe({
         next: (arrived) => {
           if (value !== undefined) reject(new Error(`${what} came twice: a call has one value`));
           value = { arrived };
@@ -107,12 +69,18 @@ export class Steps {
 
   /** Lets turns pass: a round trip on the device's access lane. */
   async turns(port: DevicePort): Promise<void> {
-    await this.value(port.access({ region: face.trapped, offset: 0, readBytes: 4 }), 'a trapped read');
+    await this.value(port.access({ region: sampleFace.trapped, offset: 0, readBytes: 4 }), 'a trapped read');
+  }
+
+  /** What the teardown of a port that was closed has done. */
+  released(port: DevicePort): Promise<readonly ReleaseReport[]> {
+    const { patienceMs, clock = realClock } = this.#harness;
+    return lastValueFrom(port.released.pipe(toArray(), timeout({ each: patienceMs, scheduler: clock.scheduler, with: () => { throw new Error('released did not complete'); } })), { defaultValue: [] });
   }
 
   /** A driver revokes nothing while nobody listens: registers the remap irq. */
   enableRemaps(port: DevicePort): Promise<IrqHandle> {
-    return this.value(port.irq(face.remap, { ackFd: true }), 'the registration');
+    return this.value(port.irq(sampleFace.remap, { ackFd: true }), 'the registration');
   }
 
   /** Registers the remap irq and starts a write of device_state; resolves while the driver waits for its ack. */
@@ -143,13 +111,4 @@ export function success<T>(outcome: Settled<T>, what: string): T {
 export function codeOf(outcome: Settled<unknown>): string {
   if ('value' in outcome) return 'success';
   return VfioError.is(outcome.error) ? outcome.error.code : String(outcome.error);
-}
-
-/** One rule's test. `check` throws where the port breaks the rule. */
-export interface PortCheck {
-  readonly rule: `PORT-${number}`;
-  readonly name: string;
-  readonly check: (harness: PortHarness) => Promise<void>;
-  /** Part of the driver's script that not every driver has. */
-  readonly needs?: 'lieAboutRegion';
 }

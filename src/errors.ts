@@ -29,6 +29,9 @@ export const errorCodes = {
   VFIO_E_UNSUPPORTED: 'the kernel or the device does not have this feature (ENOTTY, EOPNOTSUPP)',
   VFIO_E_STREAM: 'a migration stream is corrupted, truncated, oversized or out of order',
   VFIO_E_INCOMPATIBLE: 'the two sides of a migration do not fit: another version of the format, or another kind of device',
+  VFIO_E_TRACE: 'this is no trace, or a damaged one: the message names the line, and what could be read',
+  VFIO_E_TRACE_VERSION: 'the trace was written by a newer version of this library',
+  VFIO_E_DEPARTED: 'a replay came to a call that the recording does not have there: the message names line, expected and actual',
   VFIO_E_IO: 'the kernel answered an errno that no other code stands for',
 } as const;
 

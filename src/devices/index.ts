@@ -11,7 +11,7 @@ export type { StateView } from './state-writer.js';
 export type { StuckCall } from './stuck-calls.js';
 export type {
   AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, IrqSignal, Mapping,
-  MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply,
+  MigrationTraits, PortTraits, PrecopyInfo, RegionInfo, ReleaseReport, State, StateReply,
 } from './port.js';
 export { pciIrqRows, type IrqKind, type IrqRow } from './protocol/irq-rules.js';
 export { VfioError, errorCodes, type VfioErrorCode } from '../errors.js';
@@ -23,5 +23,6 @@ export type { SoftwareRemap } from './software/remap-shape.js';
 export type { SoftwareIrqs } from './software/device-irqs.js';
 export type { SoftwareVendorDriver, Violation, ViolationKind } from './software/driver-face.js';
 export type { SoftwareDmaRange, SoftwareIommu } from './software/dma.js';
+export type { PreCopyScript } from './software/pre-copy-script.js';
 export type { GuestStats, MailboxStats } from './software/mailbox.js';
 export type { TraceEvent, TraceWord } from './software/trace.js';

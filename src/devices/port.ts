@@ -6,8 +6,9 @@ import type { IrqInfo } from './uapi/irq-info.js';
 import type { IrqAct } from './uapi/irq-set.js';
 import type { Area, RegionInfo } from './uapi/region-info.js';
 import type { State } from './uapi/migration-state.js';
+import type { PrecopyInfo } from './uapi/precopy-info.js';
 
-export type { Area, DeviceInfo, DmaLimits, IovaRange, IrqAct, IrqInfo, RegionInfo, State };
+export type { Area, DeviceInfo, DmaLimits, IovaRange, IrqAct, IrqInfo, PrecopyInfo, RegionInfo, State };
 
 /**
  * One call: one subscription is one call to the device; exactly one value, then complete, or one `VfioError`.
@@ -42,6 +43,7 @@ export type Call<T> = Observable<T>;
  * - **PORT-14** What an irq does not take (`irqRefusal`) is refused before the device is asked, and `irqs` registers all of its vectors or none.
  * - **PORT-15** An automasked irq gives one signal and no more until it is unmasked, by call or through its ack eventfd; a level that is active
  *   still signals again then.
+ * - **PORT-16** A session of saving says in the PRE_COPY states what there is to read (`precopy`), and nowhere else (VFIO_E_RANGE); once all of that is read, reads are `quiet`.
  */
 export interface DevicePort extends AsyncDisposable {
   /** How messages name the device: a BDF, an mdev uuid, a software device's name. */
@@ -224,6 +226,11 @@ export interface DataChannel {
   readonly direction: 'save' | 'resume';
   read(maxBytes: number): Call<Chunk>;
   write(bytes: Uint8Array): Call<void>;
+  /**
+   * VFIO_MIG_GET_PRECOPY_INFO (v1: from pending_bytes): what there is to read now. Fails with VFIO_E_RANGE (EINVAL) outside the PRE_COPY states, and
+   * in a session of resuming.
+   */
+  precopy(): Call<PrecopyInfo>;
   /** Idempotent. */
   close(): Call<void>;
 }

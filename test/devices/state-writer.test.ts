@@ -58,7 +58,7 @@ describe('StateWriter', () => {
   it('goes on without a subscriber, and closes the data_fd that comes late', () => {
     marbles((t) => {
       const closed = new Subject<string>();
-      const data: DataChannel = { direction: 'save', read: () => NEVER, write: () => NEVER, close: () => of(undefined).pipe(tap(() => closed.next('x'))) };
+      const data: DataChannel = { direction: 'save', read: () => NEVER, write: () => NEVER, precopy: () => NEVER, close: () => of(undefined).pipe(tap(() => closed.next('x'))) };
       const reply = timer(0.004, t.clock.scheduler).pipe(map((): StateReply => ({ state: 'pre-copy', data })));
       const late = writerOn(t, { setState: () => reply });
       t.expect(late.write('pre-copy'), '^-!').toBe('');

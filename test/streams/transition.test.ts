@@ -16,7 +16,7 @@ const states = map(({ state, going }: { readonly state: string; readonly going?:
 
 /** A data_fd that tells when it is closed. */
 function dataChannel(said: (what: string) => void): DataChannel {
-  return { direction: 'save', read: () => NEVER, write: () => NEVER, close: () => concat(new Observable<never>((subscriber) => { said('closed'); subscriber.complete(); }), of(undefined)) };
+  return { direction: 'save', read: () => NEVER, write: () => NEVER, precopy: () => NEVER, close: () => concat(new Observable<never>((subscriber) => { said('closed'); subscriber.complete(); }), of(undefined)) };
 }
 
 /** device_state answers after so many frames with a data_fd. */

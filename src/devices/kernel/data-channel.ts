@@ -3,7 +3,9 @@ import { VfioError } from '../../errors.js';
 import { nowCall, ownedCall } from '../call.js';
 import type { LaneRequest, LaneResult } from '../linux/lane-request.js';
 import type { Syscalls } from '../linux/syscalls.js';
-import type { Call, Chunk, DataChannel } from '../port.js';
+import type { Call, Chunk, DataChannel, PrecopyInfo } from '../port.js';
+import { VFIO_MIG_GET_PRECOPY_INFO } from '../uapi/constants.js';
+import { encodePrecopyQuery, notPreCopying, precopyOperation, readPrecopyInfo } from '../uapi/precopy-info.js';
 
 /** What one read may ask for, bytes. */
 const mostBytes = 16 * 1024 * 1024;
@@ -20,6 +22,8 @@ export interface ChannelParts {
   readonly requireOpen: (operation: string) => void;
   /** True where 0 bytes are the end for good: in STOP_COPY. */
   readonly final: () => boolean;
+  /** The user has opted in to PRECOPY_INFOv2. */
+  readonly precopyFlags: boolean;
   /** Told when the fd is closed. */
   readonly closed: () => void;
 }
@@ -70,6 +74,21 @@ export class KernelDataChannel implements DataChannel {
     return defer(() => {
       this.#requireOpen(operation);
       return bytes.length === 0 ? of(undefined) : this.#alone(operation, () => this.#writeAll(bytes, operation));
+    });
+  }
+
+  precopy(): Call<PrecopyInfo> {
+    const { fd, device, precopyFlags } = this.#parts;
+    const names = { operation: precopyOperation, device };
+    return defer(() => {
+      this.#requireOpen(precopyOperation);
+      if (this.direction === 'resume') throw notPreCopying(names);
+      return this.#alone(precopyOperation, () =>
+        this.#parts.submit({ op: 'ioctl', fd, request: VFIO_MIG_GET_PRECOPY_INFO, argument: encodePrecopyQuery(), ...names }).pipe(
+          map(({ bytes }) => readPrecopyInfo(bytes, precopyFlags, device)),
+          catchError((error: unknown) => throwError(() => (VfioError.is(error) && error.errno === 'EINVAL' ? notPreCopying(names, error) : error))),
+        ),
+      );
     });
   }
 

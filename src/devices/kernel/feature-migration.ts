@@ -23,11 +23,14 @@ export type ReleaseStep = (what: string, release: () => void) => void;
 /** device_state of v2, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, and the data_fds that it makes. */
 export class FeatureMigration {
   readonly #parts: FeatureParts;
+  readonly #precopyFlags: boolean;
   readonly #channels = new Set<KernelDataChannel>();
   #state: State = 'running';
 
-  constructor(parts: FeatureParts) {
+  /** @param precopyFlags the user has opted in to PRECOPY_INFOv2 */
+  constructor(parts: FeatureParts, precopyFlags = false) {
     this.#parts = parts;
+    this.#precopyFlags = precopyFlags;
   }
 
   getState(): Call<State> {
@@ -79,6 +82,7 @@ export class FeatureMigration {
       submit: (request) => laneCalls.submit(`data:${fd}`, request),
       requireOpen,
       final: () => this.#state === 'stop-copy',
+      precopyFlags: this.#precopyFlags,
       closed: () => this.#channels.delete(channel),
     });
     this.#channels.add(channel);

@@ -8,7 +8,8 @@ import type { AccessRequest, Area, Call, MigrationTraits, RegionInfo, State, Sta
 import { migrationFlags } from '../protocol/migration-states.js';
 import { wayOf } from '../protocol/migration-ways.js';
 import { protocolError } from '../uapi/bytes.js';
-import { VFIO_DEVICE_FEATURE } from '../uapi/constants.js';
+import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 } from '../uapi/constants.js';
+import { encodeFeature } from '../uapi/device-feature.js';
 import { encodeMigrationQuery, readMigrationFlags } from '../uapi/migration-feature.js';
 import { migrationInfoLayout } from '../uapi/migration-info.js';
 import { FeatureMigration, type FeatureParts, type ReleaseStep } from './feature-migration.js';
@@ -107,7 +108,7 @@ export class KernelMigration {
 
   #ask(): Spoken {
     const flags = this.#featureFlags();
-    if (flags !== undefined) return { traits: { version: 2, flags }, generation: new FeatureMigration(this.#parts) };
+    if (flags !== undefined) return { traits: { version: 2, flags }, generation: new FeatureMigration(this.#parts, (flags & migrationFlags.preCopy) !== 0 && this.#precopyFlags()) };
     const region = findMigrationRegion(this.#parts.regionCount(), this.#parts.regionInfo, this.#parts.device);
     // A device that cannot migrate says so itself, to whoever asks for its state all the same.
     if (region === undefined) return { traits: undefined, generation: new FeatureMigration(this.#parts) };
@@ -123,6 +124,17 @@ export class KernelMigration {
       throw error;
     }
     return Number(readMigrationFlags(query, this.#parts.device).flags & 0xffff_ffffn);
+  }
+
+  /** Opts in to the flags of VFIO_MIG_GET_PRECOPY_INFO; a kernel without them (before 7.2) is asked all the same, and nothing is read from `flags`. */
+  #precopyFlags(): boolean {
+    try {
+      this.#parts.ioctl(VFIO_DEVICE_FEATURE, encodeFeature(VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2, 'set'), 'VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2');
+      return true;
+    } catch (error) {
+      if (VfioError.is(error)) return false;
+      throw error;
+    }
   }
 
   #overRegion(region: RegionInfo): V1Region {

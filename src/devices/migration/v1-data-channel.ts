@@ -1,9 +1,10 @@
 import { concatMap, defer, map, of, tap } from 'rxjs';
 import { errnoError, VfioError } from '../../errors.js';
 import { nowCall, ownedCall } from '../call.js';
-import type { Area, Call, Chunk, DataChannel, RegionInfo } from '../port.js';
+import type { Area, Call, Chunk, DataChannel, PrecopyInfo, RegionInfo } from '../port.js';
 import { protocolError, type Origin } from '../uapi/bytes.js';
 import { dataPlace, encodeInfoField, migrationInfoLayout, readInfoField } from '../uapi/migration-info.js';
+import { notPreCopying, precopyOperation } from '../uapi/precopy-info.js';
 
 /** What one access may move, bytes: a driver may announce more, and gets it in pieces. */
 const mostBytes = 16 * 1024 * 1024;
@@ -64,6 +65,8 @@ export class V1DataChannel implements DataChannel {
   #staged: Area | undefined;
   /** `pending_bytes` has announced a chunk that is not staged yet: to read it again would tell the driver that the chunk was taken. */
   #announced = false;
+  /** What `pending_bytes` said last, less what was taken since. */
+  #pending = 0n;
   readonly #views = new Map<Area, MappedData | undefined>();
   #busy = false;
   #closed = false;
@@ -92,6 +95,18 @@ export class V1DataChannel implements DataChannel {
     return defer(() => {
       this.#require('resume', origin);
       return bytes.length === 0 ? of(undefined) : this.#alone(origin, () => this.#writeAll(bytes, origin));
+    });
+  }
+
+  /** `pending_bytes` are dirty bytes: v1 has no initial ones. While a chunk is on its way they are what was said last, less what was taken. */
+  precopy(): Call<PrecopyInfo> {
+    const origin = this.#origin(precopyOperation);
+    return defer(() => {
+      this.#requireOpen(origin);
+      if (this.direction === 'resume' || this.#parts.final()) throw notPreCopying(origin);
+      return this.#alone(origin, () =>
+        (this.#staged === undefined ? this.#readPending(origin) : of(true)).pipe(map(() => ({ initialBytes: 0n, dirtyBytes: this.#pending, reinit: false }))),
+      );
     });
   }
 
@@ -131,7 +146,10 @@ export class V1DataChannel implements DataChannel {
 
   #readPending(origin: Origin): Call<boolean> {
     if (this.#announced) return of(true);
-    return this.#readField('pending_bytes', origin).pipe(map((pending) => (this.#announced = pending > 0n)));
+    return this.#readField('pending_bytes', origin).pipe(map((pending) => {
+      this.#pending = pending;
+      return (this.#announced = pending > 0n);
+    }));
   }
 
   #readPlace(origin: Origin): Call<Area> {
@@ -144,6 +162,7 @@ export class V1DataChannel implements DataChannel {
     const size = Math.min(staged.size, maxBytes);
     return this.#readData({ offset: staged.offset, size }, origin).pipe(
       map((bytes): Chunk => {
+        this.#pending = this.#pending > BigInt(size) ? this.#pending - BigInt(size) : 0n;
         this.#staged = size === staged.size ? undefined : { offset: staged.offset + size, size: staged.size - size };
         return { kind: 'bytes', bytes };
       }),
@@ -196,9 +215,13 @@ export class V1DataChannel implements DataChannel {
   }
 
   #require(direction: 'save' | 'resume', origin: Origin): void {
+    this.#requireOpen(origin);
+    if (direction !== this.direction) throw new VfioError('VFIO_E_RANGE', `a session of direction ${this.direction} takes no ${direction === 'save' ? 'read' : 'write'}`, origin);
+  }
+
+  #requireOpen(origin: Origin): void {
     if (this.#closed) throw new VfioError('VFIO_E_CLOSED', 'this session is closed', origin);
     this.#parts.requireOpen(origin.operation);
-    if (direction !== this.direction) throw new VfioError('VFIO_E_RANGE', `a session of direction ${this.direction} takes no ${direction === 'save' ? 'read' : 'write'}`, origin);
     if (this.#ended) throw errnoError('ENODEV', origin.operation, origin.device);
   }
 

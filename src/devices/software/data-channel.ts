@@ -1,7 +1,8 @@
 import { Observable } from 'rxjs';
 import { errnoError, VfioError } from '../../errors.js';
 import { nowCall } from '../call.js';
-import type { Call, Chunk, DataChannel } from '../port.js';
+import type { Call, Chunk, DataChannel, PrecopyInfo } from '../port.js';
+import { notPreCopying, precopyOperation } from '../uapi/precopy-info.js';
 import { lateCall } from './late-call.js';
 import { SaveSession, type Session } from './state-stream.js';
 import type { Timers } from './timers.js';
@@ -37,6 +38,15 @@ export class SoftwareDataChannel implements DataChannel {
       if (this.#session instanceof SaveSession) throw this.#wrongDirection('write');
       const errno = this.#session.write(bytes);
       if (errno !== undefined) throw errnoError(errno, 'write data_fd', this.#device);
+    });
+  }
+
+  precopy(): Call<PrecopyInfo> {
+    return this.#oneAtATime(precopyOperation, () => {
+      const info = this.#session instanceof SaveSession ? this.#session.precopy() : 'EINVAL';
+      if (info === 'EINVAL') throw notPreCopying({ operation: precopyOperation, device: this.#device });
+      if (typeof info === 'string') throw errnoError(info, precopyOperation, this.#device);
+      return info;
     });
   }
 

@@ -2,6 +2,7 @@ import type { Area, IrqLine, State } from '../port.js';
 import type { SoftwareIommu } from './dma.js';
 import type { Faults } from './faults.js';
 import type { MailboxStats } from './mailbox.js';
+import type { PreCopyScript } from './pre-copy-script.js';
 import type { TraceEvent } from './trace.js';
 
 /**
@@ -54,6 +55,8 @@ export interface SoftwareVendorDriver {
   readonly faults: Faults;
   /** The IOMMU, and the device's own way through it. */
   readonly dma: SoftwareIommu;
+  /** What it has to say in PRE_COPY. */
+  readonly preCopy: PreCopyScript;
 
   /** How often the device is open: 0 or 1. */
   readonly opens: number;

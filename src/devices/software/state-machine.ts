@@ -7,6 +7,7 @@ import type { Area } from '../uapi/region-info.js';
 import { returned, type Errno } from './errno.js';
 import type { Faults } from './faults.js';
 import type { LayoutChange, Layouts } from './layouts.js';
+import { PreCopyScript } from './pre-copy-script.js';
 import type { RegionMemory } from './region-memory.js';
 import type { RemapPages } from './remap-pages.js';
 import { bitOf } from './remap-shape.js';
@@ -63,6 +64,7 @@ interface Running {
  * offered and signalled, not waited for, after the last. Nothing is held meanwhile: every other call goes on.
  */
 export class StateMachine {
+  readonly preCopy = new PreCopyScript(() => this);
   readonly #around: StateSurroundings;
   #state: State = 'running';
   #running: Running | undefined;
@@ -237,6 +239,7 @@ export class StateMachine {
     if (ends !== undefined) this.#endSession();
     if (makes !== undefined) {
       this.#session = makes === 'save' ? new SaveSession(regions) : new ResumeSession(regions);
+      this.preCopy.begins(this.#session);
       running.made = this.#session;
     }
     if (to === 'stop-copy' && this.#session instanceof SaveSession) this.#session.stop();

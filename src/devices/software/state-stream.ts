@@ -1,50 +1,83 @@
+import { viewOf } from '../uapi/bytes.js';
+import type { PrecopyInfo } from '../uapi/precopy-info.js';
 import type { Chunk } from '../port.js';
 import type { Errno } from './errno.js';
 import type { RegionMemory } from './region-memory.js';
 
 /**
  * What flows through a data_fd: a header (magic, version, number of regions), then for each region its index, its size and
- * its bytes. The header is all that PRE_COPY has to say; the contents follow in STOP_COPY, when the device is stopped.
+ * its bytes. The header is what PRE_COPY has to say by itself; the contents follow in STOP_COPY, when the device is stopped.
+ * A script adds records of filling in between (index 2^32 - 1), which mean nothing to who loads them.
  */
 
 const magic = 0x4554_4154_5358_5256n; // 'VRXSTATE'
 const version = 1;
 const headerBytes = 16;
-const recordBytes = 16;
+/** Also the least that a record of filling takes. */
+export const recordBytes = 16;
+const fillingIndex = 0xffff_ffff;
 
 type Regions = ReadonlyMap<number, RegionMemory>;
+
+/** A part of the stream that has not been read yet. */
+interface Piece {
+  readonly initial: boolean;
+  readonly bytes: Uint8Array;
+  /** So many zeros follow `bytes`. */
+  readonly zeros: number;
+}
 
 /** A session of saving: one data_fd for as long as the device stays in the saving group. */
 export class SaveSession {
   readonly direction = 'save';
   readonly #regions: Regions;
-  #pending: Uint8Array[];
+  #pending: Piece[] = [];
+  #reinit = false;
   #stopped = false;
   #over = false;
 
   constructor(regions: Regions) {
     this.#regions = regions;
     const header = new Uint8Array(headerBytes);
-    const view = new DataView(header.buffer);
+    const view = viewOf(header);
     view.setBigUint64(0, magic, true);
     view.setUint32(8, version, true);
     view.setUint32(12, regions.size, true);
-    this.#pending = [header];
+    this.#add(header, true);
+  }
+
+  /** The device has so many bytes more to say, 16 at least. */
+  fill(bytes: number, initial: boolean): void {
+    this.#add(recordOf(fillingIndex, bytes - recordBytes), initial, bytes - recordBytes);
+  }
+
+  /** What it has to say begins anew with so many initial bytes; what was dirty is among them. */
+  reinit(bytes: number): void {
+    this.#pending = this.#pending.map((piece) => ({ ...piece, initial: true }));
+    this.#reinit = true;
+    this.fill(bytes, true);
   }
 
   /** The device reached STOP_COPY, which a session does once: its contents can be read, and after them the stream ends. */
   stop(): void {
     this.#stopped = true;
     for (const [index, memory] of this.#regions) {
-      const record = new Uint8Array(recordBytes);
-      new DataView(record.buffer).setUint32(0, index, true);
-      new DataView(record.buffer).setBigUint64(8, BigInt(memory.size), true);
-      this.#pending.push(record, memory.read(0, memory.size));
+      this.#add(recordOf(index, memory.size), false);
+      this.#add(memory.read(0, memory.size), false);
     }
   }
 
   get pendingBytes(): number {
-    return this.#pending.reduce((sum, { length }) => sum + length, 0);
+    return this.#sum(() => true);
+  }
+
+  /** VFIO_MIG_GET_PRECOPY_INFO. That there is new initial data is said once. */
+  precopy(): PrecopyInfo | Errno {
+    if (this.#over) return 'ENODEV';
+    if (this.#stopped) return 'EINVAL';
+    const reinit = this.#reinit;
+    this.#reinit = false;
+    return { initialBytes: BigInt(this.#sum(({ initial }) => initial)), dirtyBytes: BigInt(this.#sum(({ initial }) => !initial)), reinit };
   }
 
   /** The device left the saving group. */
@@ -55,33 +88,73 @@ export class SaveSession {
 
   read(maxBytes: number): Chunk | Errno {
     if (this.#over) return 'ENODEV';
-    const [first, ...rest] = this.#pending;
-    if (first === undefined) return this.#stopped ? { kind: 'end' } : { kind: 'quiet' };
-    this.#pending = first.length > maxBytes ? [first.subarray(maxBytes), ...rest] : rest;
-    return { kind: 'bytes', bytes: first.slice(0, maxBytes) };
+    const piece = this.#pending.shift();
+    if (piece === undefined) return this.#stopped ? { kind: 'end' } : { kind: 'quiet' };
+    if (piece.bytes.length === 0) {
+      const size = Math.min(piece.zeros, maxBytes);
+      this.#putBack({ ...piece, zeros: piece.zeros - size });
+      return { kind: 'bytes', bytes: new Uint8Array(size) };
+    }
+    this.#putBack({ ...piece, bytes: piece.bytes.subarray(maxBytes) });
+    return { kind: 'bytes', bytes: piece.bytes.slice(0, maxBytes) };
+  }
+
+  #add(bytes: Uint8Array, initial: boolean, zeros = 0): void {
+    this.#pending.push({ bytes, initial, zeros });
+  }
+
+  #putBack(rest: Piece): void {
+    if (rest.bytes.length + rest.zeros > 0) this.#pending.unshift(rest);
+  }
+
+  #sum(which: (piece: Piece) => boolean): number {
+    return this.#pending.filter(which).reduce((sum, { bytes, zeros }) => sum + bytes.length + zeros, 0);
   }
 }
 
-/** A session of resuming: collects what comes, and loads it when the device leaves RESUMING. */
+function recordOf(index: number, size: number): Uint8Array {
+  const record = new Uint8Array(recordBytes);
+  viewOf(record).setUint32(0, index, true);
+  viewOf(record).setBigUint64(8, BigInt(size), true);
+  return record;
+}
+
+/** A session of resuming: collects what comes, filling aside, and loads it when the device leaves RESUMING. */
 export class ResumeSession {
   readonly direction = 'resume';
   readonly #regions: Regions;
   readonly #bytes: Uint8Array;
   #length = 0;
+  /** How much of `#bytes` is known to be what; behind it begins a record. */
+  #parsed = headerBytes;
+  /** What is left of a record of filling. */
+  #filling = 0;
   #over = false;
 
   constructor(regions: Regions) {
     this.#regions = regions;
     let expected = headerBytes;
     for (const memory of regions.values()) expected += recordBytes + memory.size;
-    this.#bytes = new Uint8Array(expected);
+    // A record of filling stands behind the last region for as long as it is not known to be one.
+    this.#bytes = new Uint8Array(expected + recordBytes);
   }
 
   write(bytes: Uint8Array): Errno | undefined {
     if (this.#over) return 'ENODEV';
-    if (this.#length + bytes.length > this.#bytes.length) return 'EINVAL';
-    this.#bytes.set(bytes, this.#length);
-    this.#length += bytes.length;
+    for (let at = 0; at < bytes.length; ) {
+      const rest = bytes.length - at;
+      const skip = Math.min(rest, this.#filling);
+      this.#filling -= skip;
+      at += skip;
+      if (skip === rest) return undefined;
+      // As far as the next record's header: it may turn out to be filling.
+      const take = Math.min(bytes.length - at, this.#parsed + recordBytes - this.#length);
+      if (this.#length + take > this.#bytes.length) return 'EINVAL';
+      this.#bytes.set(bytes.subarray(at, at + take), this.#length);
+      this.#length += take;
+      at += take;
+      if (this.#length === this.#parsed + recordBytes) this.#record();
+    }
     return undefined;
   }
 
@@ -92,8 +165,8 @@ export class ResumeSession {
   /** All or nothing. A stream in which nothing was written loads nothing: the user thought better of it. */
   load(): Errno | undefined {
     if (this.#length === 0) return undefined;
-    if (this.#length !== this.#bytes.length) return 'EINVAL';
-    const view = new DataView(this.#bytes.buffer);
+    if (this.#length !== this.#bytes.length - recordBytes || this.#filling > 0) return 'EINVAL';
+    const view = viewOf(this.#bytes);
     if (view.getBigUint64(0, true) !== magic || view.getUint32(8, true) !== version || view.getUint32(12, true) !== this.#regions.size) return 'EINVAL';
     const loads: (() => void)[] = [];
     let at = headerBytes;
@@ -105,6 +178,21 @@ export class ResumeSession {
     }
     for (const load of loads) load();
     return undefined;
+  }
+
+  /** The record that `#parsed` stands at is there: filling is taken out again, anything else is skipped by its own word. */
+  #record(): void {
+    const view = viewOf(this.#bytes);
+    const size = view.getBigUint64(this.#parsed + 8, true);
+    const index = view.getUint32(this.#parsed, true);
+    // Hostile sizes end beyond everything that there is room for.
+    const known = Number(size > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : size);
+    if (index === fillingIndex) {
+      this.#filling = known;
+      this.#length = this.#parsed;
+    } else {
+      this.#parsed += recordBytes + known;
+    }
   }
 }
 

@@ -16,6 +16,7 @@ import { Layouts, type LayoutChange } from './layouts.js';
 import { Mailbox, type MailboxStats } from './mailbox.js';
 import type { DeviceShape } from './options.js';
 import { PciFace } from './pci-face.js';
+import type { PreCopyScript } from './pre-copy-script.js';
 import { RegionMemory } from './region-memory.js';
 import type { RemapRole } from './remap-irq.js';
 import { RemapPages } from './remap-pages.js';
@@ -101,6 +102,8 @@ export class VendorDriver implements SoftwareVendorDriver {
   restore(region: number): void {
     this.#changeOnOwnAccount(region, () => this.#layouts.giveBack(region));
   }
+
+  get preCopy(): PreCopyScript { return this.#machine.preCopy; }
 
   raiseMsi(): void {
     this.raise({ index: this.shape.ownIrq });
@@ -189,9 +192,7 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   // ── what the port calls ─────────────────────────────────────────────────────────────────────────────────
 
-  get gone(): boolean {
-    return this.#removed;
-  }
+  get gone(): boolean { return this.#removed; }
 
   open(user: Timers): Errno | undefined {
     if (this.#removed) return 'ENODEV';
@@ -320,9 +321,7 @@ export class VendorDriver implements SoftwareVendorDriver {
     return undefined;
   }
 
-  get busy(): boolean {
-    return this.#machine.busy;
-  }
+  get busy(): boolean { return this.#machine.busy; }
 
   setState(to: State, done: (outcome: Outcome) => void): void {
     if (this.#removed) done({ errno: 'ENODEV' });

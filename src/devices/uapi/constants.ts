@@ -120,6 +120,11 @@ export const VFIO_DEVICE_FEATURE_DMA_LOGGING_START = 6;
 export const VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP = 7;
 export const VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT = 8;
 export const VFIO_DEVICE_FEATURE_MIG_DATA_SIZE = 9;
+/** Opted in to by SET, without data. */
+export const VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 = 12;
+
+/** In vfio_precopy_info.flags, after that. */
+export const VFIO_PRECOPY_INFO_REINIT = 1 << 0;
 
 /** Bits of the u64 of VFIO_DEVICE_FEATURE_MIGRATION. */
 export const VFIO_MIGRATION_STOP_COPY = 1 << 0;

@@ -3,12 +3,14 @@ import { KernelDataChannel } from '../../../src/devices/kernel/data-channel.js';
 import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
 import type { Call } from '../../../src/devices/port.js';
 import { errnoError, VfioError } from '../../../src/errors.js';
+import { fields } from '../uapi/bytes-helpers.js';
 import { HandLanes } from './doubles.js';
 
 let lanes: HandLanes;
 let open: boolean;
 let closes: number;
 let final: boolean;
+let precopyFlags: boolean;
 let channel: KernelDataChannel;
 let fd: number;
 
@@ -17,6 +19,7 @@ beforeEach(() => {
   open = true;
   closes = 0;
   final = false;
+  precopyFlags = false;
   fd = linuxSyscalls().eventfd();
   channel = new KernelDataChannel({
     fd,
@@ -28,6 +31,7 @@ beforeEach(() => {
       if (!open) throw new VfioError('VFIO_E_CLOSED', 'the device is closed', { operation });
     },
     final: () => final,
+    get precopyFlags() { return precopyFlags; },
     closed: () => (closes += 1),
   });
   return () => channel.release();
@@ -83,6 +87,27 @@ describe('a data_fd', () => {
     expect(lanes.running('data')).toMatchObject({ op: 'write', bytes: Uint8Array.of(2, 3) });
     lanes.answer('data', 2);
     expect(write.get).toBe('done');
+  });
+
+  it('is asked what there is to read, on its own lane, and flags only count where the user opted in', () => {
+    const asked = [0, 1].map((told) => {
+      precopyFlags = told === 1;
+      const info = outcome(channel.precopy());
+      expect(lanes.running('data')).toMatchObject({ op: 'ioctl', fd, request: 0x3b79, operation: 'VFIO_MIG_GET_PRECOPY_INFO' });
+      expect(outcome(channel.read(8)).get).toBe('VFIO_E_BUSY');
+      lanes.answer('data', 0, fields(['u32', 24], ['u32', 1], ['u64', 5], ['u64', 7]));
+      return info.get;
+    });
+    expect(asked).toEqual([false, true].map((reinit) => ({ initialBytes: 5n, dirtyBytes: 7n, reinit })));
+  });
+
+  it.each([['EINVAL', 'VFIO_E_RANGE'], ['ENOTTY', 'VFIO_E_UNSUPPORTED'], ['ENODEV', 'VFIO_E_NO_DEVICE']])('that answers such a question %s fails with %s, and goes on', (errno, code) => {
+    const info = outcome(channel.precopy());
+    lanes.fail('data', errnoError(errno, 'VFIO_MIG_GET_PRECOPY_INFO', 'd0'));
+    expect(info.get).toBe(code);
+    const read = outcome(channel.read(8));
+    lanes.answer('data', 0);
+    expect(read.get).toEqual({ kind: 'quiet' });
   });
 
   it('is idle after an error', () => {

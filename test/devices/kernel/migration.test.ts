@@ -20,6 +20,8 @@ let clock: VirtualClock;
 let reports: ReleaseReport[];
 let port: KernelPort;
 let offersV2: boolean;
+let offersPrecopyInfo2: boolean;
+let asked: number[];
 
 beforeEach(() => {
   tree = new KernelTree().file('device');
@@ -27,6 +29,8 @@ beforeEach(() => {
   clock = virtualClock();
   reports = [];
   offersV2 = false;
+  offersPrecopyInfo2 = false;
+  asked = [];
   const calls = callsWith(answer);
   port = new KernelPort('d0', calls.open(join(tree.paths.dev, 'device')), { deviceFd: () => -1, container: { fd: -1, iovas: new IovaTable() }, release: () => undefined }, { calls, reactor: new Reactor(calls), pool: lanes, clock });
   port.released.subscribe({ next: (report) => reports.push(report), error: () => undefined });
@@ -44,8 +48,10 @@ const answer: IoctlDouble = (request, argument) => {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (request === VFIO_DEVICE_GET_INFO) bytes.set(fields(['u32', 24], ['u32', 0], ['u32', 12], ['u32', 0]));
   if (request === VFIO_DEVICE_FEATURE) {
-    if (!offersV2) return 'ENOTTY';
-    bytes.set(fields(['u64', 3]), 8);
+    const feature = view.getUint16(4, true);
+    asked.push(feature);
+    if (!offersV2 || (feature === 12 && !offersPrecopyInfo2)) return 'ENOTTY';
+    if (feature === 1) bytes.set(fields(['u64', offersPrecopyInfo2 ? 7 : 3]), 8);
   }
   if (request === VFIO_DEVICE_GET_REGION_INFO) {
     const index = view.getUint32(8, true);
@@ -84,6 +90,15 @@ describe('which generation a kernel device speaks', () => {
   it('is the second where it offers that', () => {
     offersV2 = true;
     expect(outcome(port.migration()).get).toEqual({ version: 2, flags: 3 });
+  });
+
+  it('is opted in to the flags of PRECOPY_INFO, once, where it has PRE_COPY', () => {
+    offersV2 = true;
+    expect([outcome(port.migration()).get, asked]).toEqual([{ version: 2, flags: 3 }, [1]]);
+    const other = new KernelPort('d1', -1, { deviceFd: () => -1, container: { fd: -1, iovas: new IovaTable() }, release: () => undefined }, { calls: callsWith(answer), reactor: new Reactor(callsWith(answer)), pool: lanes, clock });
+    offersPrecopyInfo2 = true;
+    asked = [];
+    expect([outcome(other.migration()).get, outcome(other.migration()).get, asked]).toEqual([{ version: 2, flags: 7 }, { version: 2, flags: 7 }, [1, 12]]);
   });
 
   it('is the first where it has the region, at whatever index', () => {

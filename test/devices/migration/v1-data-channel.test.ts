@@ -136,6 +136,42 @@ describe('saving through the data section', () => {
   });
 });
 
+describe('what there is to read', () => {
+  const dirty = (save: V1DataChannel): bigint => now(save.precopy()).dirtyBytes;
+
+  it('is what pending_bytes says, and never asked twice for one chunk: that would give the chunk up', () => {
+    const save = channel('save');
+    stage(10);
+    expect(now(save.precopy())).toEqual({ initialBytes: 0n, dirtyBytes: 10n, reinit: false });
+    expect(dirty(save)).toBe(10n);
+    now(save.read(4));
+    expect(dirty(save)).toBe(6n);
+    expect(double.log.filter((line) => line === 'r pending_bytes')).toHaveLength(1);
+    now(save.read(64));
+    stage(3);
+    expect(dirty(save)).toBe(3n);
+    expect(now(save.read(64))).toEqual({ kind: 'bytes', bytes: bytesFrom(1, 3) });
+    expect(double.log.filter((line) => line === 'r pending_bytes')).toHaveLength(2);
+  });
+
+  it('is no less than nothing where the driver stages more than it announced', () => {
+    const save = channel('save');
+    stage(10);
+    double.pending = 3n;
+    now(save.read(4));
+    expect(dirty(save)).toBe(0n);
+  });
+
+  it('is not told in STOP_COPY, nor while resuming, nor after the end', () => {
+    const save = channel('save');
+    final = true;
+    expect([failure(save.precopy()), failure(channel('resume').precopy())]).toEqual(['VFIO_E_RANGE', 'VFIO_E_RANGE']);
+    save.end();
+    expect(failure(save.precopy())).toBe('VFIO_E_NO_DEVICE');
+    expect(double.log).toEqual([]);
+  });
+});
+
 describe('resuming through the data section', () => {
   it('asks where, writes there, and hands over by the size', () => {
     now(channel('resume').write(bytesFrom(1, 5)));

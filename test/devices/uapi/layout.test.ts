@@ -12,6 +12,7 @@ import { irqInfoChainLayout, irqInfoLayout } from '../../../src/devices/uapi/irq
 import { irqSetLayout } from '../../../src/devices/uapi/irq-set.js';
 import { featureMigrationLayout, migStateLayout } from '../../../src/devices/uapi/migration-feature.js';
 import { migrationInfoLayout } from '../../../src/devices/uapi/migration-info.js';
+import { precopyInfoLayout } from '../../../src/devices/uapi/precopy-info.js';
 import { regionInfoLayout, regionTypeLayout } from '../../../src/devices/uapi/region-info.js';
 import { irqTypeLayout, remapCapLayout } from '../../../src/devices/uapi/remap-capability.js';
 import { sparseAreaLayout, sparseMmapLayout } from '../../../src/devices/uapi/sparse-areas.js';
@@ -47,6 +48,7 @@ const structs: Readonly<Record<string, Layout>> = {
   vfio_device_feature_migration: featureMigrationLayout,
   vfio_device_feature_mig_state: migStateLayout,
   vfio_device_migration_info: migrationInfoLayout,
+  vfio_precopy_info: precopyInfoLayout,
   vfio_region_remap_irq_info: irqInfoChainLayout,
   vfio_region_remap_cap_type: irqTypeLayout,
   vfio_region_remap_cap: remapCapLayout,
@@ -59,6 +61,13 @@ const since: Readonly<Record<string, readonly [number, number]>> = {
   VFIO_DEVICE_STATE_PRE_COPY: [6, 2],
   VFIO_DEVICE_STATE_PRE_COPY_P2P: [6, 2],
   VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: [6, 2],
+  'vfio_precopy_info.argsz': [6, 2],
+  'vfio_precopy_info.flags': [6, 2],
+  'vfio_precopy_info.initial_bytes': [6, 2],
+  'vfio_precopy_info.dirty_bytes': [6, 2],
+  'vfio_precopy_info.sizeof': [6, 2],
+  VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2: [7, 2],
+  VFIO_PRECOPY_INFO_REINIT: [7, 2],
   'vfio_device_info.pad': [6, 6],
   'vfio_device_info.sizeof': [6, 6],
 };

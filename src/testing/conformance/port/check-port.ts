@@ -5,10 +5,11 @@ import { dmaRules } from './dma.js';
 import type { PortHarness, PortNeed } from './harness.js';
 import { irqRules } from './irqs.js';
 import { memoryRules } from './memory.js';
+import { savingRules } from './saving.js';
 import { setIrqsRules } from './set-irqs.js';
 
 /** Everything that `DevicePort` promises, in the order of its rules. */
-export const portRules: readonly Rule<PortHarness, PortNeed>[] = [...callRules, ...memoryRules, ...irqRules, ...setIrqsRules, ...closeRules, ...dmaRules]
+export const portRules: readonly Rule<PortHarness, PortNeed>[] = [...callRules, ...memoryRules, ...irqRules, ...setIrqsRules, ...closeRules, ...dmaRules, ...savingRules]
   .sort((a, b) => Number(a.id.slice(5)) - Number(b.id.slice(5)));
 
 function result(harness: PortHarness, rule: Rule<PortHarness, PortNeed>): Promise<RuleResult> {

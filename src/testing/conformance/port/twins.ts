@@ -1,6 +1,6 @@
 import { catchError, concat, concatMap, defer, EMPTY, filter, ignoreElements, map, NEVER, observeOn, of, ReplaySubject, shareReplay, Subject, subscribeOn, take, tap, throwError, toArray, type Observable } from 'rxjs';
 import { VfioError, type VfioErrorCode } from '../../../errors.js';
-import type { Call, DevicePort, IrqHandle, IrqSignal, Mapping, RegionInfo } from '../../../devices/port.js';
+import type { Call, DataChannel, DevicePort, IrqHandle, IrqSignal, Mapping, RegionInfo } from '../../../devices/port.js';
 import { sampleFace as face } from './harness.js';
 
 /** A port that breaks a rule on purpose: a suite that cannot fail proves nothing. */
@@ -350,5 +350,16 @@ export const brokenPorts: readonly BrokenPort[] = [
     name: 'keeps the writes of the ack eventfd', breaks: ['PORT-15.2'],
     because: 'the signal of INTx did not come',
     spoil: (port) => withIrqs(port, (handle) => (handle.line.index === face.intx.index ? { ack: () => of(undefined) } : {})),
+  },
+  {
+    name: 'does not count what was read', breaks: ['PORT-16.1'],
+    because: '16 bytes were read of 16, then there were 16 and 0',
+    spoil: (port) => {
+      const forgetful = (data: DataChannel): DataChannel => {
+        const first = data.precopy().pipe(shareReplay({ bufferSize: 1, refCount: false }));
+        return withChanges(data, { precopy: () => first });
+      };
+      return withChanges(port, { setState: (to) => port.setState(to).pipe(map((reply) => ({ ...reply, ...(reply.data === undefined ? {} : { data: forgetful(reply.data) }) }))) });
+    },
   },
 ];

@@ -5,4 +5,6 @@ export { irq, type UnmaskOptions } from './irq.js';
 export { irqs } from './irqs.js';
 export { regions } from './regions.js';
 export { remapIrq, type RemapIrqOptions } from './remap-irq.js';
+export { resumeState, type ResumingState } from './resume-state.js';
+export { savedState, type SavedState, type SaveOptions } from './saved-state.js';
 export { transition, type Arc, type TransitionOptions } from './transition.js';

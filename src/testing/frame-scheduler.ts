@@ -54,6 +54,13 @@ export class FrameScheduler extends TestScheduler {
     return true;
   }
 
+  /** Lets so much time pass, and runs what is due in it. */
+  pass(ms: number): void {
+    const end = this.frame + this.framesIn(ms);
+    this.atFrame(end, () => undefined);
+    this.#runUntil(end);
+  }
+
   #runUntil(frame: number): void {
     const { maxFrames } = this;
     this.maxFrames = frame;

@@ -1,8 +1,14 @@
 /** `vfio-rx/testing`: marble tests in virtual time, runs as marble diagrams, and rules with suites that check them. */
+export { checkOperator, describeOperator, operatorRules } from './conformance/operator/check-operator.js';
+export type { OperatorNeed, OperatorSubject } from './conformance/operator/subject.js';
+export { brokenOperators, type BrokenOperator } from './conformance/operator/twins.js';
 export { checkPort, describePort, portRules } from './conformance/port/check-port.js';
 export { sampleFace, type OpenPort, type PortHarness, type PortNeed, type PortScript, type PortWitness } from './conformance/port/harness.js';
 export { softwarePortHarness, type SoftwareHarnessOptions } from './conformance/port/software-harness.js';
 export { brokenPorts, type BrokenPort } from './conformance/port/twins.js';
+export { checkStream, describeStream, streamRules } from './conformance/stream/check-stream.js';
+export type { StreamNeed, StreamSubject } from './conformance/stream/subject.js';
+export { brokenStreams, type BrokenStream } from './conformance/stream/twins.js';
 export type { Lacks, Rule, RuleResult, TestRunner } from './conformance/rule.js';
 export { virtualRun } from './conformance/virtual-run.js';
 export type { Lanes } from './device-lanes.js';

@@ -88,6 +88,7 @@ describe('the code of the house', () => {
     'src/devices/device.ts: close': 'settles when nothing is held: outside every remap path',
     'src/devices/device.ts: [Symbol.asyncDispose]': 'is close(), for `await using`',
     'src/devices/kernel/kernel-port.ts: [Symbol.asyncDispose]': 'is close(), for `await using`',
+    'src/devices/replay/replay-port.ts: replayPort': 'is close(), for `await using`',
     'src/devices/software/software-port.ts: [Symbol.asyncDispose]': 'is close(), for `await using`',
     'src/devices/linux/reactor.ts: rethrowLater': 'reports what a callback threw, and nobody waits for it',
   };

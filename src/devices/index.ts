@@ -16,6 +16,7 @@ export type {
 export { pciIrqRows, type IrqKind, type IrqRow } from './protocol/irq-rules.js';
 export { VfioError, errorCodes, type VfioErrorCode } from '../errors.js';
 export { realClock, type Clock, type StallWatch } from '../clock.js';
+export type { TraceSink } from './replay/recorder.js';
 export { portChannel, warningChannel, type Lane, type PortEvent, type Warning } from '../diagnostics.js';
 export { softwareDevice, type SoftwareDevice } from './software/software-device.js';
 export { sampleRegions, type SoftwareDeviceOptions, type SoftwareRegion } from './software/options.js';

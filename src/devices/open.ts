@@ -1,10 +1,14 @@
-import { catchError, concat, concatMap, defer, filter, finalize, forkJoin, from, ignoreElements, map, Observable, of, tap, throwError, toArray } from 'rxjs';
+import { catchError, concat, concatMap, defer, filter, finalize, forkJoin, from, ignoreElements, map, Observable, of, throwError, toArray } from 'rxjs';
 import { realClock, type Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { absentIsEmpty } from './call.js';
 import { VfioDevice } from './device.js';
 import { openKernelPort } from './kernel/open-kernel-port.js';
 import { observedPort } from './observed-port.js';
+import { readTraceFile } from './replay/read-trace-file.js';
+import { recordPort } from './replay/record-port.js';
+import type { TraceSink } from './replay/recorder.js';
+import { replayTrace } from './replay/replay-trace.js';
 import type { Call, DevicePort, RegionInfo, State } from './port.js';
 
 /** Whatever can open a port itself: a software device, a recorded trace, a port of your own. */
@@ -14,14 +18,16 @@ export interface PortSource {
 
 /**
  * Where a device is: an mdev uuid, a PCI address (`0000:03:00.0`), a group and its device (`group:7/0000:03:00.0`, or
- * `group:7` where it has one device), or a `PortSource`.
+ * `group:7` where it has one device), a recorded run (`trace:remap.jsonl`), or a `PortSource`.
  */
 export type DeviceAddress = string | PortSource;
 
-/** On which clock a device is opened. */
+/** How a device is opened. */
 export interface OpenOptions {
-  /** Default: real time. A virtual clock works on software devices only (else VFIO_E_CLOCK). */
+  /** Default: real time. A virtual clock works on software devices and recorded runs only (else VFIO_E_CLOCK). */
   readonly clock?: Clock;
+  /** Where what crosses the port is written down from the first call on; `traceFile` makes one. Default: nowhere, at no cost. */
+  readonly record?: TraceSink;
 }
 
 /** More regions than any device has: a larger answer is hostile. */
@@ -44,7 +50,7 @@ export function openDevice(address: DeviceAddress, options: OpenOptions = {}): C
     let handedOver = false;
     const opening = openPort(address, clock)
       .pipe(
-        tap((opened) => (port = opened)),
+        map((opened) => (port = options.record === undefined ? opened : recordPort(opened, options.record))),
         concatMap((opened) => survey(observedPort(opened))),
       )
       .subscribe({
@@ -87,9 +93,11 @@ export function withDevice<T>(address: DeviceAddress, body: (device: VfioDevice)
 
 function openPort(address: DeviceAddress, clock: Clock): Call<DevicePort> {
   if (typeof address !== 'string') return address.open(clock);
+  const [, file] = /^trace:(.+)$/s.exec(address) ?? [];
+  if (file !== undefined) return defer(() => replayTrace(readTraceFile(file)).open(clock));
   if (!clock.virtual) return openKernelPort(address, clock);
   return defer(() => {
-    throw new VfioError('VFIO_E_CLOCK', 'a real device does not follow virtual time: open a software device, or leave the clock out', { operation: 'open', device: address });
+    throw new VfioError('VFIO_E_CLOCK', 'a real device does not follow virtual time: open a software device or a trace, or leave the clock out', { operation: 'open', device: address });
   });
 }
 

@@ -25,6 +25,15 @@ export {
   type ReleasableDeviceExpectation,
   type SubscriptionExpectation,
 } from './marbles.js';
+export { memoryTrace, type MemoryTrace } from '../devices/replay/memory-trace.js';
+export { readTraceFile } from '../devices/replay/read-trace-file.js';
+export { recordPort } from '../devices/replay/record-port.js';
+export type { RecordingOptions, TraceSink } from '../devices/replay/recorder.js';
+export type { Departure } from '../devices/replay/replay-run.js';
+export { replayTrace, type TraceReplay } from '../devices/replay/replay-trace.js';
+export { traceFile, type TraceFile, type TraceFileOptions, type TraceFileReport } from '../devices/replay/trace-file.js';
+export type { TraceEntry, TraceHeader } from '../devices/trace/entry.js';
+export { readTrace, type Trace, type TraceLimits } from '../devices/trace/reader.js';
 export { recordLanes, type LaneRecording, type RecordOptions } from './record-lanes.js';
 export { renderDiagram, type RenderOptions } from './render-diagram.js';
 export type { MarbleSource, SubscriptionSpan } from './sources.js';

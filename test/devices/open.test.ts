@@ -1,9 +1,12 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { concat, EMPTY, firstValueFrom, map, mergeMap, NEVER, of, tap, throwError, timer } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { realClock } from '../../src/clock.js';
-import { openDevice, withDevice, type PortSource } from '../../src/devices/open.js';
+import { openDevice, withDevice, type DeviceAddress, type OpenOptions, type PortSource } from '../../src/devices/open.js';
 import { errnoError } from '../../src/errors.js';
-import { marbles } from '../../src/testing/index.js';
+import { marbles, memoryTrace } from '../../src/testing/index.js';
 import { softwareSource, twoRegions } from '../support/devices.js';
 
 describe('openDevice', () => {
@@ -14,6 +17,32 @@ describe('openDevice', () => {
       t.at('-x--y', { x: () => expect(source.driver.opens).toBe(0), y: () => expect(source.driver.opens).toBe(1) });
       t.expect(device$.pipe(map((device) => [device.name, [...device.regions.keys()].join(), device.info.irqs, device.migration?.flags, device.currentState.state].join(' '))), '---^').toBe('---<d,|>', { d: 'software0 0,1 6 7 running' });
     });
+  });
+
+  it('writes down what crosses the port, from the first call on, and opens what was written', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-open-'));
+    try {
+      const file = join(folder, 'run.jsonl');
+      const record = memoryTrace();
+      const states: string[] = [];
+      const run = (source: DeviceAddress, options: OpenOptions) => {
+        marbles((t) => {
+          const state$ = withDevice(source, (device) => device.mapRegion(0).pipe(map(() => device.currentState.state)), { clock: t.clock, ...options });
+          t.expect(state$.pipe(tap((state) => states.push(state)))).toBe('<r,|>', { r: 'running' });
+        });
+      };
+      run(softwareSource(twoRegions), { record });
+      writeFileSync(file, record.text);
+      run(`trace:${file}`, {});
+      expect(states).toEqual(['running', 'running']);
+      expect(record.text.split('\n').slice(1, 3).map((line) => line.replace(/"at":"\d+",/, ''))).toEqual([
+        expect.stringContaining('{"call":1,"do":"info"') as string,
+        expect.stringContaining('{"call":2,"do":"regionInfo","with":{"index":0}') as string,
+      ]);
+      marbles((t) => t.expect(openDevice(`trace:${file}.gone`, { clock: t.clock })).toBe('#', undefined, { code: 'VFIO_E_ADDRESS', errno: 'ENOENT' }));
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it('does not ask for device_state where the device cannot migrate', () => {

@@ -21,7 +21,7 @@ function parse(text: string): KernelAddress | undefined {
   return undefined;
 }
 
-const forms = 'expected an mdev uuid, a PCI address (0000:03:00.0), group:N or group:N/DEVICE';
+const forms = 'expected an mdev uuid, a PCI address (0000:03:00.0), group:N, group:N/DEVICE or trace:FILE';
 
 const KernelAddressCodec = new t.Type<KernelAddress, unknown>(
   'KernelAddress',

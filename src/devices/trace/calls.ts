@@ -1,5 +1,5 @@
 import * as t from 'io-ts';
-import type { Area, Chunk, DeviceInfo, DmaLimits, IrqAct, IrqInfo, IrqSignal, MigrationTraits, RegionInfo, State } from '../port.js';
+import type { Area, Chunk, DeviceInfo, DmaLimits, IrqAct, IrqInfo, IrqSignal, MigrationTraits, PrecopyInfo, RegionInfo, State } from '../port.js';
 import { states } from '../uapi/migration-state.js';
 import { keptBytes, nothing, orNone, u64, whole, type KeptBytes } from './values.js';
 
@@ -123,6 +123,7 @@ export const calls = {
   'irq.close': call(irq, nothing),
   'data.read': call(fields<{ readonly data: number; readonly maxBytes: number }>({ ...data, maxBytes: whole }), chunk),
   'data.write': call(fields<{ readonly data: number; readonly bytes: KeptBytes }>({ ...data, bytes: keptBytes }), nothing),
+  'data.precopy': call(fields<{ readonly data: number }>(data), fields<PrecopyInfo>({ initialBytes: u64, dirtyBytes: u64, reinit: bool })),
   'data.close': call(fields<{ readonly data: number }>(data), nothing),
   'dma.free': call(fields<{ readonly memory: number }>({ memory: whole }), nothing),
 } as const;

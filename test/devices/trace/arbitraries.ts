@@ -82,6 +82,7 @@ export const callArbitraries: { readonly [K in CallName]: { readonly args: fc.Ar
   'irq.close': { args: ofIrq, answer: nothing },
   'data.read': { args: fc.record({ data: whole, maxBytes: whole }), answer: chunk },
   'data.write': { args: fc.record({ data: whole, bytes: kept }), answer: nothing },
+  'data.precopy': { args: fc.record({ data: whole }), answer: fc.record({ initialBytes: u64, dirtyBytes: u64, reinit: bool }) },
   'data.close': { args: fc.record({ data: whole }), answer: nothing },
   'dma.free': { args: fc.record({ memory: whole }), answer: nothing },
 };

@@ -1,0 +1,104 @@
+import { close, open, writeFile } from 'node:fs';
+import { ReplaySubject, type Observable } from 'rxjs';
+import { errnoError } from '../../errors.js';
+import type { TraceSink } from './recorder.js';
+
+/** What became of a trace's file. */
+export interface TraceFileReport {
+  readonly path: string;
+  readonly lines: number;
+  /** Lines that found no room, because the disk was slower than the device, or failed. */
+  readonly dropped: number;
+  readonly error?: unknown;
+}
+
+/** A file that takes a recording. */
+export interface TraceFile extends TraceSink {
+  /** One report when the file is closed; replayed to late subscribers. Never fails. */
+  readonly closed: Observable<TraceFileReport>;
+}
+
+export interface TraceFileOptions {
+  /** Bytes that may wait for the disk, 4 MiB unless told. A line that finds no room is dropped, and counted. */
+  readonly maxPendingBytes?: number;
+}
+
+const operation = 'write trace';
+
+/**
+ * A file for a recording; one that is there is overwritten. It never blocks the loop: lines wait in memory while the disk
+ * writes, in a buffer that is bounded.
+ */
+export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20 }: TraceFileOptions = {}): TraceFile {
+  const closed = new ReplaySubject<TraceFileReport>(1);
+  let waiting: string[] = [];
+  let pendingBytes = 0;
+  let lines = 0;
+  let dropped = 0;
+  let fd: number | undefined;
+  let busy = true;
+  let ended = false;
+  let error: unknown;
+
+  const fail = (cause: NodeJS.ErrnoException): void => {
+    error ??= errnoError(cause.code ?? 'EIO', operation, path, cause);
+    dropped += waiting.length;
+    waiting = [];
+  };
+  const report = (): void => {
+    closed.next({ path, lines: lines - dropped, dropped, ...(error === undefined ? {} : { error }) });
+    closed.complete();
+  };
+  const proceed = (): void => {
+    if (busy) return;
+    if (waiting.length > 0 && fd !== undefined) {
+      const chunk = waiting.join('');
+      const count = waiting.length;
+      waiting = [];
+      busy = true;
+      writeFile(fd, chunk, (failed) => {
+        busy = false;
+        pendingBytes -= Buffer.byteLength(chunk);
+        if (failed !== null) {
+          dropped += count;
+          fail(failed);
+        }
+        proceed();
+      });
+    } else if (ended && fd !== undefined) {
+      busy = true;
+      close(fd, (failed) => {
+        if (failed !== null) fail(failed);
+        report();
+      });
+    } else if (ended) report();
+  };
+
+  open(path, 'w', (failed, opened) => {
+    busy = false;
+    if (failed === null) fd = opened;
+    else fail(failed);
+    proceed();
+  });
+
+  return {
+    write(line) {
+      lines += 1;
+      const bytes = Buffer.byteLength(line) + 1;
+      if (ended || error !== undefined || pendingBytes + bytes > maxPendingBytes) {
+        dropped += 1;
+        return false;
+      }
+      pendingBytes += bytes;
+      waiting.push(`${line}\n`);
+      proceed();
+      return true;
+    },
+    end() {
+      if (ended) return;
+      ended = true;
+      proceed();
+    },
+    closed: closed.asObservable(),
+  };
+}

@@ -1,0 +1,41 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { memoryTrace } from '../../../src/devices/replay/memory-trace.js';
+import { readTraceFile } from '../../../src/devices/replay/read-trace-file.js';
+import { recordPort } from '../../../src/devices/replay/record-port.js';
+import { softwareDevice } from '../../../src/devices/software/software-device.js';
+import { now } from '../../support/devices.js';
+import { virtualClock } from '../../support/virtual-clock.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-trace-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function trace(): string {
+  const sink = memoryTrace();
+  const clock = virtualClock();
+  const port = recordPort(now(softwareDevice().open(clock)), sink);
+  for (let times = 0; times < 10; times += 1) now(port.info());
+  port.close();
+  clock.flush();
+  return sink.text;
+}
+
+describe('readTraceFile', () => {
+  it('reads a trace, and of it no more than the limits say', () => {
+    const path = join(folder, 'run.jsonl');
+    writeFileSync(path, trace());
+    expect(readTraceFile(path)).toMatchObject({ header: { device: 'software0' } });
+    expect(readTraceFile(path).incomplete).toBeUndefined();
+    const { entries, incomplete } = readTraceFile(path, { maxBytes: 500 });
+    expect(entries.length).toBeGreaterThan(0);
+    expect(incomplete).toMatchObject({ code: 'VFIO_E_LIMIT', device: path });
+  });
+
+  for (const [path, code] of [['/dev/zero', 'VFIO_E_TRACE'], [folder, 'VFIO_E_TRACE'], [join(folder, 'none'), 'VFIO_E_ADDRESS'], ['/proc/self/mem', 'VFIO_E_TRACE']] as const) {
+    it(`refuses ${path.replace(folder, 'the folder')}`, () => {
+      expect(() => readTraceFile(path)).toThrow(expect.objectContaining({ code }) as Error);
+    });
+  }
+});

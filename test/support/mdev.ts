@@ -69,7 +69,10 @@ export class SampleMdev implements Disposable {
     return Object.fromEntries((line ?? '').split(' ').map((pair) => pair.split('=')).map(([key = '', value = '']) => [key, Number(value)]));
   }
 
+  /** Throws while the device is open: its removal would wait in the kernel for its user, who may be this very process. */
   [Symbol.dispose](): void {
+    const opens = this.number('opens');
+    if (opens > 0) throw new Error(`mdev ${this.uuid} cannot be removed, for it is still open: close its device first`);
     writeFileSync(this.#path('remove'), '1');
   }
 

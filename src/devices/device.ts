@@ -50,6 +50,8 @@ export class VfioDevice implements AsyncDisposable {
   readonly #writer: StateWriter;
   readonly #decoding: Decoding;
   #session: RemapSession | undefined;
+  /** The one that was there when the driver was last asked for a state. */
+  #sessionAtWrite: RemapSession | undefined;
   #closed = false;
 
   constructor(port: DevicePort, opened: OpenedDevice) {
@@ -60,8 +62,8 @@ export class VfioDevice implements AsyncDisposable {
     this.#writer = new StateWriter(port, opened.state, {
       mayStart: () => this.#session?.atRest() ?? EMPTY,
       // Holders may take their time, and the device be closed meanwhile: the driver is not asked any more.
-      prepare: (to) => concat(layouts.prepare(to), nowCall(() => { this.checkOpen(`device_state ${to}`); }).pipe(ignoreElements())),
-      explain: (error, to) => explainRefusal(error, { device: port.name, registered: isRegistered(this.#session), irqs: this.irqs(), mapped: (refused) => layouts.refusal(refused, to) }),
+      prepare: (to) => concat(layouts.prepare(to), nowCall(() => { this.#aboutToWrite(`device_state ${to}`); }).pipe(ignoreElements())),
+      explain: (error, to) => explainRefusal(error, { device: port.name, registered: this.#registeredThroughout(), irqs: this.irqs(), mapped: (refused) => layouts.refusal(refused, to) }),
       adopt: (state) => layouts.adopt(state),
       lookAgain: () => this.#session?.requeryAll() ?? EMPTY,
     });
@@ -81,6 +83,16 @@ export class VfioDevice implements AsyncDisposable {
     );
     const space = config === undefined ? undefined : this.#regions.get(config.index);
     this.config = space === undefined ? undefined : new ConfigSpace(space, port.name);
+  }
+
+  #aboutToWrite(operation: string): void {
+    this.checkOpen(operation);
+    this.#sessionAtWrite = this.#session;
+  }
+
+  /** A pipeline that has begun meanwhile says nothing about what the driver had found. */
+  #registeredThroughout(): boolean {
+    return this.#session === this.#sessionAtWrite && isRegistered(this.#session);
   }
 
   get name(): string {

@@ -71,14 +71,16 @@ function judged(name: RowName, cell: Cell, schedule: KernelSchedule, { trace, an
   const row = traceRow(name, schedule.pages);
   const fallen = new Set<PromiseName>(cell.falls.map((instead) => insteads[instead].of));
   const waits = waitsEnd(trace, cell.falls.includes('driverTimesOut') || cell.falls.includes('refusedLate'));
-  const asked = fallen.has('P3') ? { complaints: [], tested: 0 } : askedBeforeAck(trace, row);
+  // Where nobody acks it is the batch after a write that has asked for everything before the caller is told.
+  const toldBy = row.ack === 'none' ? answers.filter(({ code, served }) => code === 'done' && served).map((answer) => answer.trace) : [trace];
+  const asked = fallen.has('P3') ? [] : toldBy.map((seen) => askedBeforeAck(seen, row));
   const unmapped = fallen.has('P5') ? { complaints: [], tested: 0 } : revokedIsUnmapped(trace, row);
   const saving = answers.filter(({ code, to, served }) => code === 'done' && served && (to === 'stop-copy' || to.startsWith('pre-copy')));
   const complaints = [
     ...(isWhole(trace) ? [] : ['the trace has lost its beginning']),
     ...waits.complaints.map((text) => `P2: ${text}`),
     ...answers.filter((answer) => !mayBeTold(cell, answer)).map(({ to, code, message, served }) => `P2: a ${served ? '' : 'not '}served transition to ${to} answered ${code}: ${message}`),
-    ...asked.complaints.map((text) => `P3: ${text}`),
+    ...asked.flatMap((verdict) => verdict.complaints).map((text) => `P3: ${text}`),
     ...unmapped.complaints.map((text) => `P5: ${text}`),
     // What holds whether P5 falls or not: done is done.
     ...saving.flatMap(({ to, trace: seen }) => revokedAndMapped(seen, row).map((text) => `P5: ${to} was said to be done with ${text} mapped`)),
@@ -86,7 +88,7 @@ function judged(name: RowName, cell: Cell, schedule: KernelSchedule, { trace, an
     // A disable frees what waits, in a blink on any machine; a driver that hears none, or stalls, has its own time.
     ...(fallen.has('P6') || closedAfterMs < patientMs / 2 ? [] : [`P6: closing took ${Math.round(closedAfterMs)} ms`]),
   ];
-  return { complaints, tested: { P2: waits.tested + answers.length, P3: asked.tested, P5: unmapped.tested + saving.length, P6: 1 } };
+  return { complaints, tested: { P2: waits.tested + answers.length, P3: asked.reduce((sum, verdict) => sum + verdict.tested, 0), P5: unmapped.tested + saving.length, P6: 1 } };
 }
 
 async function lives(name: RowName, cell: Cell): Promise<string> {
@@ -112,7 +114,9 @@ async function lives(name: RowName, cell: Cell): Promise<string> {
 describe.each(Object.keys(rows) as RowName[])('%s on the real kernel', (name) => {
   for (const { what } of faults) {
     const cell = cellOf(name, what);
-    it.runIf(cell.nonsense === undefined)(what === 'none' ? 'a driver that keeps its duties' : what, async () => {
+    // The table in docs/contract.md says why there is no such cell.
+    if (cell.nonsense !== undefined) continue;
+    it(what === 'none' ? 'a driver that keeps its duties' : what, async () => {
       console.log(await lives(name, cell));
     }, 120_000);
   }

@@ -29,7 +29,7 @@ describe('opening a device of the kernel', () => {
       expect(device.name).toBe(mdev.uuid);
       expect(device.info).toMatchObject({ regions: 9, irqs: 6 });
       expect([...device.regions.keys()]).toEqual([0, 1, 2, 7]);
-      expect(device.migration).toEqual({ flags: 7 });
+      expect(device.migration).toEqual({ version: 2, flags: 7 });
     }
   });
 

@@ -1,4 +1,4 @@
-import { concat, concatMap, delay, EMPTY, filter, ignoreElements, map, NEVER, Observable, of, Subject, take, tap, timer } from 'rxjs';
+import { concat, concatMap, delay, dematerialize, EMPTY, filter, ignoreElements, map, materialize, NEVER, Observable, of, Subject, take, tap, timer } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { DataChannel, StateReply } from '../../src/devices/port.js';
 import type { RemapSignal } from '../../src/devices/remap-batch.js';
@@ -88,6 +88,15 @@ describe('transition', () => {
       const { device } = openedNow(t.clock, twoRegions);
       t.expect(transition(device, 'pre-copy')).toBe('#', undefined, { code: 'VFIO_E_REFUSED', errno: 'EPERM' });
       t.expect(deviceState(device).pipe(states), '-^').toBe('-<running>');
+    });
+  });
+
+  it('of rfc-v4 is refused all the same where the pipeline comes before the answer does', () => {
+    marbles((t) => {
+      const late: Alter = (port) => ({ setState: (to) => port.setState(to).pipe(materialize(), delay(0.003, t.clock.scheduler), dematerialize()) });
+      const { device } = openedNow(t.clock, { ...twoRegions, remap: { profile: 'rfc-v4' } }, late);
+      t.expect(transition(device, 'pre-copy')).toBe('---#', undefined, { code: 'VFIO_E_REFUSED', errno: 'ENODEV' });
+      t.expect(remapIrq(device).pipe(remapRegions(device), map(({ because }) => because)), '-^').toBe('-r-a', { r: 'registered', a: 'after-transition' });
     });
   });
 

@@ -62,10 +62,13 @@ describe('P3', () => {
     expect(askedBeforeAck(trace('signal add=1 page=0', 'ack read=1 page=0'), bare).complaints).toHaveLength(1);
   });
 
-  it('where nobody acks, all is asked by the end; a registration begins anew', () => {
+  it('where nobody acks, what came before the last write is asked by the end; a registration begins anew', () => {
     const none = { ...row, ack: 'none' as const };
-    expect(askedBeforeAck(trace('signal add=1 page=0'), none).complaints).toHaveLength(1);
-    expect(askedBeforeAck(trace('signal add=1 page=0', 'unregister role=trigger page=0'), none).complaints).toEqual([]);
+    const written = 'state from=RUNNING to=PRE_COPY ret=0';
+    expect(askedBeforeAck(trace('signal add=1 page=0', written), none).complaints).toHaveLength(1);
+    expect(askedBeforeAck(trace('signal add=1 page=0', written, 'query region=0 mmap=0'), none)).toEqual({ complaints: [], tested: 1 });
+    expect(askedBeforeAck(trace(written, 'signal add=1 page=0'), none)).toEqual({ complaints: [], tested: 0 });
+    expect(askedBeforeAck(trace('signal add=1 page=0', written, 'unregister role=trigger page=0'), none).complaints).toEqual([]);
   });
 });
 

@@ -50,7 +50,7 @@ export const insteads = {
   },
   neverRead: {
     of: 'P3', mark: 'e', judge: mappingsEqualLayoutAnew,
-    what: 'A signal that the driver has eaten itself is never read, so nothing asks for its regions before the next batch that looks at everything.',
+    what: 'A signal that the driver has eaten itself is never read, so nothing asks for its regions before the next batch that looks at everything; where acks are numbers, those of later signals make up for it meanwhile.',
   },
   goneWhenDone: {
     of: 'P5', mark: 'f', judge: revokedIsGoneWhenDone,
@@ -88,6 +88,9 @@ type Falls = Readonly<Record<string, readonly InsteadName[]>>;
 const eaten: readonly InsteadName[] = ['foundLater', 'driverTimesOut'];
 const early: readonly InsteadName[] = ['foundLater', 'goneWhenDone'];
 
+/** Acks that count what was read: what was eaten is missing in them, and signals of other regions make up for it, so that a wait may end too early. */
+const eatenAndMadeUpFor: readonly InsteadName[] = [...eaten, 'neverRead', 'goneWhenDone'];
+
 /** What a fault breaks wherever it makes sense; a row may differ. */
 const everywhere: Falls = {
   'never answer an ack': ['driverTimesOut'],
@@ -103,7 +106,12 @@ const byRow: Readonly<Partial<Record<RowName, Falls>>> = {
   'doorbell, value': { 'take any ack': ['goneWhenDone'] },
   // Nobody acks too early here; what is found too late keeps a wait waiting.
   'doorbell, none': { 'signal before the layout': [...early, 'driverTimesOut'], 'drain always': [...eaten, 'neverRead'] },
-  'bitmap, value': { 'take any ack': ['goneWhenDone'], 'add one': ['foundLater', 'notAsked', 'goneWhenDone'] },
+  'bitmap, value': {
+    'take any ack': ['goneWhenDone'],
+    'add one': ['foundLater', 'notAsked', 'goneWhenDone'],
+    'drain sometimes': eatenAndMadeUpFor,
+    'drain at the ack': eatenAndMadeUpFor,
+  },
   'bitmap, none': { 'signal before the layout': [...early, 'driverTimesOut'], 'drain always': [...eaten, 'neverRead'], 'add one': ['foundLater', 'driverTimesOut', 'notAsked'] },
 };
 

@@ -11,8 +11,9 @@ export function describeRow(row: RowName): void {
   describe(`the contract of ${row}`, () => {
     for (const { what } of faults) {
       const cell = cellOf(row, what);
-      const title = what === 'none' ? 'with a driver that keeps its duties everything holds' : `a driver that misbehaves: ${what}`;
-      it.runIf(cell.nonsense === undefined)(`${title}${cell.nonsense === undefined ? '' : `: makes no sense, for ${cell.nonsense}`}`, () => {
+      // The table in docs/contract.md says why there is no such cell.
+      if (cell.nonsense !== undefined) continue;
+      it(what === 'none' ? 'with a driver that keeps its duties everything holds' : `a driver that misbehaves: ${what}`, () => {
         const result = checkCell(cell, runs, seed);
         console.log(cellPrinted(cell, result, seed));
         expectKept(cell, result, seed);

@@ -31,9 +31,10 @@ export function explainRefusal(error: unknown, { device, registered, irqs, mappe
       errno: error.errno,
       cause: error,
     });
+  const closed = (): VfioError => new VfioError('VFIO_E_CLOSED', 'the device was closed before it went on', { operation: error.operation, device, errno: error.errno, cause: error });
+  // Where nobody answers it has vanished, unless it is this user who closes it: that takes the irq away, too.
   return defer(() => irqs).pipe(
     map((all) => (offersRfcV4(all) ? refused() : error)),
-    // Nobody answers: it has vanished.
-    catchError(() => of(error)),
+    catchError((failed: unknown) => of(VfioError.is(failed) && failed.code === 'VFIO_E_CLOSED' ? closed() : error)),
   );
 }

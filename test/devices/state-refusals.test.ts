@@ -21,6 +21,11 @@ describe('explainRefusal', () => {
     expect(explained(gone, { irqs: throwError(() => errnoError('ENODEV', 'VFIO_DEVICE_GET_IRQ_INFO(0)', 'dev0')) })).toBe(gone);
   });
 
+  it('says that the device was closed where that took the irq away', () => {
+    const closed = new VfioError('VFIO_E_CLOSED', 'closed', { operation: 'VFIO_DEVICE_GET_IRQ_INFO(0)' });
+    expect(explained(gone, { irqs: throwError(() => closed) })).toMatchObject({ code: 'VFIO_E_CLOSED', operation: 'device_state pre-copy', cause: gone });
+  });
+
   it('says what may still be mapped where the driver found something, if that can be', () => {
     const busy = errnoError('EBUSY', 'device_state pre-copy', 'dev0');
     const mapped = new VfioError('VFIO_E_MAPPED', 'mapped', { operation: 'x' });

@@ -1,6 +1,11 @@
 import { VirtualTimeScheduler, type SchedulerAction, type Subscription } from 'rxjs';
 import type { Clock } from '../../src/clock.js';
 
+/** A run that does not come to rest. */
+export class Livelock extends Error {
+  override readonly name = 'Livelock';
+}
+
 /** A run that has taken this many turns will not come to rest; the longest one that does takes a few hundred. */
 const mostTurns = 20_000;
 
@@ -11,7 +16,7 @@ class CountedTurns extends VirtualTimeScheduler {
   override schedule<T>(work: (this: SchedulerAction<T>, state?: T) => void, delay = 0, state?: T): Subscription {
     const counted = (action: SchedulerAction<T>, given?: T): void => {
       this.#turns += 1;
-      if (this.#turns > mostTurns) throw new Error(`livelock: no rest after ${mostTurns} turns, at ${this.frame} ms`);
+      if (this.#turns > mostTurns) throw new Livelock(`no rest after ${mostTurns} turns, at ${this.frame} ms`);
       work.call(action, given);
     };
     return super.schedule(function (this: SchedulerAction<T>, given?: T) { counted(this, given); }, delay, state);

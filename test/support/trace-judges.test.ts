@@ -87,7 +87,7 @@ describe('P5', () => {
   it('what is mapped later, inside the group, is told; what the group offers is not', () => {
     expect(revokedIsUnmapped([...trace(...served), ...trace('mmap region=0 offset=0x1000 size=0x1000')], row).complaints).toHaveLength(1);
     expect(revokedIsUnmapped([...trace(...served), ...trace('mmap region=1 offset=0x0 size=0x1000')], row).complaints).toEqual([]);
-    expect(revokedIsUnmapped([...trace(...served), ...trace('state from=PRE_COPY to=RUNNING ret=0', 'mmap region=0 offset=0x0 size=0x10000')], row).complaints).toEqual([]);
+    expect(revokedIsUnmapped([...trace(...served), ...trace('layout region=0 mmap=1 areas=1', 'mmap region=0 offset=0x0 size=0x10000', 'state from=PRE_COPY to=RUNNING ret=0')], row).complaints).toEqual([]);
   });
 
   it('so is whatever the driver calls a violation', () => {

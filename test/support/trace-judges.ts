@@ -136,27 +136,37 @@ function without(range: Range, gone: Range): Range[] {
 
 const saving = new Set(['PRE_COPY', 'PRE_COPY_P2P', 'STOP_COPY']);
 
-/** P5: when a write of device_state into the saving group returns 0, nothing that the group lacks is mapped, nor is it while the device is there. */
+/** P5: when a write of device_state into the saving group returns 0, nothing that the group lacks is mapped, nor is it until a newer layout offers it. */
 export function revokedIsUnmapped(trace: readonly TraceLine[], { revoked }: TraceRow): TraceVerdict {
   const complaints: string[] = [];
   let tested = 0;
   let inside = false;
+  /** Regions whose layout is still the one of the saving group. */
+  const gone = new Set<number>();
   const mapped = new Mapped();
+  const judge = (line: TraceLine): void => {
+    for (const region of gone) {
+      const range = revoked.get(region);
+      const left = range === undefined ? [] : mapped.of(region, range);
+      if (left.length > 0) complaints.push(`region ${region} is mapped at ${left.map(({ offset, size }) => `${hex(offset)}+${hex(size)}`).join(', ')} after ${text(line)}`);
+    }
+  };
   for (const line of trace) {
     mapped.follow(line);
-    if (line.event === 'reset') inside = false;
     if (line.event === 'violation') complaints.push(`the driver saw a violation: ${text(line)}`);
+    if (line.event === 'layout') gone.delete(number(line, 'region'));
+    if (line.event === 'reset') inside = false;
     if (line.event === 'state') {
       // A failed write may have gone some of its arcs: the layout follows, and only a later success is judged.
       const reached = line.fields['ret'] === '0' && saving.has(line.fields['to'] ?? '');
-      if (reached && !inside) tested += 1;
+      if (reached && !inside) {
+        tested += 1;
+        for (const region of revoked.keys()) gone.add(region);
+        judge(line);
+      }
       inside = reached;
     }
-    if (!inside || (line.event !== 'state' && line.event !== 'mmap')) continue;
-    for (const [region, range] of revoked) {
-      const left = mapped.of(region, range);
-      if (left.length > 0) complaints.push(`region ${region} is mapped at ${left.map(({ offset, size }) => `${hex(offset)}+${hex(size)}`).join(', ')} after ${text(line)}`);
-    }
+    if (line.event === 'mmap') judge(line);
   }
   return { complaints, tested };
 }

@@ -10,9 +10,10 @@ export type { Hold, Holder, MappedPiece } from './holders.js';
 export type { StateView } from './state-writer.js';
 export type { StuckCall } from './stuck-calls.js';
 export type {
-  AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, IrqSignal, Mapping,
+  AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, DmaLimits, DmaLogging, DmaLoggingRequest, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, IrqSignal, Mapping,
   MigrationTraits, PortTraits, PrecopyInfo, RegionInfo, ReleaseReport, State, StateReply,
 } from './port.js';
+export { dirtyRanges, type DirtyBitmap } from './protocol/dirty-pages.js';
 export { pciIrqRows, type IrqKind, type IrqRow } from './protocol/irq-rules.js';
 export { VfioError, errorCodes, type VfioErrorCode } from '../errors.js';
 export { realClock, type Clock, type StallWatch } from '../clock.js';

@@ -70,6 +70,7 @@ export function observedPort(port: DevicePort): DevicePort {
     setState: observedState,
     reset: () => port.reset(),
     lowPower: (enter: boolean) => port.lowPower(enter),
+    dmaLogging: port.dmaLogging,
     close: (options) => port.close(options),
     [Symbol.asyncDispose]: () => port[Symbol.asyncDispose](),
   };

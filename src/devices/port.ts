@@ -44,6 +44,7 @@ export type Call<T> = Observable<T>;
  * - **PORT-15** An automasked irq gives one signal and no more until it is unmasked, by call or through its ack eventfd; a level that is active
  *   still signals again then.
  * - **PORT-16** A session of saving says in the PRE_COPY states what there is to read (`precopy`), and nowhere else (VFIO_E_RANGE); once all of that is read, reads are `quiet`.
+ * - **PORT-17** `dmaLogging` keeps one log at a time (VFIO_E_BUSY), or fails with VFIO_E_UNSUPPORTED in all its calls; what no log can be about is refused before the device is asked (VFIO_E_RANGE).
  */
 export interface DevicePort extends AsyncDisposable {
   /** How messages name the device: a BDF, an mdev uuid, a software device's name. */
@@ -108,6 +109,8 @@ export interface DevicePort extends AsyncDisposable {
    * a trapped access wakes it. Fails with VFIO_E_UNSUPPORTED where there is no such feature.
    */
   lowPower(enter: boolean): Call<void>;
+  /** The device's own log of what it writes by DMA: VFIO_DEVICE_FEATURE_DMA_LOGGING_*. */
+  readonly dmaLogging: DmaLogging;
   /**
    * Begins the teardown: refuses new calls, disables the irqs, then releases the rest; see `released`. Idempotent.
    * `keepViews`: a holder did not let go, so the address space of its pieces stays reserved (no memory of the device in it).
@@ -196,6 +199,30 @@ export interface DmaMapRequest extends IovaRange {
   /** Devices may read it, may write it: at least one. */
   readonly read: boolean;
   readonly write: boolean;
+}
+
+/** What a log of written pages is about. */
+export interface DmaLoggingRequest {
+  /** 1 to 256 ranges of whole pages, apart from one another (VFIO_E_RANGE). */
+  readonly ranges: readonly IovaRange[];
+  /** What the device is asked to track, bytes: a power of two, 4096 or more. It may choose another. */
+  readonly pageSize: number;
+}
+
+/**
+ * A device's log of what it writes by DMA. Calls are made one after the other in the order of their subscriptions, never behind `setState`.
+ * Each fails with VFIO_E_UNSUPPORTED where the device keeps none.
+ */
+export interface DmaLogging {
+  /** VFIO_DEVICE_FEATURE_DMA_LOGGING_START. Emits the page size that the device tracks. VFIO_E_BUSY while it keeps a log. */
+  start(request: DmaLoggingRequest): Call<number>;
+  /**
+   * VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT of a part of a logged range: one bit a page of `pageSize`, low bits first, in whole u64s. What is reported is clean
+   * again. At most 2 MiB of bits (VFIO_E_RANGE). After any other error all must be taken for written.
+   */
+  report(part: IovaRange & { readonly pageSize: number }): Call<Uint8Array>;
+  /** VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP: what was not reported is forgotten. */
+  stop(): Call<void>;
 }
 
 /** Exactly one of `write` and `readBytes`; 1, 2, 4 or 8 bytes naturally aligned, or a bulk of bytes. */

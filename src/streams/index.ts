@@ -1,5 +1,6 @@
 /** `vfio-rx/streams`: what a device emits, and what is composed of it. */
 export { deviceState } from './device-state.js';
+export { dirtyPages, type DirtyPages, type DirtyPagesOptions } from './dirty-pages.js';
 export { health, type Health } from './health.js';
 export { irq, type UnmaskOptions } from './irq.js';
 export { irqs } from './irqs.js';

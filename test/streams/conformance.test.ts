@@ -1,4 +1,4 @@
-import { concat, concatMap, ignoreElements, of, tap, type Observable } from 'rxjs';
+import { concat, concatMap, ignoreElements, of, Subject, tap, type Observable } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { disregard } from '../../src/devices/call.js';
 import type { VfioDevice } from '../../src/devices/device.js';
@@ -6,11 +6,12 @@ import type { Call } from '../../src/devices/port.js';
 import type { SoftwareVendorDriver } from '../../src/devices/software/driver-face.js';
 import { remapRegions } from '../../src/operators/index.js';
 import * as streams from '../../src/streams/index.js';
-import { deviceState, health, irq, irqs, regions, remapIrq, resumeState, savedState, transition } from '../../src/streams/index.js';
+import { deviceState, dirtyPages, health, irq, irqs, regions, remapIrq, resumeState, savedState, transition } from '../../src/streams/index.js';
 import { describeStream, type StreamSubject } from '../../src/testing/index.js';
 
 const noIrq = (driver: SoftwareVendorDriver): void => { driver.faults.failIrq('EMFILE'); };
 const noArc = (driver: SoftwareVendorDriver): void => { for (const to of ['stop', 'pre-copy'] as const) driver.faults.failArc(to, 'EIO'); };
+const wanted = new Subject<void>();
 const other = (device: VfioDevice) => (device.currentState.state === 'running' ? 'stop' : 'running');
 
 /** One of two layouts after the other; nobody hears of it where no irq is registered. */
@@ -38,6 +39,12 @@ const subjects: Readonly<Record<keyof typeof streams, StreamSubject>> = {
   },
   savedState: { make: (device) => savedState(device).pipe(concatMap((saved) => andBack(device, saved))), device: { remap: false }, completes: true, fail: noArc },
   resumeState: { make: (device) => resumeState(device).pipe(concatMap((resuming) => andBack(device, resuming))), device: { remap: false }, completes: true, fail: noArc },
+  dirtyPages: {
+    make: (device) => dirtyPages(device, { ranges: [{ iova: 0n, size: 4096 }], when: wanted }),
+    device: { dmaLogging: 4096 },
+    provoke: () => { wanted.next(); },
+    fail: (driver) => { driver.faults.failDma('log start', 'EIO'); },
+  },
   transition: { make: (device) => transition(device, other(device)), device: { remap: false }, completes: true, fail: noArc },
 };
 

@@ -60,6 +60,7 @@ export function altered(port: DevicePort, alter: Alter): DevicePort {
     setState: (to) => port.setState(to),
     reset: () => port.reset(),
     lowPower: (enter) => port.lowPower(enter),
+    dmaLogging: port.dmaLogging,
     close: () => port.close(),
     [Symbol.asyncDispose]: () => port[Symbol.asyncDispose](),
     ...alter(port),

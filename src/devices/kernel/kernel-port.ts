@@ -15,6 +15,7 @@ import { queryIrqInfo } from '../uapi/irq-info.js';
 import { encodeIrqSet, type IrqAct, type IrqSet } from '../uapi/irq-set.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
 import { KernelDma } from './dma.js';
+import { KernelDmaLogging } from './dma-logging.js';
 import type { GroupLease } from './groups.js';
 import { KernelIrq } from './irq-handle.js';
 import { LaneCalls } from './lane-calls.js';
@@ -45,6 +46,7 @@ export class KernelPort implements DevicePort {
   readonly name: string;
   readonly clock: Clock;
   readonly traits: PortTraits;
+  readonly dmaLogging: KernelDmaLogging;
   readonly released: Observable<ReleaseReport>;
   readonly #parts: KernelParts;
   readonly #fd: number;
@@ -93,6 +95,13 @@ export class KernelPort implements DevicePort {
       ioctl: (request, argument, operation) => this.#ioctl(request, argument, operation),
       regionCount: () => this.#deviceInfo().regions,
       regionInfo: (index) => this.#queryIfThere(index),
+      requireOpen: (operation) => this.#requireOpen(operation),
+    });
+    this.dmaLogging = new KernelDmaLogging({
+      device: name,
+      fd,
+      calls: parts.calls,
+      submit: (request) => this.#laneCalls.submit('dma log', request),
       requireOpen: (operation) => this.#requireOpen(operation),
     });
     this.#dma = new KernelDma({

@@ -99,6 +99,11 @@ export function recordPort(port: DevicePort, sink: TraceSink, options: Recording
     },
     dmaUnmap: ({ iova, size }: IovaRange) => recorder.call('dmaUnmap', { iova, size }, port.dmaUnmap({ iova, size }), same),
     dmaLimits: () => recorder.call('dmaLimits', {}, port.dmaLimits(), same),
+    dmaLogging: {
+      start: (request) => recorder.call('dmaLogging.start', request, port.dmaLogging.start(request), same),
+      report: (part) => recorder.call('dmaLogging.report', part, port.dmaLogging.report(part), (bits) => [recorder.keep(bits), bits]),
+      stop: () => recorder.call('dmaLogging.stop', {}, port.dmaLogging.stop(), done),
+    },
     access: (request: AccessRequest) => defer(() => recorder.call('access', tracedAccess(request), port.access(request), (bytes) => [recorder.keep(bytes), bytes])),
     accessNow: (request: AccessRequest) => recorder.callNow('accessNow', tracedAccess(request), () => port.accessNow(request), (bytes) => recorder.keep(bytes)),
     migration: () => recorder.call('migration', {}, port.migration(), same),

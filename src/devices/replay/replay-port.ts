@@ -97,6 +97,11 @@ export function replayPort(run: ReplayRun, header: TraceHeader): DevicePort {
       run.call('dmaMap', { iova, size, source: memories.get(source as DmaMemory) ?? mappings.get(source as Mapping) ?? 0, offset, read, write }, same),
     dmaUnmap: ({ iova, size }: IovaRange) => run.call('dmaUnmap', { iova, size }, same),
     dmaLimits: () => run.call('dmaLimits', {}, same),
+    dmaLogging: {
+      start: (request) => run.call('dmaLogging.start', request, same),
+      report: (part) => run.call('dmaLogging.report', part, bytesOf),
+      stop: () => run.call('dmaLogging.stop', {}, done),
+    },
     access: (request: AccessRequest) => defer(() => run.call('access', tracedAccess(request), bytesOf)),
     accessNow: (request: AccessRequest) => run.callNow('accessNow', tracedAccess(request), bytesOf),
     migration: () => run.call('migration', {}, same),

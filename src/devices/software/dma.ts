@@ -3,6 +3,7 @@ import { errnoError, VfioError } from '../../errors.js';
 import { nowCall } from '../call.js';
 import type { Area, Call, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, Mapping } from '../port.js';
 import { dmaMapError, IovaTable, printRange, requirePlace, requireRange, wholeRanges } from '../protocol/dma-ranges.js';
+import type { DmaLog } from './dma-log.js';
 import type { Errno } from './errno.js';
 import { lateCall } from './late-call.js';
 import { pageSize } from './options.js';
@@ -27,6 +28,8 @@ export interface SoftwareIommu {
   read(iova: bigint, bytes: number): Uint8Array | undefined;
   /** False where the IOMMU does not let it. */
   write(iova: bigint, bytes: Uint8Array): boolean;
+  /** What is logged of that: no ranges where nothing is. */
+  readonly log: { readonly ranges: readonly IovaRange[] } | undefined;
 }
 
 interface Entry extends SoftwareDmaRange {
@@ -37,6 +40,12 @@ interface Entry extends SoftwareDmaRange {
 /** What stands in it goes on to show the memory that it was given, whatever becomes of that: as with a real one. */
 export class Iommu implements SoftwareIommu {
   readonly #table = new IovaTable<Entry>();
+  /** What the device writes, where it keeps a log of that. */
+  readonly log: DmaLog | undefined;
+
+  constructor(log: DmaLog | undefined) {
+    this.log = log;
+  }
 
   get ranges(): readonly SoftwareDmaRange[] {
     return this.#table.ranges.map(({ iova, size, read, write, region, area }) => ({
@@ -68,8 +77,10 @@ export class Iommu implements SoftwareIommu {
 
   write(iova: bigint, bytes: Uint8Array): boolean {
     const there = this.#at(iova, bytes.length, 'write');
-    there?.set(bytes);
-    return there !== undefined;
+    if (there === undefined) return false;
+    there.set(bytes);
+    this.log?.wrote(iova, bytes.length);
+    return true;
   }
 
   #at(iova: bigint, bytes: number, way: 'read' | 'write'): Uint8Array | undefined {

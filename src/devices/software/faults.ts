@@ -57,8 +57,8 @@ export class Faults {
     this.#failing.set('irq', { errno, left: times });
   }
 
-  /** A range does not enter the IOMMU, or does not leave it. */
-  failDma(call: 'map' | 'unmap', errno: Errno, times = 1): void {
+  /** A range does not enter the IOMMU, or does not leave it; or a call of the log of written pages fails. */
+  failDma(call: 'map' | 'unmap' | 'log start' | 'log report' | 'log stop', errno: Errno, times = 1): void {
     this.#failing.set(`dma ${call}`, { errno, left: times });
   }
 

@@ -38,6 +38,8 @@ export interface SoftwareDeviceOptions {
   readonly migration?: number | false;
   /** It can sleep (VFIO_DEVICE_FEATURE_LOW_POWER_*). Default: false, as the sample driver. */
   readonly lowPower?: boolean;
+  /** The smallest page that its log of written pages tracks, bytes (VFIO_DEVICE_FEATURE_DMA_LOGGING_*). Default: false, it keeps none, as the sample driver. */
+  readonly dmaLogging?: number | false;
   /**
    * 1: device_state is a word in a migration region, behind the other regions (index 9 or more), as the proposal of 2020 knew it;
    * the states are those of flags 5. Default 2.
@@ -88,6 +90,7 @@ export interface DeviceShape {
   /** Flags 0 where the device cannot migrate. */
   readonly migration: MigrationTraits;
   readonly lowPower: boolean;
+  readonly dmaLogging: number | undefined;
   /** Where the migration region of v1 stands, if there is one. */
   readonly migrationRegion: number | undefined;
   readonly mailbox: number | undefined;
@@ -140,6 +143,7 @@ export function shapeOf(options: SoftwareDeviceOptions): DeviceShape {
     irqs,
     remap,
     lowPower: options.lowPower ?? false,
+    dmaLogging: options.dmaLogging === false ? undefined : options.dmaLogging,
     migration,
     migrationRegion,
     mailbox: mailbox !== false && regions.has(mailbox) ? mailbox : undefined,

@@ -13,6 +13,7 @@ import type { IrqSet } from '../uapi/irq-set.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
 import { accessDevice } from './access.js';
 import { SoftwareDma } from './dma.js';
+import { SoftwareDmaLogging } from './dma-logging.js';
 import type { Errno } from './errno.js';
 import type { SoftEventfd } from './eventfd.js';
 import { SoftwareIrqHandle } from './irq-handle.js';
@@ -33,6 +34,7 @@ export class SoftwarePort implements DevicePort {
   readonly name: string;
   readonly clock: Clock;
   readonly traits: PortTraits = { remapInOneTurn: true, syncAccess: true, pageSize };
+  readonly dmaLogging: SoftwareDmaLogging;
   readonly released: Observable<ReleaseReport>;
   readonly #driver: VendorDriver;
   readonly #migration: SoftwareMigration;
@@ -56,6 +58,13 @@ export class SoftwarePort implements DevicePort {
       requireOpen: (operation) => { this.#requireOpen(operation); },
       shows: (mapping, area) => driver.isMapped(mapping, area),
       fails: (call) => driver.faults.take(call),
+    });
+    this.dmaLogging = new SoftwareDmaLogging({
+      device: this.name,
+      log: driver.dma.log,
+      timers,
+      requireOpen: (operation) => { this.#requireOpen(operation); },
+      fails: (call) => (driver.gone ? 'ENODEV' : driver.faults.take(`dma ${call}`)),
     });
     this.clock = timers.clock;
     this.released = this.#reports.asObservable();

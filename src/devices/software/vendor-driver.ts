@@ -8,6 +8,7 @@ import { regionInfoLayout } from '../uapi/region-info.js';
 import { answerInto, deviceInfoAnswer, irqInfoAnswer, regionInfoAnswer, remapIrqInfoAnswer } from './answers.js';
 import { DeviceIrqs } from './device-irqs.js';
 import { Iommu } from './dma.js';
+import { DmaLog } from './dma-log.js';
 import type { PageWitness, SoftwareVendorDriver, Violation } from './driver-face.js';
 import type { Errno } from './errno.js';
 import type { SoftEventfd } from './eventfd.js';
@@ -33,7 +34,7 @@ import { Violations } from './violations.js';
  */
 export class VendorDriver implements SoftwareVendorDriver {
   readonly faults = new Faults();
-  readonly dma = new Iommu();
+  readonly dma: Iommu;
   readonly shape: DeviceShape;
   readonly #trace: Trace;
   readonly #memory: ReadonlyMap<number, RegionMemory>;
@@ -51,6 +52,7 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   constructor(shape: DeviceShape) {
     this.shape = shape;
+    this.dma = new Iommu(shape.dmaLogging === undefined ? undefined : new DmaLog(shape.dmaLogging));
     this.#trace = new Trace(shape.traceEvents, () => this.#nowNs());
     this.#violations = new Violations(this.#trace, () => this.#nowNs());
     this.#layouts = new Layouts(shape.regions);
@@ -124,9 +126,7 @@ export class VendorDriver implements SoftwareVendorDriver {
 
   // ── witness ─────────────────────────────────────────────────────────────────────────────────────────────
 
-  get opens(): number {
-    return this.#user === undefined ? 0 : 1;
-  }
+  get opens(): number { return this.#user === undefined ? 0 : 1; }
 
   get vmas(): number {
     let count = 0;
@@ -206,6 +206,7 @@ export class VendorDriver implements SoftwareVendorDriver {
   /** The device fd is closed; irqs and mappings went before. */
   release(): void {
     this.#remap?.drop();
+    this.dma.log?.stop();
     this.#machine.closed();
     this.#trace.add('close');
     this.#user = undefined;

@@ -1,5 +1,5 @@
 import * as t from 'io-ts';
-import type { Area, Chunk, DeviceInfo, DmaLimits, IrqAct, IrqInfo, IrqSignal, MigrationTraits, PrecopyInfo, RegionInfo, State } from '../port.js';
+import type { Area, Chunk, DeviceInfo, DmaLimits, DmaLoggingRequest, IovaRange, IrqAct, IrqInfo, IrqSignal, MigrationTraits, PrecopyInfo, RegionInfo, State } from '../port.js';
 import { states } from '../uapi/migration-state.js';
 import { keptBytes, nothing, orNone, u64, whole, type KeptBytes } from './values.js';
 
@@ -106,6 +106,12 @@ export const calls = {
   ),
   dmaUnmap: call(fields<{ readonly iova: bigint; readonly size: number }>(iova), whole),
   dmaLimits: call(none, dmaLimits),
+  'dmaLogging.start': call(
+    fields<DmaLoggingRequest>({ ranges: t.readonlyArray(fields<IovaRange>(iova)), pageSize: whole }),
+    whole,
+  ),
+  'dmaLogging.report': call(fields<IovaRange & { readonly pageSize: number }>({ ...iova, pageSize: whole }), keptBytes),
+  'dmaLogging.stop': call(none, nothing),
   access: call(access, keptBytes),
   accessNow: call(access, keptBytes),
   migration: call(none, orNone(fields<MigrationTraits>({ version: t.union([t.literal(1), t.literal(2)]), flags: whole }))),

@@ -6,6 +6,7 @@ import { capHeaderLayout } from '../../../src/devices/uapi/capabilities.js';
 import * as constants from '../../../src/devices/uapi/constants.js';
 import { deviceFeatureLayout } from '../../../src/devices/uapi/device-feature.js';
 import { dmaAvailLayout, dmaMapLayout, dmaUnmapLayout, iommuInfoLayout, iommuMigrationLayout, iovaRangeLayout, iovaRangesLayout } from '../../../src/devices/uapi/dma.js';
+import { dmaLoggingControlLayout, dmaLoggingRangeLayout, dmaLoggingReportLayout } from '../../../src/devices/uapi/dma-logging.js';
 import { deviceInfoLayout } from '../../../src/devices/uapi/device-info.js';
 import { groupStatusLayout } from '../../../src/devices/uapi/group.js';
 import { irqInfoChainLayout, irqInfoLayout } from '../../../src/devices/uapi/irq-info.js';
@@ -49,6 +50,9 @@ const structs: Readonly<Record<string, Layout>> = {
   vfio_device_feature_mig_state: migStateLayout,
   vfio_device_migration_info: migrationInfoLayout,
   vfio_precopy_info: precopyInfoLayout,
+  vfio_device_feature_dma_logging_control: dmaLoggingControlLayout,
+  vfio_device_feature_dma_logging_range: dmaLoggingRangeLayout,
+  vfio_device_feature_dma_logging_report: dmaLoggingReportLayout,
   vfio_region_remap_irq_info: irqInfoChainLayout,
   vfio_region_remap_cap_type: irqTypeLayout,
   vfio_region_remap_cap: remapCapLayout,

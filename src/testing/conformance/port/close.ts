@@ -42,7 +42,7 @@ export const closeRules: readonly Rule<PortHarness, PortNeed>[] = [
       const calls: Readonly<Record<string, Call<unknown>>> = {
         info: port.info(), regionInfo: port.regionInfo(0), irqInfo: port.irqInfo(1), irq: port.irq(face.msi), map: port.map(face.sparse, face.firstArea),
         unmap: port.unmap(mapping), access: port.access({ region: face.trapped, offset: 0, readBytes: 1 }), migration: port.migration(),
-        getState: port.getState(), setState: port.setState('stop'), reset: port.reset(), lowPower: port.lowPower(true), 'irq.next': irq.next(), 'irq.ack': irq.ack(1n),
+        getState: port.getState(), setState: port.setState('stop'), reset: port.reset(), lowPower: port.lowPower(true), 'dmaLogging.start': port.dmaLogging.start({ ranges: [face.logged], pageSize: 4096 }), 'dmaLogging.report': port.dmaLogging.report({ ...face.logged, pageSize: 4096 }), 'dmaLogging.stop': port.dmaLogging.stop(), 'irq.next': irq.next(), 'irq.ack': irq.ack(1n),
         irqs: port.irqs(face.msi.index, [0]), setIrqs: port.setIrqs({ index: face.msi.index, action: 'trigger', data: 'none', count: 1 }),
         'irq.mask': irq.mask(), 'irq.unmask': irq.unmask(), 'irq.trigger': irq.trigger(),
       };

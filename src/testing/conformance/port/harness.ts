@@ -86,4 +86,6 @@ export const sampleFace = {
   firstArea: { offset: 0, size: 0x8000 },
   secondArea: { offset: 0x1_0000, size: 0x8000 },
   irqs: 6,
+  /** IO addresses for a log of written pages. */
+  logged: { iova: 0x10_0000n, size: 0x1_0000 },
 } as const;

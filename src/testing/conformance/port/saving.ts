@@ -1,10 +1,10 @@
 import { concatMap, defer, repeat } from 'rxjs';
 import type { DataChannel, DevicePort, State } from '../../../devices/port.js';
 import { demand, type Rule } from '../rule.js';
-import type { PortHarness, PortNeed } from './harness.js';
-import { Steps } from './steps.js';
+import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
+import { codeOf, settled, Steps } from './steps.js';
 
-/** PORT-16: what a session of saving says of itself. */
+/** PORT-16 and PORT-17: what a session of saving says of itself, and what a device says of its DMA. */
 
 const enough = 1 << 20;
 
@@ -33,6 +33,32 @@ export const savingRules: readonly Rule<PortHarness, PortNeed>[] = [
       await steps.fails('VFIO_E_RANGE', resume.precopy(), 'an estimate while resuming');
       await steps.value(data.close(), 'close');
       await steps.fails('VFIO_E_CLOSED', data.precopy(), 'an estimate of a closed session');
+    },
+  },
+  {
+    id: 'PORT-17.1',
+    title: 'a device keeps one log of what it writes by DMA, or says that it keeps none',
+    async check(harness) {
+      const { port } = await harness.openPort();
+      const steps = new Steps(harness);
+      const { dmaLogging } = port;
+      const pageSize = 4096;
+      await steps.fails('VFIO_E_RANGE', dmaLogging.start({ ranges: [], pageSize }), 'a log about nothing');
+      await steps.fails('VFIO_E_RANGE', dmaLogging.report({ iova: 1n, size: pageSize, pageSize }), 'a report of no page');
+      const log = { ranges: [face.logged], pageSize };
+      const started = await settled(steps.value(dmaLogging.start(log), 'the start of a log'));
+      if ('error' in started) {
+        demand(codeOf(started) === 'VFIO_E_UNSUPPORTED', `a device that keeps no log should fail with VFIO_E_UNSUPPORTED, it failed with ${codeOf(started)}`);
+        await steps.fails('VFIO_E_UNSUPPORTED', dmaLogging.report({ ...face.logged, pageSize }), 'a report of no log');
+        await steps.fails('VFIO_E_UNSUPPORTED', dmaLogging.stop(), 'the stop of no log');
+        return;
+      }
+      await steps.fails('VFIO_E_BUSY', dmaLogging.start(log), 'a second log');
+      const bits = await steps.value(dmaLogging.report({ ...face.logged, pageSize }), 'a report');
+      demand(bits.length === 8, `16 pages should take 8 bytes of bits, they took ${bits.length}`);
+      await steps.value(dmaLogging.stop(), 'the stop');
+      await steps.value(dmaLogging.start(log), 'a log after the first');
+      await steps.value(dmaLogging.stop(), 'its stop');
     },
   },
 ];

@@ -362,4 +362,9 @@ export const brokenPorts: readonly BrokenPort[] = [
       return withChanges(port, { setState: (to) => port.setState(to).pipe(map((reply) => ({ ...reply, ...(reply.data === undefined ? {} : { data: forgetful(reply.data) }) }))) });
     },
   },
+  {
+    name: 'keeps any log', breaks: ['PORT-17.1'],
+    because: 'a log about nothing should have failed',
+    spoil: (port) => withChanges(port, { dmaLogging: { start: (request) => forgiven(port.dmaLogging.start(request), 'VFIO_E_RANGE', () => request.pageSize), report: (part) => port.dmaLogging.report(part), stop: () => port.dmaLogging.stop() } }),
+  },
 ];

@@ -1,0 +1,84 @@
+import { defer, finalize, map, tap } from 'rxjs';
+import { VfioError } from '../../errors.js';
+import { ownedCall } from '../call.js';
+import type { LaneRequest, LaneResult } from '../linux/lane-request.js';
+import { mapAnonymous, type MappedMemory } from '../linux/mapped-memory.js';
+import type { Syscalls } from '../linux/syscalls.js';
+import type { Call, DmaLogging, DmaLoggingRequest, IovaRange } from '../port.js';
+import { bitmapBytes, requireLog, requireReport } from '../protocol/dirty-pages.js';
+import { protocolError } from '../uapi/bytes.js';
+import { VFIO_DEVICE_FEATURE } from '../uapi/constants.js';
+import { encodeLoggedRanges, encodeLoggingReport, encodeLoggingStart, encodeLoggingStop, readLoggingStart } from '../uapi/dma-logging.js';
+
+/** What a device's log of written pages needs of its port. */
+export interface DmaLoggingParts {
+  readonly device: string;
+  readonly fd: number;
+  readonly calls: Syscalls;
+  /** Makes a call on the log's lane; closing the port waits for it. */
+  readonly submit: (request: LaneRequest) => Call<LaneResult>;
+  /** Throws VFIO_E_CLOSED once the port is closed. */
+  readonly requireOpen: (operation: string) => void;
+}
+
+const start = 'VFIO_DEVICE_FEATURE_DMA_LOGGING_START';
+const report = 'VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT';
+const stop = 'VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP';
+
+/** VFIO_DEVICE_FEATURE_DMA_LOGGING_*. Memory that the kernel is pointed to lives until the call has returned, whoever listens. */
+export class KernelDmaLogging implements DmaLogging {
+  readonly #parts: DmaLoggingParts;
+  #started = false;
+
+  constructor(parts: DmaLoggingParts) {
+    this.#parts = parts;
+  }
+
+  start({ ranges, pageSize }: DmaLoggingRequest): Call<number> {
+    const origin = { operation: start, device: this.#parts.device };
+    return ownedCall(() => defer(() => {
+      this.#parts.requireOpen(start);
+      requireLog(ranges, pageSize, origin);
+      if (this.#started) throw new VfioError('VFIO_E_BUSY', 'the device keeps a log already: stop that first', { ...origin, errno: 'EBUSY' });
+      this.#started = true;
+      const encoded = encodeLoggedRanges(ranges);
+      return this.#pointing(encoded.length, (memory) => {
+        new Uint8Array(memory.memory).set(encoded);
+        return this.#feature(encodeLoggingStart(pageSize, ranges.length, memory.address), start);
+      }).pipe(
+        tap({ error: () => { this.#started = false; } }),
+        map(({ bytes }) => {
+          const tracked = readLoggingStart(bytes, this.#parts.device);
+          if (tracked === 0n || tracked > BigInt(Number.MAX_SAFE_INTEGER)) throw protocolError(origin, 8, `the device tracks pages of ${tracked} bytes`);
+          return Number(tracked);
+        }),
+      );
+    }));
+  }
+
+  report({ pageSize, ...range }: IovaRange & { readonly pageSize: number }): Call<Uint8Array> {
+    return ownedCall(() => defer(() => {
+      this.#parts.requireOpen(report);
+      requireReport(range, pageSize, { operation: report, device: this.#parts.device });
+      const bytes = bitmapBytes(range.size, pageSize);
+      return this.#pointing(bytes, (memory) => this.#feature(encodeLoggingReport(range, pageSize, memory.address), report).pipe(map(() => new Uint8Array(memory.memory, 0, bytes).slice())));
+    }));
+  }
+
+  stop(): Call<void> {
+    return ownedCall(() => defer(() => {
+      this.#parts.requireOpen(stop);
+      return this.#feature(encodeLoggingStop(), stop).pipe(map(() => { this.#started = false; }));
+    }));
+  }
+
+  #feature(argument: Uint8Array, operation: string): Call<LaneResult> {
+    const { fd, device } = this.#parts;
+    return this.#parts.submit({ op: 'ioctl', fd, request: VFIO_DEVICE_FEATURE, argument, operation, device });
+  }
+
+  #pointing<T>(bytes: number, call: (memory: MappedMemory) => Call<T>): Call<T> {
+    const memory = mapAnonymous(bytes, this.#parts.calls);
+    return call(memory).pipe(finalize(() => memory.close()));
+  }
+}

@@ -34,6 +34,10 @@ export { replayTrace, type TraceReplay } from '../devices/replay/replay-trace.js
 export { traceFile, type TraceFile, type TraceFileOptions, type TraceFileReport } from '../devices/replay/trace-file.js';
 export type { TraceEntry, TraceHeader } from '../devices/trace/entry.js';
 export { readTrace, type Trace, type TraceLimits } from '../devices/trace/reader.js';
+export type { Drawable, RecordedLanes } from './drawing/drawing.js';
+export { renderHtml } from './drawing/render-html.js';
+export { renderSvg, type SvgOptions } from './drawing/render-svg.js';
+export { traceEvents } from './drawing/trace-lanes.js';
 export { recordLanes, type LaneRecording, type RecordOptions } from './record-lanes.js';
 export { renderDiagram, type RenderOptions } from './render-diagram.js';
 export type { MarbleSource, SubscriptionSpan } from './sources.js';

@@ -58,11 +58,12 @@ export function transition(device: VfioDevice, to: State, options: TransitionOpt
     const { migration, clock, name } = device;
     const operation = `device_state ${to}`;
     device.checkOpen(operation);
-    const from = device.currentState.state;
+    const { state: from, going } = device.currentState;
     if (migration === undefined) {
       throw new VfioError('VFIO_E_UNSUPPORTED', 'the device cannot migrate: its driver offers neither VFIO_DEVICE_FEATURE_MIGRATION nor a migration region', { operation, device: name });
     }
-    if (wayOf(migration, from, to) === undefined) {
+    // While a write is outstanding nobody knows the state that this one would begin in: that is VFIO_E_BUSY, whatever the arc.
+    if (going === undefined && wayOf(migration, from, to) === undefined) {
       throw new VfioError('VFIO_E_ARC', `there is no way from ${from} to ${to} on this device${from === 'error' ? ': reset it' : ''}`, { operation, device: name });
     }
     const deadlineMs = options.deadlineMs ?? longestWaitMs(device.remapSession?.agreement) + marginMs;

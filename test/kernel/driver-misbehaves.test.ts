@@ -186,13 +186,15 @@ it('stall_ms: the write sits still after its wait, with the state as before', as
   const sample = device();
   const { mdev, user } = sample;
   const { ack } = register(user);
-  mdev.write('stall_ms', 500);
+  const stallMs = 3_000;
+  mdev.write('stall_ms', stallMs);
   const { written } = await waiting(sample);
   user.write(ack, 1n);
-  expect([mdev.number('waiters'), user.getState(), user.setStateNow('stop')]).toEqual([0, 'running', 'EBUSY']);
+  while (mdev.number('waiters') > 0) await new Promise(setImmediate);
+  expect([user.getState(), user.setStateNow('stop')]).toEqual(['running', 'EBUSY']);
   expect([await written, user.getState()]).toEqual(['ok', 'pre-copy']);
   const at = (event: string): bigint => mdev.trace().findLast((line) => line.event === event)?.atNs ?? 0n;
-  expect(Number(at('state') - at('release')) / 1e6).toBeGreaterThanOrEqual(500);
+  expect(Number(at('state') - at('release')) / 1e6).toBeGreaterThanOrEqual(stallMs);
 });
 
 it('fail_arc: EIO at the arc into that state, which is not reached', async () => {

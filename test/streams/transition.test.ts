@@ -83,6 +83,15 @@ describe('transition', () => {
     });
   });
 
+  it('is refused as busy while a write is outstanding, also where the state of before has no such arc', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions, slowState(t, 5, () => undefined));
+      t.expect(transition(device, 'stop-copy').pipe(reached)).toBe('-----<stop-copy,|>');
+      t.expect(transition(device, 'stop').pipe(reached), '------^').toBe('-----------<stop,|>');
+      t.expect(transition(device, 'pre-copy'), '-------^').toBe('-------#', undefined, { code: 'VFIO_E_BUSY' });
+    });
+  });
+
   it('without a pipeline is refused by the driver, with the cause named', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, twoRegions);

@@ -93,16 +93,17 @@ void remap_heard_trigger(struct remap_device *rd, unsigned int page, bool own)
 	struct remap_page *p = &rd->page[page];
 
 	if (own) {
+		p->adds++;
 		p->unread = true;
 		p->heard = false;
 		rd->untargeted &= ~remap_page_reasons(page);
 		return;
 	}
 	if (p->unread && !READ_ONCE(rd->take_any_ack)) {
-		remap_trace(rd, "ack read=0 page=%u", page);
+		remap_trace(rd, "ack read=0 adds=%u page=%u", p->adds, page);
 		return;
 	}
-	remap_trace(rd, "ack read=%d page=%u", !p->unread, page);
+	remap_trace(rd, "ack read=%d adds=%u page=%u", !p->unread, p->adds, page);
 	p->acked++;
 	p->heard = true;
 	remap_judge_acks(rd);

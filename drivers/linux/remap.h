@@ -141,6 +141,7 @@ struct remap_eventfd {
 struct remap_page {
 	u64 sent, acked;
 	u64 pending;		/* bits of regions that are yet to be signalled */
+	unsigned int adds;	/* bare acks: our adds that were made, one after each signal that was accounted for */
 	bool unread;		/* bare acks: our last add has not been read */
 	bool heard;		/* bare acks: one has come since that read */
 };

@@ -58,8 +58,12 @@ describe('P3', () => {
     const doorbell = { ...row, bits: false };
     expect(askedBeforeAck(trace('signal add=1 page=0', 'query region=0 mmap=0', 'ack value=1 page=0'), doorbell).complaints).toHaveLength(1);
     const bare = { ...row, ack: 'bare' as const };
-    expect(askedBeforeAck(trace('signal add=1 page=0', 'ack read=0 page=0', 'query region=0 mmap=0', 'ack read=1 page=0'), bare)).toEqual({ complaints: [], tested: 1 });
-    expect(askedBeforeAck(trace('signal add=1 page=0', 'ack read=1 page=0'), bare).complaints).toHaveLength(1);
+    expect(askedBeforeAck(trace('signal add=1 page=0', 'ack read=0 adds=1 page=0', 'query region=0 mmap=0', 'ack read=1 adds=1 page=0'), bare)).toEqual({ complaints: [], tested: 1 });
+    expect(askedBeforeAck(trace('signal add=1 page=0', 'ack read=1 adds=1 page=0'), bare).complaints).toHaveLength(1);
+    // The second is accounted for, and its add comes after the ack for the first.
+    const early = ['signal add=1 page=0', 'query region=0 mmap=0', 'signal add=2 page=0', 'ack read=1 adds=1 page=0'];
+    expect(askedBeforeAck(trace(...early), bare)).toEqual({ complaints: [], tested: 1 });
+    expect(askedBeforeAck(trace(...early, 'ack read=1 adds=2 page=0'), bare)).toEqual({ complaints: ['region 1 was not asked between 2 signal add=2 page=0 and 4 ack read=1 adds=2 page=0'], tested: 2 });
   });
 
   it('where nobody acks, what came before the last write is asked by the end; a registration begins anew', () => {

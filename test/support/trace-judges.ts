@@ -58,6 +58,8 @@ export function waitsEnd(trace: readonly TraceLine[], mayTimeOut: boolean): Trac
 interface Signal {
   readonly line: TraceLine;
   readonly sum: bigint;
+  /** The first of the registration is 1. */
+  readonly nth: number;
   readonly notAsked: Set<number>;
 }
 
@@ -65,10 +67,10 @@ interface Signal {
 export function askedBeforeAck(trace: readonly TraceLine[], { declared, bits, ack }: TraceRow): TraceVerdict {
   const complaints: string[] = [];
   let tested = 0;
-  const pages = new Map<number, { signals: Signal[]; sent: bigint; acked: bigint }>();
+  const pages = new Map<number, { signals: Signal[]; count: number; sent: bigint; acked: bigint }>();
   const pageOf = (line: TraceLine) => {
     const page = number(line, 'page');
-    const known = pages.get(page) ?? { signals: [], sent: 0n, acked: 0n };
+    const known = pages.get(page) ?? { signals: [], count: 0, sent: 0n, acked: 0n };
     pages.set(page, known);
     return known;
   };
@@ -85,8 +87,9 @@ export function askedBeforeAck(trace: readonly TraceLine[], { declared, bits, ac
       const page = pageOf(line);
       const add = BigInt(line.fields['add'] ?? '0');
       page.sent += add;
+      page.count += 1;
       const ofPage = declared.filter((region) => Math.floor(region / pageRegions) === number(line, 'page'));
-      page.signals.push({ line, sum: page.sent, notAsked: new Set(ofPage.filter((region) => !bits || ((add >> BigInt(region % pageRegions)) & 1n) === 1n)) });
+      page.signals.push({ line, sum: page.sent, nth: page.count, notAsked: new Set(ofPage.filter((region) => !bits || ((add >> BigInt(region % pageRegions)) & 1n) === 1n)) });
     }
     if (event === 'query' && line.fields['ret'] === undefined) {
       for (const { signals } of pages.values()) for (const { notAsked } of signals) notAsked.delete(number(line, 'region'));
@@ -96,7 +99,7 @@ export function askedBeforeAck(trace: readonly TraceLine[], { declared, bits, ac
       // A bare ack says nothing; it is for whatever had been read. One that comes before the read is for older signals, and which those are the driver cannot know.
       if (ack === 'bare' && line.fields['read'] === '0') continue;
       page.acked += BigInt(line.fields['value'] ?? '0');
-      const covered = page.signals.filter(({ sum }) => ack === 'bare' || sum <= page.acked);
+      const covered = page.signals.filter(({ nth, sum }) => (ack === 'bare' ? nth <= number(line, 'adds') : sum <= page.acked));
       judge(covered, text(line));
       page.signals = page.signals.filter((signal) => !covered.includes(signal));
     }

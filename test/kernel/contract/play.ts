@@ -157,8 +157,7 @@ class Playing {
   #aside(act: Aside): void {
     switch (act.what) {
       case 'unsubscribe':
-        this.#pipeline?.unsubscribe();
-        this.#ended();
+        this.#unsubscribe();
         break;
       case 'subscribe':
         this.#subscribe();
@@ -177,6 +176,13 @@ class Playing {
       .pipe(concatMap(slow), remapRegions(this.#device))
       .subscribe({ error: () => { this.#ended(); }, complete: () => { this.#ended(); } });
     if (this.#pipeline.closed) this.#ended();
+  }
+
+  /** Over before whoever waits for it is told so. */
+  #unsubscribe(): void {
+    const pipeline = this.#pipeline;
+    this.#ended();
+    pipeline?.unsubscribe();
   }
 
   #ended(): void {

@@ -1,4 +1,8 @@
 /** `vfio-rx/testing`: marble tests in virtual time, runs as marble diagrams, and rules with suites that check them. */
+export { checkMigration, describeMigration, migrationRules } from './conformance/migration/check-migration.js';
+export type { MigrationHarness, MigrationNeed } from './conformance/migration/harness.js';
+export { sampleState, softwareMigrationHarness, type SoftwareMigrationOptions } from './conformance/migration/software-harness.js';
+export { brokenMigrations, type BrokenMigration } from './conformance/migration/twins.js';
 export { checkOperator, describeOperator, operatorRules } from './conformance/operator/check-operator.js';
 export type { OperatorNeed, OperatorSubject } from './conformance/operator/subject.js';
 export { brokenOperators, type BrokenOperator } from './conformance/operator/twins.js';

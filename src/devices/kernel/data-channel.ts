@@ -1,4 +1,6 @@
 import { catchError, concatMap, defer, map, of, tap, throwError } from 'rxjs';
+import { realClock } from '../../clock.js';
+import { warningChannel } from '../../diagnostics.js';
 import { VfioError } from '../../errors.js';
 import { nowCall, ownedCall } from '../call.js';
 import type { LaneRequest, LaneResult } from '../linux/lane-request.js';
@@ -39,6 +41,7 @@ export class KernelDataChannel implements DataChannel {
   readonly #parts: ChannelParts;
   #busy = false;
   #closed = false;
+  #warned = false;
 
   constructor(parts: ChannelParts) {
     this.direction = parts.direction;
@@ -60,6 +63,7 @@ export class KernelDataChannel implements DataChannel {
         this.#parts.submit({ op: 'read', fd, length: maxBytes, operation, device }).pipe(
           map(({ value, bytes }): Chunk => {
             if (value > 0) return { kind: 'bytes', bytes };
+            if (!final) this.#warnOfZero();
             return { kind: final ? 'end' : 'quiet' };
           }),
           catchError((error: unknown) => (VfioError.is(error) && error.errno === 'ENOMSG' ? of<Chunk>({ kind: 'quiet' }) : throwError(() => error))),
@@ -113,6 +117,14 @@ export class KernelDataChannel implements DataChannel {
         return this.#writeAll(bytes.subarray(value), operation);
       }),
     );
+  }
+
+  /** Said once a session: it is asked again and again. */
+  #warnOfZero(): void {
+    if (this.#warned || !warningChannel.hasSubscribers) return;
+    this.#warned = true;
+    const what = 'read() of the data_fd answered 0 where PRE_COPY has no more for now: by the uAPI that is ENOMSG, and 0 is the end';
+    warningChannel.publish({ device: this.#parts.device, atNs: realClock.nowNs(), what });
   }
 
   #requireOpen(operation: string): void {

@@ -1,5 +1,7 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { KernelDataChannel } from '../../../src/devices/kernel/data-channel.js';
+import { warningChannel, type Warning } from '../../../src/diagnostics.js';
 import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
 import type { Call } from '../../../src/devices/port.js';
 import { errnoError, VfioError } from '../../../src/errors.js';
@@ -79,6 +81,26 @@ describe('a data_fd', () => {
     const after = outcome(channel.read(8));
     lanes.answer('data', 0);
     expect(after.get).toEqual({ kind: 'end' });
+  });
+
+  it('warns once of a driver that answers 0 where it is quiet', () => {
+    const warned: string[] = [];
+    const hear = (warning: unknown): void => { warned.push((warning as Warning).what); };
+    subscribe(warningChannel.name, hear);
+    try {
+      for (let times = 0; times < 3; times += 1) {
+        outcome(channel.read(8));
+        lanes.answer('data', 0);
+      }
+      outcome(channel.read(8));
+      lanes.fail('data', errnoError('ENOMSG', 'read data_fd', 'd0'));
+      final = true;
+      outcome(channel.read(8));
+      lanes.answer('data', 0);
+    } finally {
+      unsubscribe(warningChannel.name, hear);
+    }
+    expect(warned).toEqual([expect.stringContaining('answered 0')]);
   });
 
   it('writes all, however little the driver takes', () => {

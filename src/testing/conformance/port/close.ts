@@ -1,8 +1,9 @@
 import { VfioError } from '../../../errors.js';
 import type { Call } from '../../../devices/port.js';
+import { codeOf, settled, success } from '../patience.js';
 import { demand, type Rule } from '../rule.js';
 import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
-import { codeOf, settled, Steps, success } from './steps.js';
+import { Steps } from './steps.js';
 
 /** PORT-9: the end of a port. */
 

@@ -1,7 +1,8 @@
 import type { DevicePort, DmaMapRequest, DmaMemory, IovaRange } from '../../../devices/port.js';
+import { settled, success } from '../patience.js';
 import { demand, type Rule } from '../rule.js';
 import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
-import { settled, Steps, success } from './steps.js';
+import { Steps } from './steps.js';
 
 /** PORT-12 and PORT-13: DMA. The kernel's own count of free ranges is the witness that one is in the IOMMU, or out. */
 

@@ -1,6 +1,7 @@
+import { codeOf, settled, success } from '../patience.js';
 import { demand, type Rule } from '../rule.js';
 import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
-import { atOnce, codeOf, settled, Steps, success } from './steps.js';
+import { atOnce, Steps } from './steps.js';
 
 /** PORT-6 to PORT-8: irqs, and a write of device_state that waits for one. */
 

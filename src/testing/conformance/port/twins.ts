@@ -1,6 +1,7 @@
 import { catchError, concat, concatMap, defer, EMPTY, filter, ignoreElements, map, NEVER, observeOn, of, ReplaySubject, shareReplay, Subject, subscribeOn, take, tap, throwError, toArray, type Observable } from 'rxjs';
 import { VfioError, type VfioErrorCode } from '../../../errors.js';
 import type { Call, DataChannel, DevicePort, IrqHandle, IrqSignal, Mapping, RegionInfo } from '../../../devices/port.js';
+import { withChanges } from '../with-changes.js';
 import { sampleFace as face } from './harness.js';
 
 /** A port that breaks a rule on purpose: a suite that cannot fail proves nothing. */
@@ -12,17 +13,6 @@ export interface BrokenPort {
   readonly because: string;
   /** Puts the fault around a sound port. */
   readonly spoil: (port: DevicePort) => DevicePort;
-}
-
-/** A port or a handle with some of its members replaced. */
-function withChanges<T extends object>(whole: T, changes: Partial<T>): T {
-  return new Proxy(whole, {
-    get(target, key) {
-      if (key in changes) return Reflect.get(changes, key) as unknown;
-      const value = Reflect.get(target, key, target) as unknown;
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-  });
 }
 
 /** The port with every irq handle that it gives out replaced. */

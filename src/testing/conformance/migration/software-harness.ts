@@ -1,0 +1,52 @@
+import { map } from 'rxjs';
+import { realClock, type Clock } from '../../../clock.js';
+import type { VfioDevice } from '../../../devices/device.js';
+import { openDevice } from '../../../devices/open.js';
+import type { DevicePort } from '../../../devices/port.js';
+import type { SoftwareVendorDriver } from '../../../devices/software/driver-face.js';
+import type { SoftwareDeviceOptions } from '../../../devices/software/options.js';
+import { softwareDevice } from '../../../devices/software/software-device.js';
+import { Patience } from '../patience.js';
+import { sampleFace } from '../port/harness.js';
+import type { MigrationHarness } from './harness.js';
+
+/** Which software device is checked. */
+export interface SoftwareMigrationOptions {
+  /** Default: real time. `virtualRun` brings one on which nothing takes time. */
+  readonly clock?: Clock;
+  readonly device?: SoftwareDeviceOptions;
+  /** Puts something around its port. */
+  readonly around?: (port: DevicePort) => DevicePort;
+  /** Has its driver misbehave. */
+  readonly driver?: (driver: SoftwareVendorDriver) => void;
+}
+
+/** A part of the sample driver's state, kernel and software alike: what stands in its trapped region. */
+export const sampleState: NonNullable<MigrationHarness['state']> = {
+  change: (device, seed) => device.port.access({ region: sampleFace.trapped, offset: 0x100, write: new Uint8Array(64).fill(seed) }),
+  look: (device) => device.port.access({ region: sampleFace.trapped, offset: 0x100, readBytes: 64 }),
+};
+
+/** The harness of the software device. */
+export function softwareMigrationHarness({ clock = realClock, device: options = {}, around = (port) => port, driver: misbehave }: SoftwareMigrationOptions = {}): MigrationHarness {
+  const open: VfioDevice[] = [];
+  const patienceMs = 5000;
+  return {
+    patienceMs,
+    deadlineMs: 1000,
+    clock,
+    destructive: true,
+    state: sampleState,
+    openDevice: async () => {
+      const software = softwareDevice(options);
+      misbehave?.(software.driver);
+      const source = { open: (on: Clock) => software.open(on).pipe(map(around)) };
+      const device = await new Patience({ patienceMs, clock }).value(openDevice(source, { clock }), 'the device');
+      open.push(device);
+      return device;
+    },
+    dispose: async () => {
+      for (const device of open.splice(0)) await device.close();
+    },
+  };
+}

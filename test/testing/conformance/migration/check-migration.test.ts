@@ -1,0 +1,57 @@
+import { describe, expect, it } from 'vitest';
+import type { State } from '../../../../src/devices/port.js';
+import { checkMigration, describeMigration, migrationRules, softwareMigrationHarness, virtualRun, type MigrationHarness, type SoftwareMigrationOptions } from '../../../../src/testing/index.js';
+import { altered } from '../../../support/devices.js';
+
+const resultsOf = (options: SoftwareMigrationOptions, change: (harness: MigrationHarness) => MigrationHarness = (harness) => harness) =>
+  virtualRun((clock) => checkMigration(change(softwareMigrationHarness({ ...options, clock }))));
+
+const reasonsOf = async (options: SoftwareMigrationOptions, change?: (harness: MigrationHarness) => MigrationHarness) =>
+  (await resultsOf(options, change)).filter(({ outcome }) => outcome !== 'passed').map(({ rule, outcome, reason }) => `${rule} ${outcome}: ${reason}`);
+
+describeMigration({ describe, it }, 'software', softwareMigrationHarness());
+
+describe('checkMigration', () => {
+  const noPreCopy = ['MIGRATION-7 skipped: the device has no PRE_COPY', 'MIGRATION-8 skipped: the device has no PRE_COPY'];
+
+  it.each([[1, noPreCopy], [3, noPreCopy], [5, []], [7, []]])('passes every set of flags: %i', async (migration, skipped) => {
+    expect(await reasonsOf({ device: { migration } })).toEqual(skipped);
+  });
+
+  it('passes device_state of v1, a device without remaps, and every profile that the driver may speak', async () => {
+    expect(await reasonsOf({ device: { migrationVersion: 1 } })).toEqual(['MIGRATION-3 skipped: a write is one arc on this device']);
+    expect(await reasonsOf({ device: { remap: false } })).toEqual([]);
+    expect(await reasonsOf({ device: { remap: { profile: 'rfc-v4' } } })).toEqual([]);
+    expect(await reasonsOf({ device: { remap: { profile: 'saving-layout' } } })).toEqual([]);
+  });
+
+  it('skips everything on a device that cannot migrate, and what hurts unless it is asked for', async () => {
+    const cannot = await resultsOf({ device: { migration: false } });
+    expect(cannot.map(({ outcome, reason }) => [outcome, reason])).toEqual(migrationRules.map(() => ['skipped', 'the device cannot migrate']));
+    expect(await reasonsOf({}, (harness) => ({ patienceMs: 5000, ...(harness.clock === undefined ? {} : { clock: harness.clock }), openDevice: () => harness.openDevice(), dispose: () => harness.dispose() }))).toEqual([
+      'MIGRATION-10 skipped: nobody says what a guest would see of its state',
+      'MIGRATION-11 skipped: only on request: it may hurt the device',
+    ]);
+  });
+
+  it('never asks for a way that is blocked', async () => {
+    const asked = new Set<string>();
+    await resultsOf({
+      around: (sound) => altered(sound, (port) => {
+        let at: State = 'running';
+        return {
+          setState: (to) => { asked.add(`${at} -> ${to}`); at = to; return port.setState(to); },
+          reset: () => { at = 'running'; return port.reset(); },
+        };
+      }),
+    });
+    expect(asked.size).toBeGreaterThan(30);
+    expect([...asked].filter((way) => /^stop-copy -> pre-copy|error/.test(way))).toEqual([]);
+  });
+
+  it('tells each result as it is known', async () => {
+    const told: string[] = [];
+    const results = await virtualRun((clock) => checkMigration(softwareMigrationHarness({ clock }), ({ rule }) => { told.push(rule); }));
+    expect(told).toEqual(results.map(({ rule }) => rule));
+  });
+});

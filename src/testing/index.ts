@@ -1,5 +1,6 @@
 /** `vfio-rx/testing`: marble tests in virtual time, runs as marble diagrams, and rules with suites that check them. */
 export { checkMigration, describeMigration, migrationRules } from './conformance/migration/check-migration.js';
+export { deviceMigrationHarness } from './conformance/migration/address-harness.js';
 export type { MigrationHarness, MigrationNeed } from './conformance/migration/harness.js';
 export { sampleState, softwareMigrationHarness, type SoftwareMigrationOptions } from './conformance/migration/software-harness.js';
 export { brokenMigrations, type BrokenMigration } from './conformance/migration/twins.js';
@@ -13,6 +14,7 @@ export { brokenPorts, type BrokenPort } from './conformance/port/twins.js';
 export { checkStream, describeStream, streamRules } from './conformance/stream/check-stream.js';
 export type { StreamNeed, StreamSubject } from './conformance/stream/subject.js';
 export { brokenStreams, type BrokenStream } from './conformance/stream/twins.js';
+export { junitOf, linesOf } from './conformance/report.js';
 export type { Lacks, Rule, RuleResult, TestRunner } from './conformance/rule.js';
 export { virtualRun } from './conformance/virtual-run.js';
 export type { Lanes } from './device-lanes.js';
@@ -46,3 +48,4 @@ export { recordLanes, type LaneRecording, type RecordOptions } from './record-la
 export { renderDiagram, type RenderOptions } from './render-diagram.js';
 export type { MarbleSource, SubscriptionSpan } from './sources.js';
 export type { TestDevice, TestDeviceOptions } from './test-device.js';
+export { testSignal, type TestChannel, type TestSignal } from './test-signal.js';

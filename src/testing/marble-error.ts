@@ -18,8 +18,8 @@ export class MarbleError extends Error {
   readonly expected: string | undefined;
   readonly actual: string | undefined;
 
-  constructor(message: string, at: CallSite | undefined, compared?: { readonly expected: string; readonly actual: string }) {
-    super(message);
+  constructor(message: string, at: CallSite | undefined, compared?: { readonly expected: string; readonly actual: string }, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
     this.name = 'AssertionError';
     this.expected = compared?.expected;
     this.actual = compared?.actual;

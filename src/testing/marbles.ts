@@ -8,6 +8,7 @@ import { FrameScheduler } from './frame-scheduler.js';
 import { framesIn, type FrameUnit } from './frames.js';
 import { callSite, MarbleError, type CallSite } from './marble-error.js';
 import { parseMarbles } from './marble-parser.js';
+import { noticingPromises } from './promise-guard.js';
 import { recordLanes, type LaneRecording } from './record-lanes.js';
 import { cellSource, coldSource, hotSource, type Doing, type MarbleSource } from './sources.js';
 import { testDevice, type TestDevice, type TestDeviceOptions } from './test-device.js';
@@ -121,13 +122,24 @@ class Run {
   }
 
   perform(body: (t: MarbleTest) => void): void {
-    this.#scheduler.run(() => {
-      try {
-        this.#play(body);
-      } finally {
-        this.#held.unsubscribe();
-      }
-    });
+    const waitedFor: CallSite[] = [];
+    const refuse = (cause?: unknown): void => {
+      const [first] = waitedFor;
+      if (first !== undefined) throw new MarbleError('somebody waits for a Promise in virtual time, where none ever goes on: use an Observable, with t.clock.scheduler for time', first, undefined, cause);
+    };
+    try {
+      noticingPromises(() => this.#scheduler.run(() => {
+        try {
+          this.#play(body);
+        } finally {
+          this.#held.unsubscribe();
+        }
+      }), (at) => waitedFor.push(at));
+    } catch (error) {
+      refuse(error);
+      throw error;
+    }
+    refuse();
   }
 
   /** From the body to the last check. */
@@ -148,7 +160,8 @@ class Run {
   /** Promises run after the test has ended: an await in a body would assert nothing. */
   #refusePromise(returned: unknown): void {
     if (typeof returned !== 'object' || returned === null || !('then' in returned)) return;
-    void Promise.resolve(returned).catch(() => undefined);
+    // When virtual time is over: to wait for it here would be what it is refused for.
+    queueMicrotask(() => void Promise.resolve(returned).catch(() => undefined));
     throw new MarbleError('the body of marbles() returned a Promise: Promises do not run in virtual time, write the body without async and await', this.#called);
   }
 

@@ -1,13 +1,11 @@
 import { map } from 'rxjs';
 import { realClock, type Clock } from '../../../clock.js';
-import type { VfioDevice } from '../../../devices/device.js';
-import { openDevice } from '../../../devices/open.js';
 import type { DevicePort } from '../../../devices/port.js';
 import type { SoftwareVendorDriver } from '../../../devices/software/driver-face.js';
 import type { SoftwareDeviceOptions } from '../../../devices/software/options.js';
 import { softwareDevice } from '../../../devices/software/software-device.js';
-import { Patience } from '../patience.js';
 import { sampleFace } from '../port/harness.js';
+import { deviceMigrationHarness } from './address-harness.js';
 import type { MigrationHarness } from './harness.js';
 
 /** Which software device is checked. */
@@ -29,24 +27,12 @@ export const sampleState: NonNullable<MigrationHarness['state']> = {
 
 /** The harness of the software device. */
 export function softwareMigrationHarness({ clock = realClock, device: options = {}, around = (port) => port, driver: misbehave }: SoftwareMigrationOptions = {}): MigrationHarness {
-  const open: VfioDevice[] = [];
-  const patienceMs = 5000;
-  return {
-    patienceMs,
-    deadlineMs: 1000,
-    clock,
-    destructive: true,
-    state: sampleState,
-    openDevice: async () => {
+  const source = {
+    open: (on: Clock) => {
       const software = softwareDevice(options);
       misbehave?.(software.driver);
-      const source = { open: (on: Clock) => software.open(on).pipe(map(around)) };
-      const device = await new Patience({ patienceMs, clock }).value(openDevice(source, { clock }), 'the device');
-      open.push(device);
-      return device;
-    },
-    dispose: async () => {
-      for (const device of open.splice(0)) await device.close();
+      return software.open(on).pipe(map(around));
     },
   };
+  return deviceMigrationHarness(source, { patienceMs: 5000, deadlineMs: 1000, clock, destructive: true, state: sampleState });
 }

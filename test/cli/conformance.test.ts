@@ -1,0 +1,47 @@
+import { lastValueFrom } from 'rxjs';
+import { describe, expect, it } from 'vitest';
+import { conformanceCommand, type ConformanceOptions } from '../../src/cli/conformance.js';
+import { softwareDevice } from '../../src/devices/index.js';
+import { migrationRules } from '../../src/testing/index.js';
+
+async function said(options: Partial<ConformanceOptions> = {}): Promise<{ readonly code: number; readonly text: string }> {
+  const written: string[] = [];
+  const code = await lastValueFrom(conformanceCommand({ address: softwareDevice(), name: 'software0', form: 'lines', destructive: false, ...options }, (text) => written.push(text)));
+  return { code, text: written.join('') };
+}
+
+describe('vfio-rx conformance', () => {
+  it('writes a line for each rule, and a last one that counts', async () => {
+    const { code, text } = await said();
+    const lines = text.trimEnd().split('\n');
+    expect(code).toBe(0);
+    expect(lines.length).toBe(migrationRules.length + 1);
+    expect(lines[0]).toBe('passed  MIGRATION-1: it is RUNNING when it is opened, and can at least be stopped and saved');
+    expect(lines.at(-1)).toBe('11 passed, 0 failed, 2 skipped');
+  });
+
+  it('asks for more on request', async () => {
+    expect((await said({ destructive: true })).text).toContain('12 passed, 0 failed, 1 skipped');
+  });
+
+  it('ends with 1 where a rule is broken', async () => {
+    const address = softwareDevice();
+    address.driver.faults.failArc('stop', 'EIO', 1000);
+    const { code, text } = await said({ address });
+    expect(code).toBe(1);
+    expect(text).toContain('failed  MIGRATION-2: every single arc of its flags leads where it says (device_state');
+  });
+
+  it('fails where the device does not open', async () => {
+    const address = softwareDevice();
+    address.driver.remove();
+    await expect(said({ address })).rejects.toMatchObject({ code: 'VFIO_E_NO_DEVICE' });
+  });
+
+  it('writes JSON or JUnit XML as one document', async () => {
+    const json = JSON.parse((await said({ form: 'json' })).text) as { readonly device: string; readonly results: readonly unknown[] };
+    expect(json.device).toBe('software0');
+    expect(json.results[0]).toEqual({ rule: 'MIGRATION-1', title: 'it is RUNNING when it is opened, and can at least be stopped and saved', outcome: 'passed' });
+    expect((await said({ form: 'junit' })).text).toContain(`<testsuite name="software0" tests="${migrationRules.length}" failures="0" skipped="2">`);
+  });
+});

@@ -84,6 +84,11 @@ describe('the package', () => {
     expect(await user('remap.mjs', remapOnce)).toMatch(/^registered false\n(signal true\n)+(after-transition false\n)?pre-copy\n$/);
   }, patienceMs);
 
+  it('brings its command', async () => {
+    const { stdout } = await run(process.execPath, [join(installed, 'dist/cli/main.js'), 'conformance', 'software'], { cwd: folder });
+    expect(stdout).toContain('11 passed, 0 failed, 2 skipped');
+  }, patienceMs);
+
   it('brings its types', async () => {
     const file = join(folder, 'typed.mts');
     writeFileSync(file, typed);

@@ -31,6 +31,5 @@ const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', 
 
 /** XML 1.0 has no place for control characters, however they are written. */
 function escaped(text: string): string {
-  // eslint-disable-next-line no-control-regex
   return text.replaceAll(/[&<>"\n\t]/g, (sign) => entities[sign] ?? sign).replaceAll(/[\u0000-\u001f]/g, '\ufffd');
 }

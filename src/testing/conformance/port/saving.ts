@@ -1,8 +1,9 @@
 import { concatMap, defer, repeat } from 'rxjs';
 import type { DataChannel, DevicePort, State } from '../../../devices/port.js';
+import { codeOf, settled } from '../patience.js';
 import { demand, type Rule } from '../rule.js';
 import { sampleFace as face, type PortHarness, type PortNeed } from './harness.js';
-import { codeOf, settled, Steps } from './steps.js';
+import { Steps } from './steps.js';
 
 /** PORT-16 and PORT-17: what a session of saving says of itself, and what a device says of its DMA. */
 

@@ -21,7 +21,7 @@ export function softwarePortHarness({ clock = realClock, device: options = {}, a
   let opened = 0;
   return {
     patienceMs: 5000,
-    briefMs: 30,
+    briefMs: 100,
     clock,
     openPort: ({ ackTimeoutMs = 2000 } = {}) => {
       opened += 1;

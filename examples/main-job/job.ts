@@ -32,7 +32,7 @@ const progressMs = 500;
  * driver has heard every ack.
  */
 export function mainJob(device: VfioDevice, run: Run): Observable<Told> {
-  const { options, record, cut } = run;
+  const { options, place, record, cut } = run;
   const done = new Subject<void>();
   const plans = new Subject<RemapPlan>();
   const work = concat(
@@ -48,7 +48,7 @@ export function mainJob(device: VfioDevice, run: Run): Observable<Told> {
       merge(
         signals.pipe(map(toldSignal)),
         signals.pipe(
-          pipeline(device, (plan) => plans.next(plan), options.sabotage),
+          pipeline(device, (plan) => plans.next(plan), place.holderBudgetMs, options.sabotage),
           connect((remaps) => merge(remaps.pipe(concatMap((remap) => from(toldRemap(remap)))), remaps.pipe(take(1), concatMap(() => work)))),
         ),
       ),

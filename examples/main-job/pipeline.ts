@@ -9,14 +9,14 @@ import type { Sabotage } from './options.js';
  * How the job answers a demand: the five operators of `remapRegions` in a row, with one of our own after the third, which
  * shows the plan before it is carried out. A sabotage puts an operator in that the device must not let pass unseen.
  */
-export function pipeline(device: VfioDevice, show: (plan: RemapPlan) => void, sabotage?: Sabotage): OperatorFunction<RemapSignal, Remap> {
+export function pipeline(device: VfioDevice, show: (plan: RemapPlan) => void, holderBudgetMs: number, sabotage?: Sabotage): OperatorFunction<RemapSignal, Remap> {
   return pipe(
     decodeRegionBitmap(),
     requeryRegions(device),
     diffRegions(device),
     tap(show),
     sabotage === 'early-ack' ? ackBeforeItsTime() : identity,
-    applyRemap(device),
+    applyRemap(device, { holderBudgetMs }),
     sabotage === 'skip-ack' ? endWithoutAck() : acknowledge(device),
   );
 }

@@ -11,14 +11,17 @@ export interface Place {
   readonly witness: Witness;
   /** How often a guest looks for empty slots, ms. */
   readonly turnMs: number;
+  /** How long a guest may take to let go of an area, ms: half of what the driver waits. Not every driver says how long that is. */
+  readonly holderBudgetMs: number;
   /** What the run may take beyond the time that the guests write, s. */
   readonly overtimeS: number;
 }
 
 export function softwarePlace(profile: Profile): Place {
   const { remap } = profiles[profile];
-  const device = softwareDevice({ remap: remap === false ? false : { ...remap, ackTimeoutMs: 2000 } });
-  return { what: `software device ${device.name}, in this process, ${profile}`, address: device, witness: softwareWitness(device.driver), turnMs: 1, overtimeS: 6 };
+  const ackTimeoutMs = 2000;
+  const device = softwareDevice({ remap: remap === false ? false : { ...remap, ackTimeoutMs } });
+  return { what: `software device ${device.name}, in this process, ${profile}`, address: device, witness: softwareWitness(device.driver), turnMs: 1, holderBudgetMs: ackTimeoutMs / 2, overtimeS: 6 };
 }
 
 /** On an emulated processor starting a thread takes seconds, and a turn of the loop many milliseconds. */
@@ -32,5 +35,5 @@ export function kernelPlace(profile: Profile): Place | undefined {
   // Before the device is opened: the driver tells it in its irq info.
   writeFileSync(join(sysfs, 'remap', 'profile'), profiles[profile].sysfs);
   writeFileSync(join(sysfs, 'remap', 'ack_timeout_ms'), String(ackTimeoutMs));
-  return { what: `mdev ${uuid} of the sample driver, ${profile}`, address: uuid, witness: sysfsWitness(sysfs), turnMs, overtimeS };
+  return { what: `mdev ${uuid} of the sample driver, ${profile}`, address: uuid, witness: sysfsWitness(sysfs), turnMs, holderBudgetMs: ackTimeoutMs / 2, overtimeS };
 }

@@ -20,7 +20,7 @@ describe('the main job on the real kernel', () => {
   it('ends by itself, and the driver says that every number arrived once and every ack in its place', { timeout: 120_000 }, async () => {
     using mdev = new SampleMdev();
     const { output, code, tookMs } = await mainJob(mdev, []);
-    expect(output.trimEnd().split('\n').at(-1)).toBe('verdict: good');
+    expect(output.trimEnd().split('\n').at(-1), output).toBe('verdict: good');
     expect(code).toBe(0);
     expect(mdev.held()).toEqual(nothingHeld);
     console.log(`the main job took ${Math.round(tookMs / 100) / 10} s in the guest`);
@@ -29,7 +29,7 @@ describe('the main job on the real kernel', () => {
   it.each(['bitmap-none', 'rfc-v4', 'saving-layout'])('ends well with --profile %s', { timeout: 120_000 }, async (profile) => {
     using mdev = new SampleMdev();
     const { output, code } = await mainJob(mdev, ['--seconds', '1', '--rounds', '2', '--profile', profile]);
-    expect(output.trimEnd().split('\n').at(-1)).toBe('verdict: good');
+    expect(output.trimEnd().split('\n').at(-1), output).toBe('verdict: good');
     expect(code).toBe(0);
   });
 

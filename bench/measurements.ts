@@ -24,7 +24,7 @@ export interface Line {
 
 export interface Measurement {
   /** Chosen by `--only`. */
-  readonly group: 'irqs' | 'remap' | 'accessors' | 'idle';
+  readonly group: 'irqs' | 'remap' | 'accessors' | 'recording' | 'idle';
   readonly c?: Side;
   readonly ours: Side;
   readonly lines: readonly Line[];
@@ -72,6 +72,14 @@ export const measurements: readonly Measurement[] = [
       { name: 'read32, mapped', figure: 'mappedReadNs', beside: 'bareReadNs', unit: 'ns', aim: 3 },
       { name: 'write32, mapped', figure: 'mappedWriteNs', beside: 'bareWriteNs', unit: 'ns', aim: 3 },
       { name: 'read32, trapped (one pread)', figure: 'trappedReadNs', beside: 'bareReadNs', unit: 'ns' },
+    ],
+  },
+  {
+    group: 'recording',
+    ours: { program: 'node', args: ['recording.js', '50000'] },
+    lines: [
+      { name: 'a call of a software port, recorded', figure: 'recordedNs', beside: 'bareNs', unit: 'ns' },
+      { name: 'recording, for each event', figure: 'costNs', unit: 'ns' },
     ],
   },
   {

@@ -4,7 +4,7 @@
  *   --json        one object on stdout instead of the table
  *   --check       exit code 1 when a figure is beyond its limit
  *   --pairs N     interleaved pairs of runs for each measurement (7)
- *   --only GROUP  irqs, remap, accessors or idle; may be given more than once
+ *   --only GROUP  irqs, remap, accessors, recording or idle; may be given more than once
  *   --save        also writes the table, with its machine, into docs/performance.md
  */
 import { execFileSync, spawnSync } from 'node:child_process';

@@ -13,9 +13,19 @@ function typed<A>(codec: t.Mixed): t.Type<A, unknown> {
   return codec;
 }
 
-/** Fields that must be there, and fields that may be; others are dropped. */
+/**
+ * Fields that must be there, and fields that may be; others are dropped in reading. Writing is on the way of every event, so it
+ * touches only what JSON cannot hold.
+ */
 function fields<A>(required: t.Props, optional: t.Props = {}): t.Type<A, unknown> {
-  return typed<A>(t.exact(t.intersection([t.type(required), t.partial(optional)])));
+  const codec = typed<A>(t.exact(t.intersection([t.type(required), t.partial(optional)])));
+  const rewritten = Object.entries({ ...required, ...optional }).filter(([, { encode }]) => encode !== t.identity);
+  const encode = (value: A): unknown => {
+    const written = { ...(value as Record<string, unknown>) };
+    for (const [key, { encode: write }] of rewritten) if (key in written) written[key] = (write as (field: unknown) => unknown)(written[key]);
+    return written;
+  };
+  return new t.Type<A, unknown>(codec.name, (value): value is A => codec.is(value), (value, context) => codec.validate(value, context), rewritten.length === 0 ? t.identity : encode);
 }
 
 const none = fields<Readonly<Record<string, never>>>({});

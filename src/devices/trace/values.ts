@@ -25,7 +25,7 @@ export const u64 = scalar(
   String,
 );
 
-export const whole = scalar('a whole number from 0', isWhole, (value) => (isWhole(value) ? value : undefined), (value) => value);
+export const whole = scalar('a whole number from 0', isWhole, (value) => (isWhole(value) ? value : undefined), t.identity);
 
 /** null in JSON, undefined here. */
 export function orNone<A>(codec: t.Type<A, unknown>): t.Type<A | undefined, unknown> {
@@ -76,7 +76,7 @@ export interface TracedError {
 }
 
 const isCode = (value: unknown): value is VfioErrorCode => typeof value === 'string' && Object.hasOwn(errorCodes, value);
-const code = scalar('an error code of this version', isCode, (value) => (isCode(value) ? value : undefined), (value) => value);
+const code = scalar('an error code of this version', isCode, (value) => (isCode(value) ? value : undefined), t.identity);
 const text = t.string;
 
 export const tracedError: t.Type<TracedError, unknown> = t.exact(

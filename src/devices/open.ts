@@ -66,7 +66,10 @@ export function openDevice(address: DeviceAddress, options: OpenOptions = {}): C
       });
     return () => {
       opening.unsubscribe();
-      if (!handedOver) port?.close();
+      if (handedOver) return;
+      port?.close();
+      // A port ends its recording itself; of one that never was there is nothing to record.
+      if (port === undefined) options.record?.end();
     };
   });
 }

@@ -45,6 +45,18 @@ describe('openDevice', () => {
     }
   });
 
+  it('ends a recording of a device that did not open', () => {
+    marbles((t) => {
+      let ended = 0;
+      const record = { write: () => true, end: () => void (ended += 1) };
+      t.expect(openDevice({ open: () => throwError(() => errnoError('EBUSY', 'open')) }, { clock: t.clock, record })).toBe('#', undefined, { code: 'VFIO_E_BUSY' });
+      const broken = softwareSource(twoRegions);
+      broken.driver.faults.failQuery(1, 'EIO');
+      t.expect(openDevice(broken, { clock: t.clock, record })).toBe('#', undefined, { code: 'VFIO_E_IO' });
+      t.atEnd(() => expect(ended).toBe(2));
+    });
+  });
+
   it('does not ask for device_state where the device cannot migrate', () => {
     marbles((t) => {
       const source = softwareSource({ ...twoRegions, migration: false }, () => ({ getState: () => throwError(() => errnoError('ENOTTY', 'getState')) }));

@@ -138,7 +138,13 @@
       context.fillRect(x, top + barHeight - high, 1, high);
     }
     context.fillStyle = failedColor;
-    for (const index of failed) if (index >= first && index < last) context.fillRect(xOf(at[index]), top + barHeight - 3, 1, 3);
+    let drawn;
+    for (const index of failed) {
+      const x = Math.floor(xOf(at[index]));
+      if (index < first || index >= last || x === drawn) continue;
+      context.fillRect(x, top + barHeight - 3, 1, 3);
+      drawn = x;
+    }
   }
 
   /** The mark under the pointer: one that lasts there, else the nearest within a few pixels. */

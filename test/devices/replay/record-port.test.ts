@@ -153,8 +153,9 @@ describe('recordPort', () => {
     now(port.regionInfo(1));
     room = true;
     now(port.regionInfo(1));
+    now(port.regionInfo(1));
     const { entries, incomplete } = readTrace(`${lines.join('\n')}\n`);
-    expect(entries.map((entry) => (entry.kind === 'dropped' ? `dropped ${entry.lines}` : entry.kind === 'call' ? `call ${entry.call}` : entry.kind))).toEqual(['call 1', 'dropped 2', 'call 4']);
+    expect(entries.map((entry) => (entry.kind === 'dropped' ? `dropped ${entry.lines}` : entry.kind === 'call' ? `call ${entry.call}` : entry.kind))).toEqual(['call 1', 'dropped 2', 'call 4', 'call 5']);
     expect(incomplete?.message).toContain('no end');
   });
 

@@ -4,13 +4,14 @@ import { describe, expect, it } from 'vitest';
 import type { Clock } from '../../../src/clock.js';
 import type { VfioDevice } from '../../../src/devices/device.js';
 import { openDevice, withDevice, type PortSource } from '../../../src/devices/open.js';
-import type { State } from '../../../src/devices/port.js';
+import type { DevicePort, State } from '../../../src/devices/port.js';
 import { memoryTrace } from '../../../src/devices/replay/memory-trace.js';
 import type { Departure } from '../../../src/devices/replay/replay-run.js';
 import { recordPort } from '../../../src/devices/replay/record-port.js';
 import { replayTrace, type TraceReplay } from '../../../src/devices/replay/replay-trace.js';
 import { softwareDevice } from '../../../src/devices/software/software-device.js';
 import type { Remap, RemapPlan, RemapSignal } from '../../../src/devices/remap-batch.js';
+import { VfioError } from '../../../src/errors.js';
 import { lineNumber, readTrace, type Trace } from '../../../src/devices/trace/reader.js';
 import { acknowledge } from '../../../src/operators/acknowledge.js';
 import { applyRemap } from '../../../src/operators/apply-remap.js';
@@ -20,7 +21,7 @@ import { remapRegions } from '../../../src/operators/remap-regions.js';
 import { requeryRegions } from '../../../src/operators/requery-regions.js';
 import { remapIrq } from '../../../src/streams/remap-irq.js';
 import { transition } from '../../../src/streams/transition.js';
-import { now, twoRegions } from '../../support/devices.js';
+import { codeOf, now, twoRegions } from '../../support/devices.js';
 import { virtualClock } from '../../support/virtual-clock.js';
 
 /** What a program does with a device, told as plain values. */
@@ -203,6 +204,55 @@ describe('replayTrace', () => {
     port.close();
     clock.flush();
     expect(events).toEqual(['failed', 'failed', 'the replay has left its recording', 'released']);
+  });
+
+  /** What a port's user sees of an irq that is closed while somebody waits for it. */
+  const closedWhileWaiting = (port: DevicePort): readonly string[] => {
+    const events: string[] = [];
+    const irq = now(port.irq({ index: 5 }));
+    irq.next().subscribe({ error: (error: unknown) => events.push(`next: ${VfioError.is(error) ? error.code : ''}`) });
+    irq.close().subscribe({ next: () => events.push('closed'), error: () => events.push('failed') });
+    events.push('returned');
+    return events;
+  };
+
+  it('answers inside a call what was answered inside it, in the same order', () => {
+    const sink = memoryTrace();
+    const original = closedWhileWaiting(recordPort(now(softwareDevice(twoRegions).open(virtualClock())), sink));
+    expect(original).toEqual(['next: VFIO_E_CLOSED', 'closed', 'returned']);
+    const replay = replayTrace(readTrace(sink.text));
+    expect(closedWhileWaiting(now(replay.open(virtualClock())))).toEqual(original);
+    replay.expectFollowed();
+  });
+
+  it('fails what waits for an answer when another call departs', () => {
+    const sink = memoryTrace();
+    const clock = virtualClock();
+    recordPort(now(softwareDevice(twoRegions).open(clock)), sink).getState().subscribe({ error: () => undefined });
+    clock.flush();
+    const again = virtualClock();
+    const port = now(replayTrace(readTrace(sink.text)).open(again));
+    const events: string[] = [];
+    port.getState().subscribe({ error: (error: unknown) => events.push(VfioError.is(error) ? error.code : '') });
+    expect(codeOf(() => now(port.info()))).toBe('VFIO_E_DEPARTED');
+    expect(events).toEqual([]);
+    again.flush();
+    expect(events).toEqual(['VFIO_E_DEPARTED']);
+  });
+
+  it('releases the device where the recording was cut off before its end', () => {
+    const sink = memoryTrace();
+    now(recordPort(now(softwareDevice(twoRegions).open(virtualClock())), sink).info());
+    const replay = replayTrace(readTrace(sink.text));
+    const clock = virtualClock();
+    const port = now(replay.open(clock));
+    const events: string[] = [];
+    port.released.subscribe({ error: () => events.push('failed'), complete: () => events.push('released') });
+    now(port.info());
+    port.close();
+    clock.flush();
+    expect(events).toEqual(['released']);
+    replay.expectFollowed();
   });
 
   it('gives a hostile recording no more memory than it may have', () => {

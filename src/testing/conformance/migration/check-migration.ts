@@ -8,9 +8,23 @@ import { Mover, type Way } from './mover.js';
 
 const nsPerMs = 1_000_000n;
 
+/** A check with a device that is RUNNING when it begins, is taken through its states, and is RUNNING again when it is closed. */
+function moving(check: (mover: Mover, harness: MigrationHarness) => Promise<void>): (harness: MigrationHarness) => Promise<void> {
+  return async (harness) => {
+    const mover = await Mover.of(harness);
+    try {
+      if (mover.device.currentState.state !== 'running') await mover.home();
+      await check(mover, harness);
+    } finally {
+      await mover.leave();
+    }
+  };
+}
+
 /** Goes each of the ways, from a fresh start, and looks at where it led. */
 async function walk(mover: Mover, which: (way: Way) => boolean, look: (way: Way, arc: Awaited<ReturnType<Mover['go']>>) => Promise<void> | void): Promise<number> {
   const ways = mover.ways.filter(which);
+  await mover.image();
   for (const way of ways) {
     await mover.enter(way.from);
     await look(way, await mover.go(way.to));
@@ -45,36 +59,32 @@ export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = 
   {
     id: 'MIGRATION-2',
     title: 'every single arc of its flags leads where it says',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       await walk(mover, ({ path }) => path.length <= 1, (way) => arrives(mover, way));
-    },
+    }),
   },
   {
     id: 'MIGRATION-3',
     title: 'every way of several arcs is gone in one write',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       const ways = await walk(mover, ({ path }) => path.length > 1, (way) => arrives(mover, way));
       if (ways === 0) skip('a write is one arc on this device');
-    },
+    }),
   },
   {
     id: 'MIGRATION-4',
     title: 'a session begins where a way enters the saving group or RESUMING, and nowhere else',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       await walk(mover, () => true, ({ from, to }, { data }) => {
         const { makes } = arcEffect(from, to);
         demand(data?.direction === makes, `${from} -> ${to} should bring ${makes === undefined ? 'no data_fd' : `a data_fd to ${makes}`}, it brought ${data === undefined ? 'none' : `one to ${data.direction}`}`);
       });
-    },
+    }),
   },
   {
     id: 'MIGRATION-5',
     title: 'a session ends with its states: then its data_fd answers ENODEV',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       for (const { from, to } of mover.ways) {
         const { ends } = arcEffect(from, to);
         // The way back ends it as any other does.
@@ -85,13 +95,12 @@ export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = 
         const call = ends === 'save' ? session.read(1) : session.write(Uint8Array.of(0));
         await mover.steps.fails('VFIO_E_NO_DEVICE', call, `${ends === 'save' ? 'reading' : 'writing'} the data_fd of ${from} in ${to}`);
       }
-    },
+    }),
   },
   {
     id: 'MIGRATION-6',
     title: 'in STOP_COPY the data has an end, and stays at it',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       await mover.go('stop-copy');
       const bytes = joined(await mover.readAll()).length;
       demand(bytes > 0, 'a device should have something to save');
@@ -99,13 +108,12 @@ export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = 
         const { kind } = await mover.read();
         demand(kind === 'end', `behind the end should be the end, there is ${kind}`);
       }
-    },
+    }),
   },
   {
     id: 'MIGRATION-7',
     title: 'in PRE_COPY the data is quiet for now (ENOMSG), and the same session goes on in STOP_COPY',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       needPreCopy(mover);
       const warnings: string[] = [];
       const hear = (warning: unknown): void => { warnings.push((warning as Warning).what); };
@@ -124,25 +132,23 @@ export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = 
       const { kind } = await mover.read();
       demand(kind === 'end', `stopped, the session should end, there is ${kind}`);
       demand(warnings.length === 0, warnings[0] ?? '');
-    },
+    }),
   },
   {
     id: 'MIGRATION-8',
     title: 'it estimates what there is to read in PRE_COPY, and only there',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       needPreCopy(mover);
       await mover.go('pre-copy');
       await mover.steps.value(mover.session.precopy(), 'the estimate');
       await mover.go('stop-copy');
       await mover.steps.fails('VFIO_E_RANGE', mover.session.precopy(), 'an estimate in STOP_COPY');
-    },
+    }),
   },
   {
     id: 'MIGRATION-9',
     title: 'what was saved is loaded: saved again it is the same',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       const first = joined(await mover.image());
       await mover.enter('resuming');
       await mover.go('stop');
@@ -150,14 +156,13 @@ export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = 
       const second = joined(await mover.readAll());
       const at = first.findIndex((byte, index) => byte !== second[index]);
       demand(at < 0 && first.length === second.length, `saved ${first.length} bytes, loaded and saved again ${second.length}; they differ from byte ${at < 0 ? Math.min(first.length, second.length) : at} on`);
-    },
+    }),
   },
   {
     id: 'MIGRATION-10',
     title: 'a guest finds what it had when the device was saved',
     needs: ['state'],
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover, harness) => {
       const { device, steps } = mover;
       const { state } = harness;
       if (state === undefined) return;
@@ -170,14 +175,13 @@ export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = 
       await mover.enter('resuming');
       await mover.go('running');
       demand(Buffer.compare(await steps.value(state.look(device), 'a look at its state'), had) === 0, 'what was loaded is not what was saved');
-    },
+    }),
   },
   {
     id: 'MIGRATION-11',
     title: 'half a stream is not taken for a whole one, and a reset recovers',
     needs: ['destructive'],
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       if (!mover.device.info.reset) skip('the device has no reset');
       const whole = joined(await mover.image());
       await mover.enter('resuming', false);
@@ -188,13 +192,12 @@ export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = 
       await mover.home();
       await mover.enter('resuming');
       await mover.go('running');
-    },
+    }),
   },
   {
     id: 'MIGRATION-12',
     title: 'a reset leads from every state to RUNNING, and ends the session',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover) => {
       const { device, steps } = mover;
       if (!device.info.reset) skip('the device has no reset');
       for (const from of mover.states) {
@@ -205,18 +208,29 @@ export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = 
         demand(state === 'running', `a reset in ${from} should lead to RUNNING, it led to ${state}`);
         if (data !== undefined) await steps.fails('VFIO_E_NO_DEVICE', data.direction === 'save' ? data.read(1) : data.write(Uint8Array.of(0)), `the data_fd of ${from} after the reset`);
       }
-    },
+    }),
   },
   {
     id: 'MIGRATION-13',
     title: 'no arc takes longer than its deadline',
-    async check(harness) {
-      const mover = await Mover.of(harness);
+    check: moving(async (mover, harness) => {
       const { deadlineMs = harness.patienceMs } = harness;
       await walk(mover, ({ path }) => path.length === 1, ({ from, to }, { tookNs }) => {
         demand(tookNs <= BigInt(deadlineMs) * nsPerMs, `${from} -> ${to} took ${tookNs / nsPerMs} ms, more than ${deadlineMs}`);
       });
-    },
+    }),
+  },
+  {
+    id: 'MIGRATION-14',
+    title: 'whoever opens it next finds it RUNNING, although it was closed in STOP',
+    check: moving(async (mover, harness) => {
+      await mover.go('stop');
+      await harness.dispose();
+      const next = await Mover.of(harness);
+      const state = await next.state();
+      await next.leave();
+      demand(state === 'running', `it was closed in stop, and is opened in ${state}`);
+    }),
   },
 ];
 

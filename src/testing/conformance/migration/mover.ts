@@ -6,7 +6,7 @@ import { remapRegions } from '../../../operators/remap-regions.js';
 import { remapIrq } from '../../../streams/remap-irq.js';
 import { transition, type Arc } from '../../../streams/transition.js';
 import { demand, skip, wordsOf } from '../rule.js';
-import { Patience } from '../patience.js';
+import { Patience, settled } from '../patience.js';
 import type { MigrationHarness } from './harness.js';
 
 /** What one read asks for, bytes. */
@@ -30,6 +30,8 @@ export class Mover {
   data: DataChannel | undefined;
   readonly #patienceMs: number;
   #image: readonly Uint8Array[] | undefined;
+  /** The session has been given a state. */
+  #loaded = false;
   #pipelineError: unknown;
 
   private constructor(device: VfioDevice, migration: MigrationTraits, harness: MigrationHarness) {
@@ -66,7 +68,10 @@ export class Mover {
     const what = `device_state ${this.device.currentState.state} -> ${to}`;
     try {
       const arc = await this.steps.value(transition(this.device, to, { deadlineMs: this.#patienceMs }), what);
-      if (arc.data !== undefined) await this.#replace(arc.data);
+      if (arc.data !== undefined) {
+        this.#loaded = false;
+        await this.#replace(arc.data);
+      }
       return arc;
     } catch (error) {
       throw new Error(`${what}: ${wordsOf(this.#pipelineError ?? error)}`, { cause: error });
@@ -87,11 +92,25 @@ export class Mover {
   }
 
   async home(): Promise<void> {
-    await this.#replace(undefined);
-    if (this.device.info.reset) await this.steps.value(this.device.reset(), 'the reset');
-    else if (this.device.currentState.state !== 'running') await this.go('running');
+    const { state: at } = this.device.currentState;
+    if (this.device.info.reset) {
+      await this.#replace(undefined);
+      await this.steps.value(this.device.reset(), 'the reset');
+    } else if (at !== 'running') {
+      // Without a reset nothing leads out of RESUMING but a whole state, and a driver may fall over a session that it has lost.
+      if (at === 'resuming' && !this.#loaded) await this.write(this.#image ?? []);
+      await this.go('running');
+      await this.#replace(undefined);
+    }
     const state = await this.state();
     demand(state === 'running', `the device should be RUNNING again, it is in ${state}`);
+  }
+
+  /** RUNNING again before it is closed: there are drivers that keep a state over that, and fall over what they were in. */
+  async leave(): Promise<void> {
+    if (this.device.currentState.state === 'running' && this.data === undefined) return;
+    // What went wrong before has been said already.
+    await settled(this.home());
   }
 
   /** The device's own state, saved once: what RESUMING is fed with. */
@@ -122,6 +141,8 @@ export class Mover {
   }
 
   async write(chunks: readonly Uint8Array[]): Promise<void> {
+    demand(this.data !== undefined && chunks.length > 0, 'the device is in RESUMING without a session or anything to load, and has no reset: nothing more is asked of it');
+    this.#loaded = true;
     for (const bytes of chunks) await this.steps.value(this.session.write(bytes), 'a write of the data_fd');
   }
 

@@ -27,12 +27,8 @@ export const sampleState: NonNullable<MigrationHarness['state']> = {
 
 /** The harness of the software device. */
 export function softwareMigrationHarness({ clock = realClock, device: options = {}, around = (port) => port, driver: misbehave }: SoftwareMigrationOptions = {}): MigrationHarness {
-  const source = {
-    open: (on: Clock) => {
-      const software = softwareDevice(options);
-      misbehave?.(software.driver);
-      return software.open(on).pipe(map(around));
-    },
-  };
+  const software = softwareDevice(options);
+  misbehave?.(software.driver);
+  const source = { open: (on: Clock) => software.open(on).pipe(map(around)) };
   return deviceMigrationHarness(source, { patienceMs: 5000, deadlineMs: 1000, clock, destructive: true, state: sampleState });
 }

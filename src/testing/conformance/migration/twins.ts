@@ -38,7 +38,7 @@ function withSessions(port: DevicePort, change: (data: DataChannel) => Partial<D
 /** One for each rule of a device that migrates. */
 export const brokenMigrations: readonly BrokenMigration[] = [
   {
-    name: 'is stopped when it is opened', breaks: ['MIGRATION-1'], because: 'it is in stop',
+    name: 'is stopped when it is opened', breaks: ['MIGRATION-1', 'MIGRATION-14'], because: 'it is in stop',
     spoil(port) {
       let used = false;
       const use = (): void => { used = true; };
@@ -115,6 +115,24 @@ export const brokenMigrations: readonly BrokenMigration[] = [
         reset: () => defer(() => (state === 'pre-copy' ? of(undefined) : port.reset())),
       });
     },
+  },
+  {
+    name: 'is as its last user left it', breaks: ['MIGRATION-14'], because: 'is opened in stop',
+    spoil: (() => {
+      let left: State = 'running';
+      return (port) => {
+        let used = false;
+        const go = (state: State): void => {
+          used = true;
+          left = state;
+        };
+        return withChanges(port, {
+          getState: () => port.getState().pipe(map((state) => (used ? state : left))),
+          setState: (to) => port.setState(to).pipe(tap(({ state }) => { go(state); })),
+          reset: () => port.reset().pipe(tap(() => { go('running'); })),
+        });
+      };
+    })(),
   },
   { name: 'is slow', breaks: ['MIGRATION-13'], because: 'more than 1000', driver: (driver) => { driver.faults.arcLatencyUs = 1_100_000; } },
 ];

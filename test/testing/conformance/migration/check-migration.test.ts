@@ -1,3 +1,4 @@
+import { map } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { State } from '../../../../src/devices/port.js';
 import { checkMigration, describeMigration, migrationRules, softwareMigrationHarness, virtualRun, type MigrationHarness, type SoftwareMigrationOptions } from '../../../../src/testing/index.js';
@@ -24,6 +25,19 @@ describe('checkMigration', () => {
     expect(await reasonsOf({ device: { remap: false } })).toEqual([]);
     expect(await reasonsOf({ device: { remap: { profile: 'rfc-v4' } } })).toEqual([]);
     expect(await reasonsOf({ device: { remap: { profile: 'saving-layout' } } })).toEqual([]);
+  });
+
+  it('takes a device without a reset out of RESUMING by a whole state, and asks nothing of one that it finds there', async () => {
+    const noReset: SoftwareMigrationOptions['around'] = (sound) => altered(sound, (port) => ({ info: () => port.info().pipe(map((info) => ({ ...info, reset: false }))) }));
+    expect(await reasonsOf({ around: noReset })).toEqual(['MIGRATION-11 skipped: the device has no reset', 'MIGRATION-12 skipped: the device has no reset']);
+    const asked: State[] = [];
+    const left: SoftwareMigrationOptions['around'] = (sound) => altered(noReset(sound), (port) => ({
+      getState: () => port.getState().pipe(map(() => 'resuming')),
+      setState: (to) => { asked.push(to); return port.setState(to); },
+    }));
+    const failed = (await resultsOf({ around: left })).filter(({ outcome }) => outcome === 'failed');
+    expect(failed.map(({ reason }) => reason)).toContain('the device is in RESUMING without a session or anything to load, and has no reset: nothing more is asked of it');
+    expect([asked, failed.length > 9]).toEqual([[], true]);
   });
 
   it('skips everything on a device that cannot migrate, and what hurts unless it is asked for', async () => {

@@ -25,6 +25,7 @@ export const errorCodes = {
   VFIO_E_DEADLINE: 'the deadline of the caller passed; the call is still outstanding',
   VFIO_E_BATCH_DEADLINE: 'a batch was emitted by remapIrq and not ended within its deadline: an operator swallowed or kept it',
   VFIO_E_HOLDER: 'a holder of a revoked area failed, or did not let go within its budget',
+  VFIO_E_STEP: 'of several devices one or more failed a step that all were to take together',
   VFIO_E_LOG_LOST: 'a report of the log of written pages failed: every page must be taken for written',
   VFIO_E_CLOCK: 'this port cannot run on the clock it was given (a real kernel on virtual time)',
   VFIO_E_UNSUPPORTED: 'the kernel or the device does not have this feature (ENOTTY, EOPNOTSUPP)',

@@ -68,7 +68,9 @@ export class KernelDmaLogging implements DmaLogging {
   stop(): Call<void> {
     return ownedCall(() => defer(() => {
       this.#parts.requireOpen(stop);
-      return this.#feature(encodeLoggingStop(), stop).pipe(map(() => { this.#started = false; }));
+      // What is started from now on comes after it, on the same lane.
+      this.#started = false;
+      return this.#feature(encodeLoggingStop(), stop).pipe(map(() => undefined));
     }));
   }
 

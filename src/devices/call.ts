@@ -1,22 +1,80 @@
-import { catchError, EMPTY, Observable, type MonoTypeOperatorFunction } from 'rxjs';
+import { catchError, EMPTY, Observable, type MonoTypeOperatorFunction, type Subscriber } from 'rxjs';
 import { VfioError, type VfioErrorCode } from '../errors.js';
 import type { Call } from './port.js';
 
 /** After so long a port that is closing says, in `released`, that it waits for a call that does not return although the irqs are disabled, ms. */
 export const closeBoundMs = 10_000;
 
+/** Who waits for the answer of a call. */
+export interface Asker<T> {
+  /** Nobody waits any more: nothing further need be begun. */
+  readonly closed: boolean;
+  /** Once, unless the call failed. Does not throw. */
+  answered(value: T): void;
+  failed(error: unknown): void;
+}
+
+/** Stops waiting for a call that has not answered yet. */
+export type Leave = () => void;
+
+const begin = Symbol('begin');
+
+/**
+ * A call that an `Asker` can have without a Subscriber in between; for everybody else it is an Observable like any other. A driver
+ * waits for a remap, and most of what a remap took was the making of Subscribers.
+ */
+interface DirectCall<T> extends Observable<T> {
+  [begin]: (asker: Asker<T>) => Leave | undefined;
+}
+
+/** @param work begins the call; where it has answered inside, there is nothing to leave */
+export function directCall<T>(work: (asker: Asker<T>) => Leave | undefined): Call<T> {
+  const call = new Observable<T>((subscriber) => work(askerOf(subscriber))) as DirectCall<T>;
+  call[begin] = work;
+  return call;
+}
+
+function isDirect<T>(call: Call<T>): call is DirectCall<T> {
+  return begin in call;
+}
+
+function askerOf<T>(subscriber: Subscriber<T>): Asker<T> {
+  return {
+    get closed() {
+      return subscriber.closed;
+    },
+    answered: (value) => {
+      subscriber.next(value);
+      subscriber.complete();
+    },
+    failed: (error) => subscriber.error(error),
+  };
+}
+
+/** Makes a call; one that completes without a value answers with undefined. */
+export function ask<T>(call: Call<T>, asker: Asker<T>): Leave | undefined {
+  if (isDirect(call)) return call[begin](asker);
+  let value: T | undefined;
+  const asked = call.subscribe({
+    next: (answer) => (value = answer),
+    error: (error: unknown) => asker.failed(error),
+    complete: () => asker.answered(value as T),
+  });
+  return asked.closed ? undefined : () => asked.unsubscribe();
+}
+
 /** A *now* call: `body` runs inside each subscribe(), its result is the one value, what it throws is the error. */
 export function nowCall<T>(body: () => T): Call<T> {
-  return new Observable<T>((subscriber) => {
+  return directCall<T>((asker) => {
     let value: T;
     try {
       value = body();
     } catch (error) {
-      subscriber.error(error);
-      return;
+      asker.failed(error);
+      return undefined;
     }
-    subscriber.next(value);
-    subscriber.complete();
+    asker.answered(value);
+    return undefined;
   });
 }
 

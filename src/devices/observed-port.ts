@@ -11,11 +11,14 @@ export function observedPort(port: DevicePort): DevicePort {
     if (portChannel.hasSubscribers) portChannel.publish({ device: port.name, atNs: port.clock.nowNs(), lane, label, ...more });
   };
 
+  /** A call whose answer is told. Where nobody listens it is the call itself: these are made while a driver waits. */
+  const told = <T>(call: Call<T>, tell: () => void): Call<T> => (portChannel.hasSubscribers ? call.pipe(tap(tell)) : call);
+
   const observedIrq = (handle: IrqHandle): IrqHandle => ({
     line: handle.line,
     next: () => handle.next(),
     readNow: () => handle.readNow(),
-    ack: (count: bigint) => handle.ack(count).pipe(tap(() => publish('ack', `${count}`))),
+    ack: (count: bigint) => told(handle.ack(count), () => publish('ack', `${count}`)),
     mask: () => handle.mask(),
     unmask: () => handle.unmask(),
     trigger: () => handle.trigger(),
@@ -50,15 +53,14 @@ export function observedPort(port: DevicePort): DevicePort {
     traits: port.traits,
     released: port.released,
     info: () => port.info(),
-    // Asked most of all: where nobody listens it costs nothing.
-    regionInfo: (index: number) => (portChannel.hasSubscribers ? port.regionInfo(index).pipe(tap(() => publish('query', `q${index}`, { region: index }))) : port.regionInfo(index)),
+    regionInfo: (index: number) => told(port.regionInfo(index), () => publish('query', `q${index}`, { region: index })),
     irqInfo: (index: number) => port.irqInfo(index),
     irq: (line: IrqLine, options?: IrqOptions) => port.irq(line, options).pipe(map(observedIrq)),
     irqs: (index: number, vectors: readonly number[], options?: IrqOptions) => port.irqs(index, vectors, options).pipe(map((handles) => handles.map(observedIrq))),
     setIrqs: (act: IrqAct) => port.setIrqs(act),
-    map: (region: number, area: Area) => port.map(region, area).pipe(tap(() => publish('map', `m${region}`, { region, area }))),
+    map: (region: number, area: Area) => told(port.map(region, area), () => publish('map', `m${region}`, { region, area })),
     unmap: (mapping: Mapping, area: Area = mapping.area) =>
-      port.unmap(mapping, area).pipe(tap(() => publish('unmap', `u${mapping.region}`, { region: mapping.region, area }))),
+      told(port.unmap(mapping, area), () => publish('unmap', `u${mapping.region}`, { region: mapping.region, area })),
     allocateDma: (bytes: number) => port.allocateDma(bytes),
     dmaMap: (request: DmaMapRequest) => port.dmaMap(request),
     dmaUnmap: (range: IovaRange) => port.dmaUnmap(range),

@@ -1,8 +1,7 @@
-import { catchError, concat, concatMap, defer, distinctUntilChanged, EMPTY, filter, finalize, from, ignoreElements, map, of, tap, type Observable } from 'rxjs';
+import { catchError, concat, defer, distinctUntilChanged, EMPTY, filter, map, of, type Observable } from 'rxjs';
 import type { Cell } from '../cell.js';
 import { warningChannel } from '../diagnostics.js';
 import { VfioError } from '../errors.js';
-import { nowCall } from './call.js';
 import type { Suspendable } from './decoding.js';
 import { DmaHolds, type AreaDma, type DmaHold } from './dma-holds.js';
 import { FastPath } from './fast-path.js';
@@ -10,6 +9,7 @@ import { Holders, pieceOf, type Hold, type Holder, type LivePiece, type MappedPi
 import type { AccessRequest, Area, Call, DevicePort, Mapping, RegionInfo } from './port.js';
 import { coversAreas, intersectAreas, normalizeAreas, subtractAreas } from './protocol/areas.js';
 import { offeredAreas, sameLayout, type MappedLayout } from './protocol/layout-diff.js';
+import { steps, type Steps } from './steps.js';
 
 /** The layouts of all regions of a device, as the last finished batch left them. */
 export type Layouts = ReadonlyMap<number, RegionInfo>;
@@ -186,58 +186,58 @@ export class Region implements Suspendable {
    * that nobody is ever in mid-access. Fails with VFIO_E_HOLDER, or with what an unmap said; accessors then stay trapped.
    */
   revoke(areas: readonly Area[], budgetMs: number): Call<void> {
-    return defer(() => {
-      this.#fast.remove(areas);
-      this.#leaving = areas;
+    return steps(() => this.#revoke(areas, budgetMs));
+  }
+
+  *#revoke(areas: readonly Area[], budgetMs: number): Steps<void> {
+    this.#fast.remove(areas);
+    this.#leaving = areas;
+    this.#moved = true;
+    try {
+      if (this.hasHolders) yield this.#holders.release(areas, budgetMs);
+      if (this.wantsDma) yield this.#dma.leave(areas);
+      for (const live of [...this.#mapped]) {
+        for (const part of intersectAreas(live.parts, areas)) {
+          yield this.#port.unmap(live.mapping, part);
+          this.#unmapped(live, part);
+        }
+      }
+    } finally {
+      if (this.#leaving === areas) this.#leaving = [];
       this.#moved = true;
-      const gone = (): void => {
-        if (this.#leaving === areas) this.#leaving = [];
-        this.#moved = true;
-      };
-      return concat(
-        this.#holders.release(areas, budgetMs),
-        this.#dma.leave(areas),
-        from([...this.#mapped]).pipe(
-          concatMap((live) => this.#unmapPart(live, intersectAreas(live.parts, areas))),
-          ignoreElements(),
-        ),
-        nowCall(gone),
-      ).pipe(finalize(gone));
-    });
+    }
   }
 
   /** Maps areas that the latest layout offers, and has what is wanted there enter the IOMMU, without letting the accessors use them before `settle`. Never fails. */
   attach(areas: readonly Area[]): Call<readonly NotMapped[]> {
-    return defer(() => {
-      this.want();
-      if (this.#mappingsHeld) {
-        const message = 'device_state is being written, and the layout follows it: mapped when that is done';
-        const error = new VfioError('VFIO_E_BUSY', message, { operation: `map region ${this.index}`, device: this.#port.name });
-        return of(areas.map((area) => ({ index: this.index, area, error })));
+    return steps(() => this.#attach(areas));
+  }
+
+  *#attach(areas: readonly Area[]): Steps<readonly NotMapped[]> {
+    this.want();
+    if (this.#mappingsHeld) {
+      const message = 'device_state is being written, and the layout follows it: mapped when that is done';
+      const error = new VfioError('VFIO_E_BUSY', message, { operation: `map region ${this.index}`, device: this.#port.name });
+      return areas.map((area) => ({ index: this.index, area, error }));
+    }
+    const failed: NotMapped[] = [];
+    for (const wanted of areas) {
+      // Somebody else may have mapped some of it since it was asked for.
+      for (const area of subtractAreas([wanted], this.#mappedAreas())) {
+        try {
+          const mapping = (yield this.#port.map(this.index, area)) as Mapping;
+          this.#mapped.push({ mapping, parts: [mapping.area] });
+          this.#moved = true;
+        } catch (error) {
+          if (yield* this.#isOutdated(area, error)) continue;
+          failed.push({ index: this.index, area, error });
+          this.#warn(`an area could not be mapped and stays trapped: region ${this.index} at 0x${area.offset.toString(16)}, ${area.size} bytes`, error);
+        }
       }
-      const failed: NotMapped[] = [];
-      const report = (area: Area, error: unknown): Observable<never> => {
-        failed.push({ index: this.index, area, error });
-        this.#warn(`an area could not be mapped and stays trapped: region ${this.index} at 0x${area.offset.toString(16)}, ${area.size} bytes`, error);
-        return EMPTY;
-      };
-      const each = from(areas).pipe(
-        // Somebody else may have mapped some of it since it was asked for.
-        concatMap((area) => from(subtractAreas([area], this.#mappedAreas()))),
-        concatMap((area) =>
-          this.#port.map(this.index, area).pipe(
-            tap((mapping) => {
-              this.#mapped.push({ mapping, parts: [mapping.area] });
-              this.#moved = true;
-            }),
-            catchError((error: unknown) => this.#unlessNewer(area, error, report)),
-          ),
-        ),
-        ignoreElements(),
-      );
-      const warn = (error: unknown): void => this.#warn(`an area of region ${this.index} did not enter the IOMMU`, error);
-      return concat(each, defer(() => this.#dma.enter(this.#staying(), warn)), of(failed));
-    });
+    }
+    const warn = (error: unknown): void => this.#warn(`an area of region ${this.index} did not enter the IOMMU`, error);
+    if (this.wantsDma) yield this.#dma.enter(this.#staying(), warn);
+    return failed;
   }
 
   /** While held, `attach` maps nothing: a write of device_state moves the layout. */
@@ -336,25 +336,19 @@ export class Region implements Suspendable {
   }
 
   /** EINVAL for what the layout does not offer any more is a newer layout, not an error: its signal is unread, or on its way. */
-  #unlessNewer(area: Area, error: unknown, report: (area: Area, error: unknown) => Observable<never>): Observable<never> {
-    if (!VfioError.is(error) || error.errno !== 'EINVAL') return report(area, error);
-    return this.#port.regionInfo(this.index).pipe(
-      catchError(() => of(undefined)),
-      concatMap((info) => (info !== undefined && !coversAreas(offeredAreas(info, this.#openedSize), [area]) ? EMPTY : report(area, error))),
-    );
+  *#isOutdated(area: Area, error: unknown): Steps<boolean> {
+    if (!VfioError.is(error) || error.errno !== 'EINVAL') return false;
+    try {
+      const info = (yield this.#port.regionInfo(this.index)) as RegionInfo;
+      return !coversAreas(offeredAreas(info, this.#openedSize), [area]);
+    } catch {
+      return false;
+    }
   }
 
-  #unmapPart(live: LiveMapping, areas: readonly Area[]): Observable<void> {
-    return from(areas).pipe(
-      concatMap((area) =>
-        this.#port.unmap(live.mapping, area).pipe(
-          tap(() => {
-            live.parts = subtractAreas(live.parts, [area]);
-            if (live.parts.length === 0) this.#mapped.splice(this.#mapped.indexOf(live), 1);
-          }),
-        ),
-      ),
-    );
+  #unmapped(live: LiveMapping, area: Area): void {
+    live.parts = subtractAreas(live.parts, [area]);
+    if (live.parts.length === 0) this.#mapped.splice(this.#mapped.indexOf(live), 1);
   }
 
   #mappedAreas(): readonly Area[] {

@@ -1,9 +1,10 @@
-import { catchError, concatMap, from, map, of, throwError, toArray } from 'rxjs';
+import { catchError, concatMap, map, of, throwError } from 'rxjs';
 import { VfioError } from '../errors.js';
 import type { Call, IrqHandle } from './port.js';
 import { ackWrites } from './protocol/ack-value.js';
 import { echo, readAfterAck } from './protocol/echo.js';
 import type { AckForm } from './protocol/negotiation.js';
+import { steps } from './steps.js';
 
 /** What an ack has read from the trigger eventfd: the next batch, before any other. */
 export interface ReadByAck {
@@ -27,11 +28,10 @@ const done: Acked = { written: true, read: undefined };
 
 /** `value`: the sum of what was read goes to the ack eventfd. The driver takes it out as it arrives, so that it never fills. */
 const byValue: SendAck = (handle, sum) =>
-  from(ackWrites(sum)).pipe(
-    concatMap((count) => handle.ack(count)),
-    toArray(),
-    map(() => done),
-  );
+  steps(function* () {
+    for (const count of ackWrites(sum)) yield handle.ack(count);
+    return done;
+  });
 
 /** `write-zero`: changes no count, and the driver's wait entry hears it. */
 const writeZero: SendAck = (handle) => orFull(handle, handle.ack(0n).pipe(map(() => done)));

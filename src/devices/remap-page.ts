@@ -1,4 +1,4 @@
-import { defer, map, of, tap } from 'rxjs';
+import { map } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { disregard } from './call.js';
 import type { VfioDevice } from './device.js';
@@ -7,6 +7,7 @@ import { isSaturated } from './protocol/ack-value.js';
 import type { RemapPage } from './protocol/negotiation.js';
 import type { BatchReason, RemapChannel } from './remap-batch.js';
 import { ackForms, type Acked } from './remap-acks.js';
+import { steps, type Steps } from './steps.js';
 
 /** What a batch is made of. */
 export interface Reading {
@@ -41,7 +42,7 @@ export class RegisteredPage {
       signals: page.signals,
       ackForm: page.ack,
       ackTimeoutMs: page.ackTimeoutMs,
-      ack: (sum) => this.#ack(sum),
+      ack: (sum) => steps(() => this.#ack(sum)),
       end,
     };
   }
@@ -79,16 +80,16 @@ export class RegisteredPage {
     return { because: full || isSaturated(count) ? 'saturated' : 'signal', sumRead: this.#unacked, doubtful: false, atNs };
   }
 
-  #ack(sum: bigint): Call<boolean> {
-    return defer(() => {
-      const most = this.#unacked + this.#doubted;
-      if (sum < 0n || sum > most) {
-        const message = `an ack of ${sum}, but ${most} was read and not yet acked: more would cover a signal that nobody has seen`;
-        throw new VfioError('VFIO_E_RANGE', message, { operation: `ack irq ${this.#page.irqIndex}`, device: this.#device.name });
-      }
-      if (sum === 0n) return of(false);
-      return ackForms[this.#page.ack](this.#handle, sum).pipe(tap((acked) => this.#settle(sum, acked)), map(({ written }) => written));
-    });
+  *#ack(sum: bigint): Steps<boolean> {
+    const most = this.#unacked + this.#doubted;
+    if (sum < 0n || sum > most) {
+      const message = `an ack of ${sum}, but ${most} was read and not yet acked: more would cover a signal that nobody has seen`;
+      throw new VfioError('VFIO_E_RANGE', message, { operation: `ack irq ${this.#page.irqIndex}`, device: this.#device.name });
+    }
+    if (sum === 0n) return false;
+    const acked = (yield ackForms[this.#page.ack](this.#handle, sum)) as Acked;
+    this.#settle(sum, acked);
+    return acked.written;
   }
 
   #settle(sum: bigint, { read }: Acked): void {

@@ -198,14 +198,19 @@ export class RemapPump implements RemapSession {
   }
 
   #arm(waiting: Subscription): void {
-    waiting.add(
-      merge(...this.#pages.map((page) => page.next().pipe(map((reading) => ({ page, reading })))))
-        .pipe(take(1))
-        .subscribe({
-          next: ({ page, reading }) => this.#signalled(page, reading),
+    for (const page of [...this.#pages]) {
+      if (waiting.closed) return;
+      waiting.add(
+        page.next().subscribe({
+          next: (reading) => {
+            // The first disarms the others.
+            waiting.unsubscribe();
+            this.#signalled(page, reading);
+          },
           error: (error: unknown) => this.#out.error(error),
         }),
-    );
+      );
+    }
   }
 
   /** Nothing is in flight; if nothing rests in an eventfd either, whoever waited for that starts, before the irqs are armed again. */

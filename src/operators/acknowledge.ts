@@ -1,7 +1,8 @@
-import { concat, concatMap, defer, EMPTY, map, type OperatorFunction } from 'rxjs';
+import type { OperatorFunction } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
 import { changesNothing } from '../devices/protocol/layout-diff.js';
 import type { AppliedRemap, Remap } from '../devices/remap-batch.js';
+import { callInTurn, steps, type Steps } from '../devices/steps.js';
 
 const nsPerMs = 1_000_000n;
 
@@ -32,18 +33,13 @@ const nsPerMs = 1_000_000n;
  * @see remapIrq, remapRegions
  */
 export function acknowledge(device: VfioDevice): OperatorFunction<AppliedRemap, Remap> {
-  return concatMap((applied: AppliedRemap) => {
-    const { channel, batch, sumRead, atNs, doubtful, diffs } = applied;
+  function* ack(applied: AppliedRemap): Steps<Remap> {
+    const { channel, sumRead, atNs, doubtful, diffs } = applied;
     const earned = doubtful && diffs.every(changesNothing) ? 0n : sumRead;
-    const remap = (acked: boolean): Remap => {
-      const servedNs = device.clock.nowNs() - atNs;
-      const timeoutNs = channel.ackTimeoutMs === undefined || earned === 0n ? undefined : BigInt(channel.ackTimeoutMs) * nsPerMs;
-      return { ...applied, acked, servedNs, headroomNs: timeoutNs === undefined ? undefined : timeoutNs - servedNs };
-    };
-    const end = defer(() => {
-      channel.end(batch);
-      return EMPTY;
-    });
-    return concat(channel.ack(earned).pipe(map(remap)), end);
-  });
+    const acked = (yield channel.ack(earned)) as boolean;
+    const servedNs = device.clock.nowNs() - atNs;
+    const timeoutNs = channel.ackTimeoutMs === undefined || earned === 0n ? undefined : BigInt(channel.ackTimeoutMs) * nsPerMs;
+    return { ...applied, acked, servedNs, headroomNs: timeoutNs === undefined ? undefined : timeoutNs - servedNs };
+  }
+  return callInTurn((applied) => steps(() => ack(applied)), ({ channel, batch }) => channel.end(batch));
 }

@@ -1,8 +1,9 @@
-import { concat, concatMap, defer, EMPTY, finalize, from, ignoreElements, map, merge, mergeMap, Subscription, tap, toArray, type Observable, type OperatorFunction } from 'rxjs';
+import { defer, finalize, merge, Subscription, type OperatorFunction } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
-import type { RegionDiff } from '../devices/protocol/layout-diff.js';
+import type { Call } from '../devices/port.js';
 import type { AppliedRemap, RemapPlan } from '../devices/remap-batch.js';
-import type { NotMapped, Region } from '../devices/regions.js';
+import type { NotMapped } from '../devices/regions.js';
+import { all, callInTurn, steps, type Steps } from '../devices/steps.js';
 
 /** What `applyRemap` grants to holders. */
 export interface ApplyOptions {
@@ -39,60 +40,40 @@ const defaultBudgetMs = 100;
  * @see acknowledge, remapRegions
  */
 export function applyRemap(device: VfioDevice, options: ApplyOptions = {}): OperatorFunction<RemapPlan, AppliedRemap> {
+  const budgetMs = ({ channel: { ackTimeoutMs } }: RemapPlan): number => options.holderBudgetMs ?? (ackTimeoutMs === undefined ? defaultBudgetMs : ackTimeoutMs / 2);
   return (source) =>
     defer(() => {
-      const offers = new Offers();
-      const apply = (plan: RemapPlan): Observable<AppliedRemap> => {
-        const { ackTimeoutMs } = plan.channel;
-        const budgetMs = options.holderBudgetMs ?? (ackTimeoutMs === undefined ? defaultBudgetMs : ackTimeoutMs / 2);
-        offers.stop();
-        return concat(
-          revokeAll(device, plan.diffs, budgetMs),
-          defer(() => addAll(device, plan)).pipe(map((notMapped): AppliedRemap => ({ ...plan, notMapped }))),
-          // Only now, when the steps behind have had the batch: who takes an area back must not hold up the ack.
-          offers.begin(plan.diffs.map((diff) => device.region(diff.index)).filter((region) => region.hasHolders), budgetMs),
-        );
+      let offers = Subscription.EMPTY;
+      const apply = (plan: RemapPlan): Call<AppliedRemap> => {
+        offers.unsubscribe();
+        return steps(() => follow(device, plan, budgetMs(plan)));
       };
-      return source.pipe(concatMap(apply), finalize(() => offers.stop()));
+      // Only when the steps behind have had the batch: who takes an area back must not hold up the ack.
+      const offer = (plan: RemapPlan): void => {
+        offers = offerAll(device, plan, budgetMs(plan));
+      };
+      return source.pipe(callInTurn(apply, offer), finalize(() => offers.unsubscribe()));
     });
 }
 
 /** Everything goes before anything comes: an area may move from one region to another. */
-function revokeAll(device: VfioDevice, diffs: readonly RegionDiff[], budgetMs: number): Observable<never> {
-  return from(diffs.filter((diff) => diff.revoked.length > 0)).pipe(
-    // All at once: every holder's budget begins now, whatever the number of regions.
-    mergeMap((diff) => device.region(diff.index).revoke(diff.revoked, budgetMs)),
-    ignoreElements(),
-  );
+function* follow(device: VfioDevice, plan: RemapPlan, budgetMs: number): Steps<AppliedRemap> {
+  const { diffs } = plan;
+  // All at once: every holder's budget begins now, whatever the number of regions.
+  yield all(diffs.filter(({ revoked }) => revoked.length > 0), ({ index, revoked }) => device.region(index).revoke(revoked, budgetMs));
+  for (const { index } of diffs) device.region(index).want();
+  const notMapped: NotMapped[] = [];
+  for (const { index, added } of diffs) {
+    const region = device.region(index);
+    if (added.length > 0 || region.wantsDma) notMapped.push(...((yield region.attach(added)) as readonly NotMapped[]));
+  }
+  device.settle(plan.current.values());
+  return { ...plan, notMapped };
 }
 
-function addAll(device: VfioDevice, plan: RemapPlan): Observable<readonly NotMapped[]> {
-  for (const { index } of plan.diffs) device.region(index).want();
-  return from(plan.diffs.filter(({ index, added }) => added.length > 0 || device.region(index).wantsDma)).pipe(
-    concatMap((diff) => device.region(diff.index).attach(diff.added)),
-    toArray(),
-    map((lists) => lists.flat()),
-    tap(() => device.settle(plan.current.values())),
-  );
-}
-
-/** What is being offered to holders: goes on beside the pipeline, and ends when the next batch begins or the pipeline does. */
-class Offers {
-  #running = Subscription.EMPTY;
-
-  /** Begins when subscribed, and completes at once. */
-  begin(regions: readonly Region[], budgetMs: number): Observable<never> {
-    return defer(() => {
-      this.#running = this.#start(regions, budgetMs);
-      return EMPTY;
-    });
-  }
-
-  stop(): void {
-    this.#running.unsubscribe();
-  }
-
-  #start(regions: readonly Region[], budgetMs: number): Subscription {
-    return merge(...regions.map((region) => region.offer(budgetMs))).subscribe({ error: () => undefined });
-  }
+/** Goes on beside the pipeline, and ends when the next batch begins or the pipeline does. */
+function offerAll(device: VfioDevice, { diffs }: RemapPlan, budgetMs: number): Subscription {
+  const holding = diffs.map(({ index }) => device.region(index)).filter(({ hasHolders }) => hasHolders);
+  if (holding.length === 0) return Subscription.EMPTY;
+  return merge(...holding.map((region) => region.offer(budgetMs))).subscribe({ error: () => undefined });
 }

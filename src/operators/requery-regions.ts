@@ -1,9 +1,10 @@
-import { concatMap, map, Observable, retry, throwError, timer, type OperatorFunction } from 'rxjs';
+import { timer, type OperatorFunction } from 'rxjs';
 import { VfioError } from '../errors.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { RegionInfo } from '../devices/port.js';
 import { layoutIn } from '../devices/protocol/saving-layout.js';
 import type { RegionBatch, RequeriedBatch } from '../devices/remap-batch.js';
+import { all, callInTurn, steps, type Steps } from '../devices/steps.js';
 
 /** How often, and after which pause, a query that failed is asked again. */
 export interface RequeryOptions {
@@ -36,42 +37,23 @@ export interface RequeryOptions {
  */
 export function requeryRegions(device: VfioDevice, options: RequeryOptions = {}): OperatorFunction<RegionBatch, RequeriedBatch> {
   const { retries = 2, pauseMs = 1 } = options;
-  const query = (index: number) =>
-    device.port.regionInfo(index).pipe(
-      retry({ count: retries, delay: (error: unknown) => (isFinal(error) ? throwError(() => error) : timer(pauseMs, device.clock.scheduler)) }),
-    );
+  function* query(index: number): Steps<RegionInfo> {
+    for (let left = retries; ; left -= 1) {
+      try {
+        return (yield device.port.regionInfo(index)) as RegionInfo;
+      } catch (error) {
+        if (left <= 0 || isFinal(error)) throw error;
+      }
+      yield timer(pauseMs, device.clock.scheduler);
+    }
+  }
   // Where no irq tells of layouts an answer may hold both, and device_state says which of them counts.
   const now = ({ channel }: RegionBatch, info: RegionInfo): RegionInfo => (channel.profile === 'saving-layout' ? layoutIn(info, device.currentState.state) : info);
-  return concatMap((batch: RegionBatch) => all(batch.candidates, query).pipe(map((infos): RequeriedBatch => ({ ...batch, current: new Map(infos.map((info) => [info.index, now(batch, info)])) }))));
-}
-
-/**
- * One query for each candidate, all at once; one list when all have answered. By hand, since a driver waits for it: with 64 regions
- * `mergeMap` and `toArray` took longer than the queries.
- */
-function all(candidates: ReadonlySet<number>, query: (index: number) => Observable<RegionInfo>): Observable<readonly RegionInfo[]> {
-  return new Observable((subscriber) => {
-    const infos: RegionInfo[] = [];
-    let left = candidates.size;
-    const answered = (): void => {
-      if (left > 0) return;
-      subscriber.next(infos);
-      subscriber.complete();
-    };
-    for (const index of candidates) {
-      if (subscriber.closed) return;
-      const asked = query(index).subscribe({
-        next: (info) => infos.push(info),
-        error: (error: unknown) => subscriber.error(error),
-        complete: () => {
-          left -= 1;
-          answered();
-        },
-      });
-      if (!asked.closed) subscriber.add(asked);
-    }
-    if (candidates.size === 0) answered();
-  });
+  function* requery(batch: RegionBatch): Steps<RequeriedBatch> {
+    const infos = (yield all(batch.candidates, (index) => steps(() => query(index)))) as readonly RegionInfo[];
+    return { ...batch, current: new Map(infos.map((info) => [info.index, now(batch, info)])) };
+  }
+  return callInTurn((batch) => steps(() => requery(batch)));
 }
 
 /** Asking again is no help where there is nobody left to answer. */

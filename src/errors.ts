@@ -34,6 +34,11 @@ export const errorCodes = {
   VFIO_E_TRACE: 'this is no trace, or a damaged one: the message names the line, and what could be read',
   VFIO_E_TRACE_VERSION: 'the trace was written by a newer version of this library',
   VFIO_E_DEPARTED: 'a replay came to a call that the recording does not have there: the message names line, expected and actual',
+  VFIO_E_LINK: 'the connection to the other side could not be made, or was lost',
+  VFIO_E_PEER: 'the other side of a migration gave it up, for the reason that it gave',
+  VFIO_E_ABORTED: 'a migration was given up, by its caller or its policy',
+  VFIO_E_JOURNAL: 'the journal of a migration could not be read or written',
+  VFIO_E_IN_DOUBT: 'it is not known yet on which side the devices of a migration run',
   VFIO_E_IO: 'the kernel answered an errno that no other code stands for',
 } as const;
 

@@ -52,7 +52,7 @@ await device.close();
 `;
 
 const everyEntry = `
-for (const entry of ['vfio-rx', 'vfio-rx/devices', 'vfio-rx/streams', 'vfio-rx/operators', 'vfio-rx/testing']) {
+for (const entry of ['vfio-rx', 'vfio-rx/devices', 'vfio-rx/streams', 'vfio-rx/operators', 'vfio-rx/migration', 'vfio-rx/testing']) {
   console.log(entry, Object.keys(await import(entry)).length > 0);
 }
 console.log((await import('vfio-rx/package.json', { with: { type: 'json' } })).default.name);
@@ -77,7 +77,7 @@ describe('the package', () => {
   });
 
   it('has every entry point', async () => {
-    expect(await user('entries.mjs', everyEntry)).toBe('vfio-rx true\nvfio-rx/devices true\nvfio-rx/streams true\nvfio-rx/operators true\nvfio-rx/testing true\nvfio-rx\n');
+    expect(await user('entries.mjs', everyEntry)).toBe('vfio-rx true\nvfio-rx/devices true\nvfio-rx/streams true\nvfio-rx/operators true\nvfio-rx/migration true\nvfio-rx/testing true\nvfio-rx\n');
   }, patienceMs);
 
   it('serves a remap', async () => {

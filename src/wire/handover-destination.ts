@@ -85,7 +85,7 @@ const table: Readonly<Record<DestinationPhase, Partial<Readonly<Record<Destinati
   starting: { recorded: to('running', { act: 'run' }), 'not-recorded': refuse },
   running: { ran: to('ran', send('confirmed')), 'run-failed': refuse, 'run-broke': to('broken', doubt) },
   ran: { commit: to('ran', send('confirmed')) },
-  broken: {},
+  broken: { connected: to('broken', doubt) },
   refusing: { recorded: to('discarded', discard, neverRan), 'not-recorded': to('cornered', doubt) },
   cornered: { connected: refuse, commit: refuse, 'give-up': refuse },
   discarded: { commit: to('discarded', neverRan), abort: to('discarded', neverRan) },

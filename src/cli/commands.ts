@@ -1,0 +1,108 @@
+import { concat, concatMap, defer, ignoreElements, map, NEVER, Observable, of, retry, take, takeUntil, tap, timer } from 'rxjs';
+import { VfioError } from '../errors.js';
+import { fileJournal } from '../migration/file-journal.js';
+import { migrate } from '../migration/migrate.js';
+import type { InDoubt, MigrationEvent, Moved, Resolution } from '../migration/plan.js';
+import { receive } from '../migration/receive.js';
+import { resolve } from '../migration/resolve.js';
+import { connectTo, listenAt } from '../transport/socket-transport.js';
+import { parseDevice, withDevices, type OpenedDevice } from './devices.js';
+import { jsonLine, shower, type Screen } from './show.js';
+
+/** What the process ends with. */
+export const exitCodes = { moved: 0, failed: 1, usage: 2, inDoubt: 3 } as const;
+
+export interface Options {
+  readonly devices: readonly string[];
+  /** Of the other side, or to listen at. */
+  readonly address: string;
+  readonly journal: string;
+  readonly downtimeLimitMs?: number;
+  readonly noPeerToPeer?: boolean;
+  /** End when the devices have been moved, instead of holding them until the interrupt. */
+  readonly exit?: boolean;
+}
+
+/** How long between two attempts to end what is in doubt, ms. */
+const resolvePauseMs = 1000;
+
+/** The source's side. Emits the exit code, and ends. */
+export function migrateCommand(options: Options, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
+  return withDevices(options.devices.map(parseDevice), (devices) => {
+    digests(devices, screen);
+    const events = migrate({
+      devices: devices.map(({ device, name }) => ({ source: device, destination: name })),
+      transport: connectTo(options.address),
+      journal: fileJournal(options.journal),
+      abort: interrupt,
+      ...(options.downtimeLimitMs === undefined ? {} : { downtimeLimitMs: options.downtimeLimitMs }),
+      ...(options.noPeerToPeer === undefined ? {} : { noPeerToPeer: options.noPeerToPeer }),
+    });
+    return ended(events, screen, interrupt, () => of(undefined));
+  });
+}
+
+/** The destination's side. */
+export function receiveCommand(options: Options, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
+  return withDevices(options.devices.map(parseDevice), (devices) => {
+    const events = receive({
+      devices: devices.map(({ device, name }) => ({ name, destination: device })),
+      transport: listenAt(options.address, { listening: (address) => say(screen, { listening: address }, `listening at ${address}`) }),
+      journal: fileJournal(options.journal),
+      abort: interrupt,
+    });
+    const hold = defer(() => {
+      digests(devices, screen);
+      if (options.exit === true) return of(undefined);
+      say(screen, { holding: true }, 'the devices run here until the interrupt (Ctrl-C)');
+      return concat(NEVER.pipe(takeUntil(interrupt)), of(undefined));
+    });
+    return ended(events, screen, interrupt, () => hold);
+  });
+}
+
+/** Either side, after its process died. */
+export function resolveCommand(options: Omit<Options, 'devices'> & { readonly listen: boolean }, screen: Screen): Observable<number> {
+  const transport = options.listen ? listenAt(options.address, { listening: (address) => say(screen, { listening: address }, `listening at ${address}`) }) : connectTo(options.address);
+  return resolve({ journal: fileJournal(options.journal), transport }).pipe(concatMap((resolution) => told(resolution, screen)));
+}
+
+/** Shows all events; what is in doubt is asked for until it is not, or until the interrupt. */
+function ended(events: Observable<MigrationEvent>, screen: Screen, interrupt: Observable<unknown>, then: () => Observable<unknown>): Observable<number> {
+  const show = shower(screen);
+  const isLast = (event: MigrationEvent): event is Moved | InDoubt => event.phase === 'moved' || event.phase === 'in-doubt';
+  return events.pipe(
+    tap(show),
+    concatMap((event) => {
+      if (!isLast(event)) return [];
+      const resolution = event.phase === 'moved' ? of<Resolution>('moved') : resolved(event, screen, interrupt);
+      return resolution.pipe(concatMap((one) => (one === 'moved' ? concat(then().pipe(ignoreElements()), of(exitCodes.moved)) : of(one === 'in-doubt' ? exitCodes.inDoubt : exitCodes.failed))));
+    }),
+  );
+}
+
+function resolved(event: InDoubt, screen: Screen, interrupt: Observable<unknown>): Observable<Resolution | 'in-doubt'> {
+  const asked = event.resolve().pipe(
+    retry({ delay: (error) => (VfioError.is(error) ? timer(resolvePauseMs) : NEVER) }),
+    concatMap((resolution) => told(resolution, screen).pipe(concatMap(() => of(resolution)))),
+  );
+  return new Observable<Resolution | 'in-doubt'>((subscriber) => {
+    subscriber.add(asked.subscribe(subscriber));
+    subscriber.add(interrupt.pipe(take(1), map(() => 'in-doubt' as const)).subscribe(subscriber));
+  });
+}
+
+function told(resolution: Resolution, screen: Screen): Observable<number> {
+  say(screen, { resolved: resolution }, resolution === 'moved' ? 'resolved: the devices are the destination\'s' : 'resolved: the devices are the source\'s');
+  return of(resolution === 'moved' ? exitCodes.moved : exitCodes.failed);
+}
+
+function digests(devices: readonly OpenedDevice[], screen: Screen): void {
+  for (const { name, device, digest } of devices) {
+    if (digest !== undefined) say(screen, { device: name, state: device.currentState.state, digest: digest() }, `  ${name}: sha256 ${digest().slice(0, 16)}...`);
+  }
+}
+
+function say(screen: Screen, value: object, text: string): void {
+  screen.write(screen.json ? jsonLine(value) : `${text}\n`);
+}

@@ -1,0 +1,62 @@
+import { createHash } from 'node:crypto';
+import { merge, Observable } from 'rxjs';
+import type { VfioDevice } from '../devices/device.js';
+import { withDevice, type DeviceAddress } from '../devices/open.js';
+import { softwareDevice, type SoftwareDevice } from '../devices/software/software-device.js';
+import { VfioError } from '../errors.js';
+import { remapRegions } from '../operators/remap-regions.js';
+import { remapIrq } from '../streams/remap-irq.js';
+
+/** A device as a command names it: an address of `openDevice`, or `software:NAME?bytes=N&seed=N&version=1`, and `=NAME` for its name at the other end. */
+export interface NamedDevice {
+  readonly name: string;
+  readonly address: DeviceAddress;
+  /** sha256 of what a software device holds, so that two processes can be compared. */
+  readonly digest?: () => string;
+}
+
+const mostBytes = 1 << 30;
+
+/** Throws VFIO_E_ADDRESS. */
+export function parseDevice(text: string): NamedDevice {
+  const [, address = '', alias] = /^(.*?)(?:=([^=&?]+))?$/.exec(text) ?? [];
+  if (!text.startsWith('software:')) return { name: alias ?? address, address };
+  const [, name = '', query = '', renamed] = /^software:([^?=]+)(?:\?([^=]*=[^=&]*(?:&[^=]*=[^=&]*)*))?(?:=([^=]+))?$/.exec(text) ?? [];
+  const options = new URLSearchParams(query);
+  const number = (key: string, standard: number): number => {
+    const value = Number(options.get(key) ?? standard);
+    if (name !== '' && Number.isSafeInteger(value) && value >= 0 && value <= mostBytes) return value;
+    throw new VfioError('VFIO_E_ADDRESS', `"${text}" is no software device: software:NAME?bytes=N&seed=N&version=1`, { operation: 'address' });
+  };
+  const bytes = number('bytes', 1 << 20);
+  const software = softwareDevice({ name, regions: [{ index: 0, size: bytes }], remap: false, mailbox: false, migrationVersion: number('version', 2) === 1 ? 1 : 2 });
+  if (options.has('seed')) fill(software, bytes, number('seed', 0));
+  return { name: renamed ?? name, address: software, digest: () => createHash('sha256').update(software.driver.readRegion(0, 0, bytes)).digest('hex') };
+}
+
+/** The same contents for the same seed, and no page like another. */
+function fill({ driver }: SoftwareDevice, bytes: number, seed: number): void {
+  const words = new Uint32Array(Math.ceil(bytes / 4));
+  let word = (seed * 2654435761 + 1) >>> 0;
+  for (let n = 0; n < words.length; n += 1) words[n] = word = (Math.imul(word, 1664525) + 1013904223) >>> 0;
+  driver.writeRegion(0, 0, new Uint8Array(words.buffer, 0, bytes));
+}
+
+export interface OpenedDevice extends NamedDevice {
+  readonly device: VfioDevice;
+}
+
+/** Opens all of them, serves what their drivers demand while `body` lives, and closes them when it ends. */
+export function withDevices<T>(named: readonly NamedDevice[], body: (devices: readonly OpenedDevice[]) => Observable<T>): Observable<T> {
+  const open = ([first, ...rest]: readonly NamedDevice[], opened: readonly OpenedDevice[]): Observable<T> =>
+    first === undefined ? served(opened, body(opened)) : withDevice(first.address, (device) => open(rest, [...opened, { ...first, device }]));
+  return open(named, []);
+}
+
+function served<T>(devices: readonly OpenedDevice[], body: Observable<T>): Observable<T> {
+  return new Observable<T>((subscriber) => {
+    const serving = merge(...devices.map(({ device }) => remapIrq(device).pipe(remapRegions(device)))).subscribe({ error: (error: unknown) => subscriber.error(error) });
+    subscriber.add(body.subscribe(subscriber));
+    subscriber.add(serving);
+  });
+}

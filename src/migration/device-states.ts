@@ -1,0 +1,119 @@
+import { catchError, concat, defer, EMPTY, filter, forkJoin, ignoreElements, map, of, take, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import { timerMs, type Clock } from '../clock.js';
+import type { VfioDevice } from '../devices/device.js';
+import { hasState } from '../devices/protocol/migration-states.js';
+import type { State } from '../devices/port.js';
+import { VfioError } from '../errors.js';
+import { transition } from '../streams/transition.js';
+
+/** Work that has to be done in time; its values are dropped. */
+export function within(work: Observable<unknown>, deadlineMs: number, clock: Clock, late: () => VfioError): Observable<never> {
+  return work.pipe(ignoreElements(), timeout({ first: timerMs(deadlineMs), scheduler: clock.scheduler, with: () => throwError(late) }));
+}
+
+/** Which of the two sides of a migration a device is on. */
+export type Side = 'source' | 'destination';
+
+/** Says of a failure on which side, and on the way to which state, it happened. */
+export function onTheWay<T>(side: Side, state: State): MonoTypeOperatorFunction<T> {
+  return catchError((error: unknown) => {
+    if (!VfioError.is(error)) throw error;
+    const { code, device, errno } = error;
+    throw new VfioError(code, saidBy(error), { operation: `device_state ${state} at the ${side}`, device, errno, cause: error });
+  });
+}
+
+/** The message without what every message begins and ends with. */
+function saidBy({ message, device }: VfioError): string {
+  return (device !== undefined && message.startsWith(`${device}: `) ? message.slice(device.length + 2) : message).replace(/(?: \(\w+\))? \[VFIO_E_\w+\]$/, '');
+}
+
+/** All devices reach the state before this completes; what one of them fails with, at once. */
+export function allReach(side: Side, devices: readonly VfioDevice[], state: State, deadlineMs: number): Observable<never> {
+  return forkJoin(devices.map((device) => transition(device, state, { deadlineMs }).pipe(onTheWay(side, state)))).pipe(ignoreElements());
+}
+
+/** Completes when no write of device_state is outstanding: one that was detached from goes on by itself. */
+export function atRest(device: VfioDevice): Observable<never> {
+  return device.state.pipe(filter(({ going }) => going === undefined), take(1), ignoreElements());
+}
+
+/** Completes when none of them has a write outstanding, or when it has waited long enough. Never fails. */
+export function allAtRest(devices: readonly VfioDevice[], deadlineMs: number): Observable<never> {
+  return concat(
+    ...devices.map((device) => atRest(device).pipe(timeout({ first: timerMs(deadlineMs), scheduler: device.clock.scheduler }), catchError(() => EMPTY))),
+  );
+}
+
+export function hasP2p(device: VfioDevice): boolean {
+  return hasState(device.migration?.flags ?? 0, 'running-p2p');
+}
+
+/**
+ * All devices run: first all of them without reaching each other, then altogether. One device has nobody to reach.
+ *
+ * ```
+ * vf0   s --R--- -r
+ * vf1   s ----R- ---r
+ * ```
+ */
+export function allRun(devices: readonly VfioDevice[], deadlineMs: number): Observable<never> {
+  const careful = devices.length > 1 ? devices.filter(hasP2p) : [];
+  return concat(allReach('destination', careful, 'running-p2p', deadlineMs), defer(() => allReach('destination', devices, 'running', deadlineMs)));
+}
+
+/** How a device came back. */
+export interface Recovered {
+  readonly device: string;
+  readonly how: 'ran-on' | 'running' | 'reset' | 'lost';
+  readonly error?: unknown;
+}
+
+/**
+ * Brings each device back to RUNNING from wherever it is, once what is outstanding has returned: by its arcs, all P2P states before all
+ * RUNNING; by reset where it cannot; and says which. Never fails.
+ */
+export function allBack(devices: readonly VfioDevice[], deadlineMs: number): Observable<readonly Recovered[]> {
+  const failures = new Map<VfioDevice, unknown>();
+  const attempt = (device: VfioDevice, state: State): Observable<never> =>
+    concat(atRest(device), defer(() => (device.currentState.state === state || failures.has(device) ? EMPTY : transition(device, state, { deadlineMs })))).pipe(
+      timeout({ first: timerMs(deadlineMs), scheduler: device.clock.scheduler }),
+      ignoreElements(),
+      catchError((error: unknown) => {
+        failures.set(device, error);
+        return EMPTY;
+      }),
+    );
+  const stopped = (device: VfioDevice): boolean => device.currentState.state !== 'running';
+  const all = (some: readonly VfioDevice[], state: State): Observable<never> => (some.length === 0 ? EMPTY : forkJoin(some.map((device) => concat(attempt(device, state), of(undefined)))).pipe(ignoreElements()));
+  return defer(() => {
+    const ranOn = new Set(devices.filter((device) => !stopped(device) && device.currentState.going === undefined));
+    const careful = devices.length > 1 ? devices.filter((device) => hasP2p(device) && !ranOn.has(device)) : [];
+    return concat(
+      all(careful, 'running-p2p'),
+      defer(() => all(devices.filter((device) => !ranOn.has(device)), 'running')),
+      defer(() => forkJoin(devices.map((device) => outcome(device, ranOn.has(device), failures.get(device))))),
+    );
+  });
+}
+
+function outcome(device: VfioDevice, ranOn: boolean, error: unknown): Observable<Recovered> {
+  if (error === undefined) return of({ device: device.name, how: ranOn ? 'ran-on' : 'running' });
+  return device.reset().pipe(
+    map((): Recovered => ({ device: device.name, how: 'reset', error })),
+    catchError((failed: unknown) => of<Recovered>({ device: device.name, how: 'lost', error: failed })),
+  );
+}
+
+/** Gives up what was loaded: a device that still takes state is reset; one that has loaded it stays stopped, the caller's to close. Never fails. */
+export function discardAll(devices: readonly VfioDevice[], deadlineMs: number): Observable<never> {
+  return concat(
+    ...devices.map((device) =>
+      concat(atRest(device), defer(() => (device.currentState.state === 'resuming' ? device.reset() : EMPTY))).pipe(
+        timeout({ first: timerMs(deadlineMs), scheduler: device.clock.scheduler }),
+        ignoreElements(),
+        catchError(() => EMPTY),
+      ),
+    ),
+  );
+}

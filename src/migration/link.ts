@@ -1,0 +1,131 @@
+import { Observable, Subject } from 'rxjs';
+import type { Call } from '../devices/port.js';
+import { VfioError } from '../errors.js';
+import { linkError, type Connection } from '../transport/transport.js';
+import { FrameDecoder } from '../wire/frame-decoder.js';
+import { MessageEncoder, messageOf, type Message } from '../wire/message.js';
+import type { MessageOrder } from '../wire/message-order.js';
+import { pull } from './pull.js';
+
+interface Sending {
+  readonly message: Message;
+  readonly sent: Subject<void>;
+}
+
+/** Messages over one connection: checked as they come, and sent one after the other. */
+export class Link {
+  readonly #connection: Connection;
+  readonly #order: MessageOrder;
+  readonly #encoder = new MessageEncoder();
+  /** Bounded by its users: each device, and each control message, waits for its own. */
+  readonly #queue: Sending[] = [];
+  #writing = false;
+  #closing = false;
+  #failed: unknown;
+
+  constructor(connection: Connection, order: MessageOrder) {
+    this.#connection = connection;
+    this.#order = order;
+  }
+
+  /**
+   * What the other side says; subscribed once, for as long as the link lives. Never completes: fails with VFIO_E_STREAM at the first
+   * message that is not as it should be, and with VFIO_E_LINK where the other side ends.
+   */
+  get messages(): Observable<Message> {
+    return new Observable<Message>((subscriber) => {
+      const decoder = new FrameDecoder();
+      return pull(() => this.#connection.read()).subscribe({
+        next: (bytes) => {
+          try {
+            decoder.push(bytes, (frame) => {
+              if (subscriber.closed) return;
+              const message = messageOf(frame);
+              this.#order.accept(message);
+              subscriber.next(message);
+            });
+          } catch (error) {
+            subscriber.error(error);
+          }
+        },
+        error: (error: unknown) => subscriber.error(error),
+        complete: () => {
+          try {
+            decoder.end();
+            subscriber.error(linkError(this.#connection.name, 'the other side has ended the connection'));
+          } catch (error) {
+            subscriber.error(error);
+          }
+        },
+      });
+    });
+  }
+
+  /** Answers when there is room for more. Unsubscribing before its turn takes it back. Fails with VFIO_E_LINK. */
+  send(message: Message): Call<void> {
+    return new Observable<void>((subscriber) => {
+      if (this.#failed !== undefined || this.#closing) {
+        subscriber.error(this.#failed ?? linkError(this.#connection.name, 'the connection is closed'));
+        return undefined;
+      }
+      const sending: Sending = { message, sent: new Subject<void>() };
+      const waiting = sending.sent.subscribe(subscriber);
+      this.#queue.push(sending);
+      this.#write();
+      return () => {
+        waiting.unsubscribe();
+        const place = this.#queue.indexOf(sending);
+        if (place >= 0) this.#queue.splice(place, 1);
+      };
+    });
+  }
+
+  /** For a message whose loss is heard from elsewhere. */
+  say(message: Message): void {
+    const sending: Sending = { message, sent: new Subject<void>() };
+    if (this.#failed !== undefined || this.#closing) return;
+    this.#queue.push(sending);
+    this.#write();
+  }
+
+  /** Closes when what was said is sent. */
+  close(): void {
+    this.#closing = true;
+    if (!this.#writing) this.#connection.close();
+  }
+
+  #write(): void {
+    if (this.#writing) return;
+    const sending = this.#queue.shift();
+    if (sending === undefined) {
+      if (this.#closing) this.#connection.close();
+      return;
+    }
+    this.#writing = true;
+    let parts: readonly Uint8Array[];
+    try {
+      parts = this.#encoder.encode(sending.message);
+    } catch (error) {
+      this.#fail(sending, error);
+      return;
+    }
+    this.#connection.write(parts).subscribe({
+      error: (error: unknown) => this.#fail(sending, error),
+      complete: () => {
+        this.#writing = false;
+        sending.sent.next();
+        sending.sent.complete();
+        this.#write();
+      },
+    });
+  }
+
+  #fail(sending: Sending, error: unknown): void {
+    this.#writing = false;
+    this.#failed = VfioError.is(error) ? error : linkError(this.#connection.name, 'it cannot be written', error);
+    for (const { sent } of [sending, ...this.#queue.splice(0)]) {
+      if (sent.observed) sent.error(this.#failed);
+    }
+    this.#connection.close();
+  }
+}

@@ -1,0 +1,64 @@
+import { defer, ignoreElements, map, of, Subject, take, type Observable } from 'rxjs';
+import type { ResumingState } from '../streams/resume-state.js';
+import { Window } from '../wire/credit.js';
+import { Tally } from '../wire/tally.js';
+import type { Link } from './link.js';
+import { pull } from './pull.js';
+
+/** Moves the state of one device from the link to its session. What waits for the device is bounded by the credit that was given. */
+export class Loader {
+  readonly resuming: ResumingState;
+  readonly #place: number;
+  readonly #link: Link;
+  readonly #window: Window;
+  readonly #tally = new Tally();
+  readonly #waiting: Uint8Array[] = [];
+  readonly #came = new Subject<void>();
+  #ended = false;
+
+  constructor(resuming: ResumingState, place: number, link: Link, windowBytes: number) {
+    this.resuming = resuming;
+    this.#place = place;
+    this.#link = link;
+    this.#window = new Window(windowBytes);
+  }
+
+  get bytes(): bigint {
+    return this.#tally.bytes;
+  }
+
+  /** Throws VFIO_E_STREAM where there was no credit for it. */
+  take(bytes: Uint8Array): void {
+    this.#window.received(bytes.length);
+    this.#tally.add(bytes);
+    this.#waiting.push(bytes);
+    this.#came.next();
+  }
+
+  /** No more will come. Throws VFIO_E_STREAM where what came is not what was sent. */
+  end(bytes: bigint, crc: number): void {
+    this.#tally.check(this.resuming.device, bytes, crc);
+    this.#ended = true;
+    this.#came.next();
+  }
+
+  /** Writes what comes, in order, and gives back the credit; completes when all of it is written. */
+  get load(): Observable<never> {
+    const next = defer((): Observable<true | undefined> => {
+      const bytes = this.#waiting.shift();
+      if (bytes !== undefined) return this.#write(bytes);
+      return this.#ended ? of(undefined) : this.#came.pipe(take(1), map(() => true as const));
+    });
+    return pull(() => next).pipe(ignoreElements());
+  }
+
+  #write(bytes: Uint8Array): Observable<true> {
+    return this.resuming.write(bytes).pipe(
+      map(() => {
+        const given = this.#window.consumed(bytes.length);
+        if (given > 0) this.#link.say({ type: 'credit', device: this.#place, bytes: given });
+        return true;
+      }),
+    );
+  }
+}

@@ -1,0 +1,51 @@
+import { Observable, Subject, take, type Subscriber } from 'rxjs';
+import { VfioError } from '../errors.js';
+import type { Transport } from '../transport/transport.js';
+import type { DeviceProgress, InDoubt, MigrationEvent, Moved, Resolution } from './plan.js';
+
+/** How a migration ends, for whoever subscribed it and for whoever resolves it later. */
+export class Outcome {
+  readonly #out: Subscriber<MigrationEvent>;
+  /** The end of an attempt to resolve: an error where it is still in doubt. */
+  readonly #resolutions = new Subject<Resolution | VfioError>();
+
+  constructor(out: Subscriber<MigrationEvent>) {
+    this.#out = out;
+  }
+
+  tell(event: MigrationEvent): void {
+    this.#out.next(event);
+  }
+
+  moved(event: Moved): void {
+    this.#out.next(event);
+    this.#out.complete();
+    this.#resolutions.next('moved');
+  }
+
+  notMoved(error: VfioError): void {
+    this.#out.error(error);
+    this.#resolutions.next('not-moved');
+  }
+
+  doubt(at: { readonly atNs: bigint; readonly devices: readonly DeviceProgress[]; readonly because: VfioError }, ask: (transport: Transport | undefined) => Observable<unknown>): void {
+    const event: InDoubt = { phase: 'in-doubt', decision: 'source', ...at, resolve: (transport) => this.#resolve(ask(transport)) };
+    this.#out.next(event);
+    this.#out.complete();
+    this.#resolutions.next(new VfioError('VFIO_E_IN_DOUBT', 'still in doubt: try again', { operation: 'resolve', cause: at.because }));
+  }
+
+  #resolve(asked: Observable<unknown>): Observable<Resolution> {
+    return new Observable<Resolution>((subscriber) => {
+      subscriber.add(this.#resolutions.pipe(take(1)).subscribe({
+        next: (end) => {
+          if (VfioError.is(end)) subscriber.error(end);
+          else subscriber.next(end);
+          subscriber.complete();
+        },
+        error: (error: unknown) => subscriber.error(error),
+      }));
+      subscriber.add(asked.subscribe({ error: (error: unknown) => subscriber.error(error) }));
+    });
+  }
+}

@@ -1,0 +1,29 @@
+import type { Clock } from '../clock.js';
+import type { Call } from '../devices/port.js';
+import { VfioError } from '../errors.js';
+
+/** Bytes in both directions, pulled (law 8): between processes, or inside one. */
+export interface Connection {
+  /** How messages name the other end. */
+  readonly name: string;
+  /**
+   * The next bytes, one at least, which are the caller's from then on; undefined once the other side has ended. One at a time. Unsubscribing
+   * takes nothing away: what came meanwhile is the next read's. Fails with VFIO_E_LINK.
+   */
+  read(): Call<Uint8Array | undefined>;
+  /** All parts, one after the other; answers when there is room for more. One at a time. Fails with VFIO_E_LINK. */
+  write(parts: readonly Uint8Array[]): Call<void>;
+  /** *Now.* What was written still arrives, where it can. Idempotent. */
+  close(): void;
+}
+
+/** A way to the other side. Each `open` is one connection; unsubscribing before it has come releases what was opened. */
+export interface Transport {
+  readonly name: string;
+  /** Fails with VFIO_E_LINK, VFIO_E_ADDRESS. */
+  open(clock: Clock): Call<Connection>;
+}
+
+export function linkError(name: string, what: string, cause?: unknown): VfioError {
+  return new VfioError('VFIO_E_LINK', what, { operation: 'connection', device: name, cause });
+}

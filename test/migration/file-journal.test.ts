@@ -1,0 +1,68 @@
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { lastValueFrom } from 'rxjs';
+import { afterAll, describe, expect, it } from 'vitest';
+import { fileJournal } from '../../src/migration/file-journal.js';
+import type { JournalEntry } from '../../src/migration/journal.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-journal-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let files = 0;
+const fresh = () => join(folder, `${(files += 1)}.journal`);
+const entry = (record: 'begun' | 'decided' | 'moved'): JournalEntry => ({ migration: 'm', devices: ['vf0'], side: 'source', record });
+const write = (path: string, one: JournalEntry) => lastValueFrom(fileJournal(path).write(one), { defaultValue: undefined });
+const read = (path: string) => lastValueFrom(fileJournal(path).read());
+
+describe('a journal in a file', () => {
+  it('says the last entry, to whoever opens it', async () => {
+    const path = fresh();
+    expect(await read(path)).toBeUndefined();
+    for (const record of ['begun', 'decided', 'moved'] as const) {
+      await write(path, entry(record));
+      expect(await read(path)).toMatchObject(entry(record));
+    }
+  });
+
+  it('has its full size from the first entry on', async () => {
+    const path = fresh();
+    await write(path, entry('begun'));
+    const { size } = statSync(path);
+    await write(path, entry('decided'));
+    await write(path, entry('moved'));
+    expect(statSync(path).size).toBe(size);
+  });
+
+  it('keeps the entry before one that was torn', async () => {
+    const path = fresh();
+    await write(path, entry('begun'));
+    const before = readFileSync(path);
+    await write(path, entry('decided'));
+    const after = readFileSync(path);
+    // Every place at which the write could have ended.
+    const changed = [...after.keys()].filter((n) => after[n] !== before[n]);
+    expect(changed.length).toBeGreaterThan(40);
+    for (const end of changed.slice(0, -1)) {
+      writeFileSync(path, Buffer.concat([after.subarray(0, end), before.subarray(end)]));
+      expect(await read(path)).toMatchObject(entry('begun'));
+    }
+  });
+
+  it('that holds nothing whole, or something else, is a typed error', async () => {
+    const path = fresh();
+    writeFileSync(path, 'not a journal');
+    await expect(read(path)).rejects.toMatchObject({ code: 'VFIO_E_JOURNAL', device: path });
+    await expect(write(path, entry('begun'))).rejects.toMatchObject({ code: 'VFIO_E_JOURNAL' });
+    await expect(write(join(folder, 'no', 'folder'), entry('begun'))).rejects.toMatchObject({ code: 'VFIO_E_JOURNAL' });
+    await expect(write('/dev/full', entry('begun'))).rejects.toMatchObject({ code: 'VFIO_E_JOURNAL' });
+    const cutOff = fresh();
+    await write(cutOff, entry('begun'));
+    truncateSync(cutOff, 10);
+    await expect(read(cutOff)).rejects.toMatchObject({ code: 'VFIO_E_JOURNAL' });
+  });
+
+  it('refuses an entry that has no room', async () => {
+    await expect(write(fresh(), { ...entry('begun'), devices: ['x'.repeat(100_000)] })).rejects.toMatchObject({ code: 'VFIO_E_JOURNAL' });
+  });
+});

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { concat, concatMap, defer, EMPTY, map, NEVER, of, tap, type Observable } from 'rxjs';
+import { concat, concatMap, defer, EMPTY, map, NEVER, of, tap, timer, type Observable } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import type { Clock } from '../../src/clock.js';
 import type { Journal } from '../../src/migration/journal.js';
 import type { MigrationEvent, Resolution } from '../../src/migration/plan.js';
 import { resolve } from '../../src/migration/resolve.js';
@@ -39,6 +40,11 @@ function acting(transport: Transport, at: number, when: Happening['when'], act: 
       }),
   });
   return { name: transport.name, open: (clock) => transport.open(clock).pipe(map(altered)) };
+}
+
+/** A disk that takes its time. */
+function slow(journal: Journal, clock: Clock): Journal {
+  return { name: journal.name, read: () => journal.read(), write: (entry) => timer(2, clock.scheduler).pipe(concatMap(() => journal.write(entry))) };
 }
 
 /** A process that is dead writes nothing any more. */
@@ -84,7 +90,7 @@ function run(happening: Happening | undefined, count: number): Run {
   const said: Resolution[] = [];
   const ask = (side: SideName, journal: Journal, transport: Transport): Observable<unknown> => {
     const event = last[side];
-    const asked = !dead[side] && typeof event === 'object' && event.phase === 'in-doubt' ? event.resolve(transport) : journal.read().pipe(concatMap((entry) => (entry === undefined ? EMPTY : resolve({ journal, transport, clock, deadlineMs: 2000 }))));
+    const asked = !dead[side] && typeof event === 'object' && event.phase === 'in-doubt' ? event.resolve(transport) : journal.read().pipe(concatMap((entry) => (entry === undefined ? EMPTY : resolve({ journal: slow(journal, clock), transport, clock, deadlineMs: 2000 }))));
     return asked.pipe(tap((one) => said.push(one)));
   };
   const both = (): void => {

@@ -121,6 +121,10 @@ const nothingSucceeds: readonly PromiseName[] = ['P3', 'P4', 'P5'];
 const vacuousIn: Readonly<Record<string, readonly PromiseName[]>> = { 'never answer an ack': ['P5'], 'drain always': nothingSucceeds };
 const vacuousInRow: Readonly<Partial<Record<RowName, readonly PromiseName[]>>> = { 'saving-layout': ['P3'], static: ['P3', 'P5'] };
 
+/** Where mappings ack and the layout comes late, there is nothing to go when the driver looks: hardly any write is ever blocked, and closing frees none. */
+const seldomBlocked: Readonly<Record<string, readonly PromiseName[]>> = { 'signal before the layout': ['P6'] };
+const vacuousInCell: Readonly<Partial<Record<RowName, Readonly<Record<string, readonly PromiseName[]>>>>> = { 'doorbell, none': seldomBlocked, 'bitmap, none': seldomBlocked };
+
 const notes: Readonly<Record<string, string>> = {
   'signal undeclared': 'The user looks at more than it must. In bitmap rows a count that is no multiple of the lowest declared bit is told on the channel vfio-rx:warning as it is decoded.',
   'take any ack': 'In rfc-v4 all holds by the idle rule, with a driver that signals only inside device_state. One that also signals on its own cannot be made safe by any user: then P5 falls to f.',
@@ -136,7 +140,7 @@ export function cellOf(rowName: RowName, what: string): Cell {
     fault,
     nonsense,
     falls: nonsense === undefined ? (byRow[rowName]?.[what] ?? everywhere[what] ?? []) : [],
-    vacuous: [...(vacuousIn[what] ?? []), ...(vacuousInRow[rowName] ?? [])],
+    vacuous: [...(vacuousIn[what] ?? []), ...(vacuousInRow[rowName] ?? []), ...(vacuousInCell[rowName]?.[what] ?? [])],
     note: notes[what],
   };
 }

@@ -8,11 +8,16 @@ import { ackKind, hasIrq, hasPages } from '../rows.js';
 import type { Schedule } from '../schedule.js';
 import { insteads, promises, promisesOf, type Cell, type PromiseName } from './cells.js';
 
+/** The driver that was posted signals inside device_state, and at once: only so a user can be safe from its rule. */
+function isPosted({ row, fault }: Cell): boolean {
+  return fault.what === 'take any ack' && ackKind(row) === 'bare';
+}
+
 /** What happens in a row, beyond which nothing can: who has no irq is told of nothing, and is not asked anything. */
-function rangesOf({ row, fault }: Cell): Partial<Ranges> {
+function rangesOf(cell: Cell): Partial<Ranges> {
+  const { row, fault } = cell;
   const irq = hasIrq(row);
-  // The driver that was posted signals inside device_state, and at once: only so a user can be safe from its rule.
-  const posted = fault.what === 'take any ack' && ackKind(row) === 'bare';
+  const posted = isPosted(cell);
   const { revoke, restore, flicker, ...others } = ordinary;
   return {
     row,
@@ -30,10 +35,12 @@ function rangesOf({ row, fault }: Cell): Partial<Ranges> {
 export function schedulesOf(cell: Cell): fc.Arbitrary<Schedule> {
   const ranges = rangesOf(cell);
   const irq = hasIrq(cell.row);
+  // A reset changes layouts, too, and signals it outside device_state.
+  const resets = isPosted(cell) ? {} : { reset: 1 };
   const quick: Partial<Ranges> = { ...ranges, live: true, latestUs: 20_000, ackTimeoutMs: [1_000], slowestGuestUs: 20_000 };
   const troubled: Partial<Ranges> = {
     ...ranges,
-    menu: { ...ranges.menu, detach: 1, unsubscribe: 2, subscribe: 2, remove: 0.3, close: 0.3, reset: 1, ...(irq ? { 'fail query': 1 } : {}) },
+    menu: { ...ranges.menu, detach: 1, unsubscribe: 2, subscribe: 2, remove: 0.3, close: 0.3, ...resets, ...(irq ? { 'fail query': 1 } : {}) },
     lateSubscribers: 2,
     latestUs: 100_000,
     ackTimeoutMs: [2, 10, 50, 500],

@@ -149,9 +149,11 @@ export class RemapIrq {
       this.#wait = { deadline, done };
     }
     this.#add(adds);
-    if (done === undefined) return;
-    const { target } = this.#rule;
-    trace.add('wait', { ...(target === undefined ? {} : { target }), ...this.#named });
+    if (done !== undefined) {
+      const { target } = this.#rule;
+      trace.add('wait', { ...(target === undefined ? {} : { target }), ...this.#named });
+    }
+    // There may be nothing to wait for, or not any more: where mappings ack, what is offered again need not go.
     this.settle();
   }
 

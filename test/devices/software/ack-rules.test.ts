@@ -154,6 +154,18 @@ for (const signals of ['doorbell', 'bitmap'] as const) {
       expect([set.outcome, driver.waiters]).toMatchObject([{ state: 'stop-copy' }, 0]);
     });
 
+    it('waits for nothing that is offered again meanwhile', () => {
+      const { driver, write } = raw({ ...none, regions: [...plainRegions(0), { index: 1, size: 0x2000, areas: 'all' }] });
+      const [zero, one] = [driver.mmap(0, whole), driver.mmap(1, whole)];
+      if (typeof zero === 'string' || typeof one === 'string') throw new Error('not mapped');
+      const set = write('stop-copy');
+      driver.revoke(1);
+      driver.munmap(zero, whole);
+      expect([set.outcome, driver.waiters]).toEqual([undefined, 1]);
+      driver.restore(1);
+      expect([set.outcome, driver.waiters]).toMatchObject([{ state: 'stop-copy' }, 0]);
+    });
+
     it('signals, and waits for nothing, where nothing is mapped', () => {
       const { trigger, write } = raw(none);
       expect(write('stop-copy').outcome).toMatchObject({ state: 'stop-copy' });

@@ -27,11 +27,17 @@ const { values: options } = parseArgs({
     only: { type: 'string', multiple: true },
   },
 });
+/** One line that helps, and no stack. */
+function refuse(message: string): never {
+  console.error(message);
+  process.exit(2);
+}
+
 const pairs = Number(options.pairs);
-if (!Number.isInteger(pairs) || pairs < 1) throw new Error(`--pairs takes a whole number from 1, not ${options.pairs}`);
+if (!Number.isInteger(pairs) || pairs < 1) refuse(`--pairs takes a whole number from 1, not ${options.pairs}`);
 const groups = new Set(measurements.map(({ group }) => group));
 for (const group of options.only ?? []) {
-  if (!groups.has(group as Measurement['group'])) throw new Error(`--only takes ${[...groups].join(', ')}; not ${group}`);
+  if (!groups.has(group as Measurement['group'])) refuse(`--only takes ${[...groups].join(', ')}; not ${group}`);
 }
 
 const folder = fileURLToPath(new URL('.', import.meta.url));

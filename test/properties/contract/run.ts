@@ -63,7 +63,8 @@ function main(): void {
   const runs = Number(values.runs);
   const seed = values.seed === undefined ? Date.now() % 1_000_000 : Number(values.seed);
   if (cells.length === 0 || !Number.isSafeInteger(runs) || runs < 1 || !Number.isSafeInteger(seed)) {
-    console.error(usage);
+    const names = (all: readonly string[]): string => all.map((name) => `'${name}'`).join(', ');
+    console.error(`${usage}\nrows: ${names(Object.keys(rows))}\nmisbehaviours: ${names(faults.map(({ what }) => what))}`);
     process.exitCode = 2;
     return;
   }

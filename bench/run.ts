@@ -102,7 +102,7 @@ function resultOf(line: Line, samples: { readonly c: readonly Sample[]; readonly
   const base = line.beside === undefined ? of(samples.c, line.figure) : of(samples.ours, line.beside);
   const beside = Number.isNaN(base) ? undefined : base;
   const cpuRatio = line.byCpu === undefined ? undefined : of(samples.ours, line.byCpu) / of(samples.c, line.byCpu);
-  const ratio = beside === undefined ? undefined : ours / beside;
+  const ratio = beside === undefined || line.unit === '%' ? undefined : ours / beside;
   return { line, ours, beside, ratio, cpuRatio, verdict: verdictOf(line, ratio ?? ours) };
 }
 

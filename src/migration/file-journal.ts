@@ -1,8 +1,8 @@
-import { close, fsync, open, read, write } from 'node:fs';
+import { close, fsync, open, read, unlink, write } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { array, intersection, literal, string, type, union } from 'io-ts';
-import { catchError, concatMap, defer, map, Observable, of, throwError, type MonoTypeOperatorFunction } from 'rxjs';
+import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, map, Observable, of, throwError, type MonoTypeOperatorFunction } from 'rxjs';
 import { ownedCall } from '../devices/call.js';
 import type { Call } from '../devices/port.js';
 import { decodeOrThrow } from '../codec.js';
@@ -61,9 +61,16 @@ function appended(path: string, entry: JournalEntry): Call<void> {
   return withFile(path, 'r+', (fd) => writeTo(fd, false)).pipe(
     catchError((error: unknown) => {
       if (!isErrno(error, 'ENOENT')) return throwError(() => error);
-      return withFile(path, 'wx+', (fd) => writeTo(fd, true)).pipe(concatMap(() => withFile(dirname(path), 'r', (fd) => fsCall<undefined>((done) => fsync(fd, done)).pipe(map(() => undefined)))));
+      return withFile(path, 'wx+', (fd) => writeTo(fd, true).pipe(withdrawnIfItFails(path))).pipe(
+        concatMap(() => withFile(dirname(path), 'r', (fd) => fsCall<undefined>((done) => fsync(fd, done)).pipe(map(() => undefined)))),
+      );
     }),
   );
+}
+
+/** A new file that holds no whole entry would be in the way of the next attempt, when there is room again. */
+function withdrawnIfItFails(path: string): MonoTypeOperatorFunction<void> {
+  return catchError((error: unknown) => concat(fsCall<undefined>((done) => unlink(path, done)).pipe(ignoreElements(), catchError(() => EMPTY)), throwError(() => error)));
 }
 
 function slotOf(path: string, { count, entry }: Slot): Uint8Array {

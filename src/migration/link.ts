@@ -20,6 +20,7 @@ export class Link {
   /** Bounded by its users: each device, and each control message, waits for its own. */
   readonly #queue: Sending[] = [];
   #writing = false;
+  #looping = false;
   #closing = false;
   #failed: unknown;
 
@@ -91,16 +92,19 @@ export class Link {
   /** Closes when what was said is sent. */
   close(): void {
     this.#closing = true;
-    if (!this.#writing) this.#connection.close();
+    this.#write();
   }
 
+  /** A connection that has room answers at once: a loop, not a stack as deep as the queue. */
   #write(): void {
-    if (this.#writing) return;
-    const sending = this.#queue.shift();
-    if (sending === undefined) {
-      if (this.#closing) this.#connection.close();
-      return;
-    }
+    if (this.#looping) return;
+    this.#looping = true;
+    for (let sending; !this.#writing && (sending = this.#queue.shift()) !== undefined; ) this.#writeOne(sending);
+    this.#looping = false;
+    if (this.#closing && !this.#writing) this.#connection.close();
+  }
+
+  #writeOne(sending: Sending): void {
     this.#writing = true;
     let parts: readonly Uint8Array[];
     try {

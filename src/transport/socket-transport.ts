@@ -110,17 +110,20 @@ class SocketConnection implements Connection {
         subscriber.error(this.#gone());
         return;
       }
+      socket.cork();
+      const room = parts.map((part) => socket.write(part)).every(Boolean);
+      socket.uncork();
       const done = (): void => {
         subscriber.next();
         subscriber.complete();
       };
+      if (room) {
+        done();
+        return;
+      }
       const gone = (): void => subscriber.error(this.#gone());
       socket.once('drain', done).once('close', gone);
       subscriber.add(() => socket.off('drain', done).off('close', gone));
-      socket.cork();
-      const room = parts.map((part) => socket.write(part)).every(Boolean);
-      socket.uncork();
-      if (room) done();
     });
   }
 

@@ -35,6 +35,22 @@ describe.each(['tcp://127.0.0.1:0', `unix:${join(folder, 'socket')}`])('a connec
     b.close();
   });
 
+  it('leaves nothing behind where writes follow from one another', async () => {
+    const [a, b] = await connected(address);
+    const warned: unknown[] = [];
+    const warn = (warning: unknown): void => void warned.push(warning);
+    process.on('warning', warn);
+    const write = (left: number): void => {
+      if (left > 0) a.write([Buffer.of(left)]).subscribe({ complete: () => write(left - 1), error: (error: unknown) => warned.push(error) });
+      else a.close();
+    };
+    write(30);
+    expect((await everything(b)).length).toBe(30);
+    b.close();
+    process.off('warning', warn);
+    expect(warned).toEqual([]);
+  });
+
   it('holds a writer back while nobody reads, and loses nothing by it', async () => {
     const [a, b] = await connected(address);
     const chunk = new Uint8Array(1 << 20).fill(7);

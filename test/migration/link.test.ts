@@ -1,0 +1,34 @@
+import { NEVER, of, Subject, type Observable } from 'rxjs';
+import { describe, expect, it } from 'vitest';
+import { Link } from '../../src/migration/link.js';
+import type { Connection } from '../../src/transport/transport.js';
+import { FrameDecoder } from '../../src/wire/frame-decoder.js';
+import { MessageOrder } from '../../src/wire/message-order.js';
+
+describe('a link', () => {
+  it('writes all that has queued up behind a write that waited, and closes after it: a loop, however long the queue', () => {
+    const room = new Subject<void>();
+    const answers: Observable<void>[] = [room];
+    const decoder = new FrameDecoder();
+    const heard: number[] = [];
+    let closedAfter = -1;
+    const connection: Connection = {
+      name: 'one that waits at first',
+      read: () => NEVER,
+      write: (parts) => {
+        for (const part of parts) decoder.push(part, ({ payload }) => heard.push(new DataView(payload.buffer).getUint32(0, true)));
+        return answers.pop() ?? of(undefined);
+      },
+      close: () => (closedAfter = heard.length),
+    };
+    const link = new Link(connection, new MessageOrder('source'));
+    const numbers = Array.from({ length: 20_000 }, (_, n) => n);
+    for (const bytes of numbers) link.say({ type: 'credit', device: 0, bytes });
+    link.close();
+    expect([heard.length, closedAfter]).toEqual([1, -1]);
+    room.next();
+    room.complete();
+    expect(heard).toEqual(numbers);
+    expect(closedAfter).toBe(numbers.length);
+  });
+});

@@ -1,8 +1,11 @@
 /** What `npm run bench` measures: the programs that run, side by side, and the figures that are read out of them. */
 
-/** One side of a measurement: `peer` and `remap-peer` are compiled C programs, `node` a program of this folder, compiled by tsc. */
+/** Compiled from the file of this name. */
+export type CProgram = 'peer' | 'remap-peer' | 'migration-peer';
+
+/** One side of a measurement: `peer`, `remap-peer` and `migration-peer` are compiled C programs, `node` a program of this folder, compiled by tsc. */
 export interface Side {
-  readonly program: 'peer' | 'remap-peer' | 'node';
+  readonly program: CProgram | 'node';
   /** `PEER`, `REMAP_PEER`, `FILE` and `OTHER_CPU` stand for what the runner knows. */
   readonly args: readonly string[];
 }
@@ -14,7 +17,7 @@ export interface Line {
   readonly figure: string;
   /** The figure that it is divided by: of the same name on the C side (default), or another one of our own side. */
   readonly beside?: string;
-  readonly unit: 'us' | 'ns' | 'per second' | '%';
+  readonly unit: 'us' | 'ns' | 'per second' | 'MiB/s' | 'MiB' | '%';
   /** Of the ratio; of the figure itself where nothing stands beside it, and of a percentage always. */
   readonly aim?: number;
   readonly limit?: number;
@@ -24,7 +27,7 @@ export interface Line {
 
 export interface Measurement {
   /** Chosen by `--only`. */
-  readonly group: 'irqs' | 'remap' | 'accessors' | 'recording' | 'idle';
+  readonly group: 'irqs' | 'remap' | 'migration' | 'accessors' | 'recording' | 'idle';
   readonly c?: Side;
   readonly ours: Side;
   readonly lines: readonly Line[];
@@ -56,6 +59,27 @@ const remap = (name: string, regions: string, count: string): Measurement => ({
   ],
 });
 
+const memoryLines = (name: string): readonly Line[] => [
+  { name: `  memory of ${name}, source`, figure: 'sourceMib', unit: 'MiB', aim: 64 },
+  { name: `  memory of ${name}, destination`, figure: 'destinationMib', unit: 'MiB', aim: 64 },
+];
+
+const migration = (name: string, kind: 'unix' | 'tcp'): Measurement => ({
+  group: 'migration',
+  c: { program: 'migration-peer', args: [kind, '1024', 'OTHER_CPU'] },
+  ours: { program: 'node', args: ['migration.js', 'send', 'PEER', kind, '1024', 'OTHER_CPU'] },
+  lines: [{ name: `1 GiB of state, ${name}`, figure: 'mibPerSecond', unit: 'MiB/s', aim: 0.8, byCpu: 'mibPerCpuSecond' }, ...memoryLines('1 GiB')],
+});
+
+const downtime = (name: string, devices: string, journals: 'memory' | 'disk'): Measurement => ({
+  group: 'migration',
+  ours: { program: 'node', args: ['downtime.js', 'send', 'PEER', devices, '100', journals, 'OTHER_CPU'] },
+  lines: [
+    { name: `downtime added, ${name}, p50`, figure: 'p50Ns', unit: 'us' },
+    { name: `downtime added, ${name}, p99`, figure: 'p99Ns', unit: 'us' },
+  ],
+});
+
 export const measurements: readonly Measurement[] = [
   roundTrip('round trip, back to back', '0', '40000', { aim: 1.6, limit: 1.8 }),
   roundTrip('round trip, 1 ms between', '1000000', '1000', {}),
@@ -65,6 +89,17 @@ export const measurements: readonly Measurement[] = [
   deliveries('  with an operator, 1,024', 'flood', '1024'),
   remap('remap of 1 region', '1', '10000'),
   remap('remap of 64 regions', '64', '1000'),
+  migration('UNIX socket', 'unix'),
+  migration('TCP', 'tcp'),
+  {
+    group: 'migration',
+    ours: { program: 'node', args: ['migration.js', 'send', 'PEER', 'tcp', '256', 'OTHER_CPU'] },
+    lines: memoryLines('256 MiB'),
+  },
+  downtime('1 device', '1', 'memory'),
+  downtime('8 devices', '8', 'memory'),
+  downtime('64 devices', '64', 'memory'),
+  downtime('1, journals on disk', '1', 'disk'),
   {
     group: 'accessors',
     ours: { program: 'node', args: ['accessors.js', 'FILE'] },

@@ -4,7 +4,7 @@
  *   --json        one object on stdout instead of the table
  *   --check       exit code 1 when a figure is beyond its limit
  *   --pairs N     interleaved pairs of runs for each measurement (7)
- *   --only GROUP  irqs, remap, accessors, recording or idle; may be given more than once
+ *   --only GROUP  irqs, remap, migration, accessors, recording or idle; may be given more than once
  *   --save        also writes the table, with its machine, into docs/performance.md
  */
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -12,7 +12,7 @@ import { mkdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:f
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { measurements, type Line, type Measurement, type Side } from './measurements.js';
+import { measurements, type CProgram, type Line, type Measurement, type Side } from './measurements.js';
 import { saveTable } from './save.js';
 import { shown, tableLine, verdictOf, type Result } from './table.js';
 
@@ -56,13 +56,15 @@ const standsFor: Readonly<Record<string, string>> = {
   OTHER_CPU: availableParallelism() > 1 ? '1' : '0',
 };
 
-function compile(program: 'peer' | 'remap-peer'): void {
+function compile(program: CProgram): void {
   const sources = [`${folder}${program}.c`, `${folder}common.h`];
   const age = statSync(`${built}/${program}`, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (sources.every((source) => age > statSync(source).mtimeMs)) return;
+  // zlib by the name of its file: it is there on every machine, its headers need not be.
+  const libraries = program === 'migration-peer' ? ['-l:libz.so.1'] : [];
   mkdirSync(built, { recursive: true });
   try {
-    execFileSync('gcc', ['-O2', '-Wall', '-Wextra', '-o', `${built}/${program}`, `${folder}${program}.c`], { stdio: ['ignore', 'inherit', 'inherit'] });
+    execFileSync('gcc', ['-O2', '-Wall', '-Wextra', '-o', `${built}/${program}`, `${folder}${program}.c`, ...libraries], { stdio: ['ignore', 'inherit', 'inherit'] });
   } catch (cause) {
     throw new Error('the C peers cannot be compiled: install gcc and the C library headers', { cause });
   }
@@ -106,7 +108,7 @@ function resultOf(line: Line, samples: { readonly c: readonly Sample[]; readonly
   return { line, ours, beside, ratio, cpuRatio, verdict: verdictOf(line, ratio ?? ours) };
 }
 
-for (const program of ['peer', 'remap-peer'] as const) compile(program);
+for (const program of ['peer', 'remap-peer', 'migration-peer'] as const) compile(program);
 compileOurs();
 writeFileSync(sharedFile, '');
 truncateSync(sharedFile, sharedBytes);

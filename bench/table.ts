@@ -14,7 +14,7 @@ export interface Result {
 /** @param value the ratio, or the figure itself where nothing stands beside it */
 export function verdictOf({ unit, aim, limit }: Line, value: number): string {
   if (aim === undefined) return '';
-  const within = (bound: number): boolean => (unit === 'per second' ? value >= bound : value <= bound);
+  const within = (bound: number): boolean => (unit === 'per second' || unit === 'MiB/s' ? value >= bound : value <= bound);
   if (within(aim)) return 'aim reached';
   if (limit === undefined) return 'beyond the aim';
   return within(limit) ? 'within the limit' : 'BEYOND THE LIMIT';
@@ -25,6 +25,7 @@ export function shown(value: number, { unit }: Pick<Line, 'unit'>): string {
     case 'us': return `${(value / 1000).toFixed(2)} us`;
     case 'ns': return `${value.toFixed(2)} ns`;
     case 'per second': return `${(value / 1000).toFixed(0)} k/s`;
+    case 'MiB/s': case 'MiB': return `${value.toFixed(0)} ${unit}`;
     case '%': return `${value.toFixed(3)} %`;
   }
 }

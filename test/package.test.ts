@@ -27,7 +27,7 @@ beforeAll(async () => {
   files = packed?.files.map(({ path }) => path) ?? [];
   mkdirSync(installed, { recursive: true });
   await run('tar', ['-xzf', join(folder, packed?.filename ?? ''), '-C', installed, '--strip-components=1']);
-  for (const name of ['rxjs', 'tslib', 'fp-ts', 'io-ts', 'koffi', '@koromix', '@types', 'undici-types']) {
+  for (const name of ['rxjs', 'tslib', 'fp-ts', 'io-ts', 'koffi', '@koromix', '@types', 'undici-types', 'commander', 'cli-progress', 'string-width', 'strip-ansi', 'ansi-regex', 'emoji-regex', 'is-fullwidth-code-point']) {
     symlinkSync(join(root, 'node_modules', name), join(folder, 'node_modules', name));
   }
 }, patienceMs);

@@ -1,13 +1,13 @@
-import { concat, concatMap, defer, ignoreElements, map, NEVER, Observable, of, retry, take, takeUntil, tap, timer } from 'rxjs';
+import { concat, concatMap, defer, ignoreElements, map, NEVER, Observable, of, retry, take, takeUntil, timer } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { fileJournal } from '../migration/file-journal.js';
 import { migrate } from '../migration/migrate.js';
-import type { InDoubt, MigrationEvent, Moved, Resolution } from '../migration/plan.js';
+import type { InDoubt, MigrationEvent, Resolution } from '../migration/plan.js';
 import { receive } from '../migration/receive.js';
 import { resolve } from '../migration/resolve.js';
 import { connectTo, listenAt } from '../transport/socket-transport.js';
 import { parseDevice, withDevices, type OpenedDevice } from './devices.js';
-import { jsonLine, shower, type Screen } from './show.js';
+import { isLast, say, shown, type Screen } from './show.js';
 
 /** What the process ends with. */
 export const exitCodes = { moved: 0, failed: 1, usage: 2, inDoubt: 3 } as const;
@@ -69,10 +69,8 @@ export function resolveCommand(options: Omit<Options, 'devices'> & { readonly li
 
 /** Shows all events; what is in doubt is asked for until it is not, or until the interrupt. */
 function ended(events: Observable<MigrationEvent>, screen: Screen, interrupt: Observable<unknown>, then: () => Observable<unknown>): Observable<number> {
-  const show = shower(screen);
-  const isLast = (event: MigrationEvent): event is Moved | InDoubt => event.phase === 'moved' || event.phase === 'in-doubt';
   return events.pipe(
-    tap(show),
+    shown(screen),
     concatMap((event) => {
       if (!isLast(event)) return [];
       const resolution = event.phase === 'moved' ? of<Resolution>('moved') : resolved(event, screen, interrupt);
@@ -101,8 +99,4 @@ function digests(devices: readonly OpenedDevice[], screen: Screen): void {
   for (const { name, device, digest } of devices) {
     if (digest !== undefined) say(screen, { device: name, state: device.currentState.state, digest: digest() }, `  ${name}: sha256 ${digest().slice(0, 16)}...`);
   }
-}
-
-function say(screen: Screen, value: object, text: string): void {
-  screen.write(screen.json ? jsonLine(value) : `${text}\n`);
 }

@@ -1,0 +1,58 @@
+import { CommanderError } from 'commander';
+import { NEVER } from 'rxjs';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { workOf } from '../../src/cli/program.js';
+
+afterEach(() => void vi.restoreAllMocks());
+
+/** What the arguments come to: help, a complaint, or work, which is not begun. */
+function said(...args: readonly string[]): { readonly out: string; readonly error: string; readonly exit: number | 'works' } {
+  const out: string[] = [];
+  const error: string[] = [];
+  vi.spyOn(process.stderr, 'write').mockImplementation((text) => error.push(text as string) > 0);
+  const all = (exit: number | 'works') => ({ out: out.join(''), error: error.join(''), exit });
+  try {
+    void workOf(args, { write: (text) => void out.push(text) }, NEVER);
+    return all('works');
+  } catch (thrown) {
+    if (!(thrown instanceof CommanderError)) throw thrown;
+    return all(thrown.exitCode);
+  }
+}
+
+describe('vfio-rx', () => {
+  it('helps, with all commands and with one', () => {
+    const all = said('--help');
+    for (const command of ['migrate', 'receive', 'resolve', 'conformance']) {
+      expect(all.out).toContain(`\n  ${command} [options]`);
+      expect(said(command, '--help')).toMatchObject({ exit: 0, error: '', out: expect.stringMatching(/--json .*\n[\s\S]*Ends with 0/) as unknown });
+    }
+    expect(all).toMatchObject({ exit: 0, error: '' });
+    expect(said()).toMatchObject({ exit: 1, out: '', error: all.out });
+  });
+
+  it.each([
+    ['bla', "unknown command 'bla'"],
+    ['migrate --to tcp://a:1 --journal j', "missing required argument 'DEVICE'"],
+    ['migrate a --journal j', "required option '--to <ADDRESS>' not specified"],
+    ['migrate a --to tcp://a:1', "required option '--journal <FILE>' not specified"],
+    ['migrate a --to tcp://a:1 --journal j --downtime -3', "option '--downtime <MS>' argument '-3' is invalid. It takes a number of ms."],
+    ['migrate a --to tcp://a:1 --journal j --downtime many', "option '--downtime <MS>' argument 'many' is invalid. It takes a number of ms."],
+    ['receive a --at tcp://a:1 --journal j --to tcp://a:1', "unknown option '--to'"],
+    ['resolve --journal j', '--to or --at is needed'],
+    ['resolve --journal j --to tcp://a:1 --at tcp://b:1', "option '--to <ADDRESS>' cannot be used with option '--at <ADDRESS>'"],
+    ['conformance', "missing required argument 'DEVICE'"],
+    ['conformance a b', "too many arguments for 'conformance'. Expected 1 argument but got 2."],
+    ['conformance software --json --junit', "option '--json' cannot be used with option '--junit'"],
+  ])('%s: says what is wrong in a line', (line, message) => {
+    expect(said(...line.split(' '))).toEqual({ exit: 1, out: '', error: `error: ${message}\n` });
+  });
+
+  it.each([
+    'migrate software:a --to tcp://a:1 --journal j --downtime 300 --no-peer-to-peer --json',
+    'receive software:a software:b --at unix:/x --journal j --exit',
+    'resolve --journal j --to tcp://a:1',
+    'resolve --journal j --at tcp://a:1 --json',
+    'conformance software --destructive --patience 5 --junit',
+  ])('%s: works', (line) => expect(said(...line.split(' '))).toMatchObject({ exit: 'works', error: '' }));
+});

@@ -35,6 +35,8 @@ export const errorCodes = {
   VFIO_E_TRACE_VERSION: 'the trace was written by a newer version of this library',
   VFIO_E_DEPARTED: 'a replay came to a call that the recording does not have there: the message names line, expected and actual',
   VFIO_E_LINK: 'the connection to the other side could not be made, or was lost',
+  VFIO_E_UNTRUSTED: 'the other side of a connection could not be verified, or does not believe this one',
+  VFIO_E_CERTIFICATE: 'certificate, key or authorities of this side are none, or do not fit together',
   VFIO_E_PEER: 'the other side of a migration gave it up, for the reason that it gave',
   VFIO_E_ABORTED: 'a migration was given up, by its caller or its policy',
   VFIO_E_JOURNAL: 'the journal of a migration could not be read or written',

@@ -6,6 +6,8 @@ import type { InDoubt, MigrationEvent, Resolution } from '../migration/plan.js';
 import { receive } from '../migration/receive.js';
 import { resolve } from '../migration/resolve.js';
 import { connectTo, listenAt } from '../transport/socket-transport.js';
+import type { TlsOptions } from '../transport/tls.js';
+import type { Transport } from '../transport/transport.js';
 import { parseDevice, withDevices, type OpenedDevice } from './devices.js';
 import { isLast, say, shown, type Screen } from './show.js';
 
@@ -17,6 +19,7 @@ export interface Options {
   /** Of the other side, or to listen at. */
   readonly address: string;
   readonly journal: string;
+  readonly tls?: TlsOptions;
   readonly downtimeLimitMs?: number;
   readonly noPeerToPeer?: boolean;
   /** End when the devices have been moved, instead of holding them until the interrupt. */
@@ -32,7 +35,7 @@ export function migrateCommand(options: Options, screen: Screen, interrupt: Obse
     digests(devices, screen);
     const events = migrate({
       devices: devices.map(({ device, name }) => ({ source: device, destination: name })),
-      transport: connectTo(options.address),
+      transport: connectTo(options.address, options),
       journal: fileJournal(options.journal),
       abort: interrupt,
       ...(options.downtimeLimitMs === undefined ? {} : { downtimeLimitMs: options.downtimeLimitMs }),
@@ -47,7 +50,7 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
   return withDevices(options.devices.map(parseDevice), (devices) => {
     const events = receive({
       devices: devices.map(({ device, name }) => ({ name, destination: device })),
-      transport: listenAt(options.address, { listening: (address) => say(screen, { listening: address }, `listening at ${address}`) }),
+      transport: listening(options, screen),
       journal: fileJournal(options.journal),
       abort: interrupt,
     });
@@ -63,8 +66,16 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
 
 /** Either side, after its process died. */
 export function resolveCommand(options: Omit<Options, 'devices'> & { readonly listen: boolean }, screen: Screen): Observable<number> {
-  const transport = options.listen ? listenAt(options.address, { listening: (address) => say(screen, { listening: address }, `listening at ${address}`) }) : connectTo(options.address);
+  const transport = options.listen ? listening(options, screen) : connectTo(options.address, options);
   return resolve({ journal: fileJournal(options.journal), transport }).pipe(concatMap((resolution) => told(resolution, screen)));
+}
+
+function listening({ address, tls }: Pick<Options, 'address' | 'tls'>, screen: Screen): Transport {
+  return listenAt(address, {
+    listening: (found) => say(screen, { listening: found }, `listening at ${found}`),
+    refused: (error) => say(screen, { refused: error }, `turned away: ${error.message}`),
+    ...(tls === undefined ? {} : { tls }),
+  });
 }
 
 /** Shows all events; what is in doubt is asked for until it is not, or until the interrupt. */

@@ -4,6 +4,7 @@ import { softwareDevice } from '../devices/software/software-device.js';
 import { migrateCommand, receiveCommand, resolveCommand } from './commands.js';
 import { conformanceCommand } from './conformance.js';
 import type { Screen } from './show.js';
+import { tlsOf, withTls, type TlsFlags } from './tls.js';
 
 const devices = `
 DEVICE   a PCI address, an mdev uuid, group:N, trace:FILE, or a device in this process: software:NAME?bytes=N&seed=N&version=1,
@@ -26,7 +27,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .configureOutput({ writeOut: screen.write })
     .helpCommand(false);
 
-  program.command('migrate').description('moves devices to a receive elsewhere')
+  const migrate = withTls(program.command('migrate')).description('moves devices to a receive elsewhere')
     .argument('<DEVICE...>', 'which')
     .requiredOption('--to <ADDRESS>', 'of the receive')
     .addOption(journal())
@@ -34,30 +35,30 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .option('--no-peer-to-peer', 'the devices do no DMA to one another')
     .addOption(json())
     .addHelpText('after', `${devices}${addresses}\n\nCtrl-C aborts in order: before the decision the source runs again.${migrationEnds}`)
-    .action((named: readonly string[], { to, downtime, peerToPeer, ...rest }: { readonly to: string; readonly journal: string; readonly downtime?: number; readonly peerToPeer: boolean; readonly json?: boolean }) => {
-      work = migrateCommand({ devices: named, address: to, journal: rest.journal, noPeerToPeer: !peerToPeer, ...(downtime === undefined ? {} : { downtimeLimitMs: downtime }) }, shown(rest.json), interrupt);
+    .action((named: readonly string[], { to, downtime, peerToPeer, ...rest }: TlsFlags & { readonly to: string; readonly journal: string; readonly downtime?: number; readonly peerToPeer: boolean; readonly json?: boolean }) => {
+      work = migrateCommand({ devices: named, address: to, journal: rest.journal, noPeerToPeer: !peerToPeer, ...tlsOf(migrate, rest), ...(downtime === undefined ? {} : { downtimeLimitMs: downtime }) }, shown(rest.json), interrupt);
     });
 
-  program.command('receive').description('takes devices from a migrate elsewhere, and runs them until Ctrl-C')
+  const receive = withTls(program.command('receive')).description('takes devices from a migrate elsewhere, and runs them until Ctrl-C')
     .argument('<DEVICE...>', 'which')
     .requiredOption('--at <ADDRESS>', 'where to listen')
     .addOption(journal())
     .option('--exit', 'end when they have been moved')
     .addOption(json())
     .addHelpText('after', `${devices}${addresses}\n${migrationEnds}`)
-    .action((named: readonly string[], { at, exit = false, ...rest }: { readonly at: string; readonly journal: string; readonly exit?: boolean; readonly json?: boolean }) => {
-      work = receiveCommand({ devices: named, address: at, journal: rest.journal, exit }, shown(rest.json), interrupt);
+    .action((named: readonly string[], { at, exit = false, ...rest }: TlsFlags & { readonly at: string; readonly journal: string; readonly exit?: boolean; readonly json?: boolean }) => {
+      work = receiveCommand({ devices: named, address: at, journal: rest.journal, exit, ...tlsOf(receive, rest) }, shown(rest.json), interrupt);
     });
 
-  const resolve = program.command('resolve').description('ends what a process that died has left in doubt')
+  const resolve = withTls(program.command('resolve')).description('ends what a process that died has left in doubt')
     .addOption(new Option('--to <ADDRESS>', 'of a resolve at the other end').conflicts('at'))
     .option('--at <ADDRESS>', 'where to listen for one')
     .addOption(journal())
     .addOption(json())
     .addHelpText('after', `${addresses}\n${migrationEnds}`)
-    .action(({ to, at, ...rest }: { readonly to?: string; readonly at?: string; readonly journal: string; readonly json?: boolean }) => {
+    .action(({ to, at, ...rest }: TlsFlags & { readonly to?: string; readonly at?: string; readonly journal: string; readonly json?: boolean }) => {
       const address = at ?? to ?? resolve.error('error: --to or --at is needed');
-      work = resolveCommand({ address, journal: rest.journal, listen: at !== undefined }, shown(rest.json));
+      work = resolveCommand({ address, journal: rest.journal, listen: at !== undefined, ...tlsOf(resolve, rest) }, shown(rest.json));
     });
 
   program.command('conformance').description("goes every way of device_state that a device's flags allow, and says which rules its driver keeps")

@@ -1,8 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { identity, type Identity } from '../transport/certificates.js';
 
 const root = resolve(import.meta.dirname, '..', '..');
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-cli-'));
@@ -99,6 +100,28 @@ describe('two processes over TCP', () => {
     const asking = new Side('resolve', '--to', String(at.listening), '--journal', journals[0]);
     expect(await Promise.all([listening.ended, asking.ended])).toEqual([1, 1]);
     expect([listening.lines.at(-1), asking.lines.at(-1)]).toEqual([{ resolved: 'not-moved' }, { resolved: 'not-moved' }]);
+  }, patienceMs);
+
+  it('over TLS, where the side that listens turns a stranger away and waits on', async () => {
+    const authority = identity({ name: 'authority' });
+    const flags = (name: string, shown: Identity): readonly string[] => {
+      const write = (what: string, text: string): string => {
+        const path = join(folder, `${name}-${what}`);
+        writeFileSync(path, text);
+        return path;
+      };
+      return ['--tls-certificate', write('certificate', shown.certificate), '--tls-key', write('key', shown.key), '--tls-authority', write('authority', authority.certificate)];
+    };
+    const server = flags('server', identity({ name: 'server.example', by: authority, loopback: true }));
+    const destination = new Side('receive', 'software:to=d', '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'tls-to'), '--exit', ...server);
+    const { listening } = await destination.says((line) => 'listening' in line);
+    const source = (name: string, shown: Identity): Side =>
+      new Side('migrate', 'software:vf?seed=7=d', '--to', String(listening), '--journal', join(folder, name), ...flags(name, shown));
+    expect(await source('stranger', identity({ name: 'stranger' })).ended).toBe(1);
+    expect(await destination.says((line) => 'refused' in line)).toMatchObject({ refused: { code: 'VFIO_E_UNTRUSTED' } });
+    const client = source('client', identity({ name: 'client', by: authority }));
+    expect(await Promise.all([client.ended, destination.ended])).toEqual([0, 0]);
+    expect(digests(destination)).toEqual(digests(client));
   }, patienceMs);
 
   it('says what is wrong with its arguments', async () => {

@@ -1,4 +1,4 @@
-import { concatMap, defer, EMPTY, filter, map, merge, Observable, Subject, Subscription, take, timer } from 'rxjs';
+import { concatMap, defer, EMPTY, filter, map, merge, Observable, Subject, Subscription, take, tap, timer } from 'rxjs';
 import { timerMs, type Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import type { Connection, Transport } from '../transport/transport.js';
@@ -52,6 +52,15 @@ export class Conversation {
   /** Listens on a connection that was made from the other side; emits its hello. */
   listen(connection: Connection): Observable<Hello> {
     return this.#listen(connection, new MessageOrder('source'), 'hello').pipe(map(({ hello }) => hello));
+  }
+
+  /** An attempt to meet the other side again: where it fails, or is given up, no connection is left. */
+  attempt(meeting: Observable<unknown>): Observable<unknown> {
+    const end = (): void => this.hangUp();
+    return defer(() => {
+      this.hangUp();
+      return meeting.pipe(tap({ error: end, unsubscribe: end }));
+    });
   }
 
   /** The next message of this type. */

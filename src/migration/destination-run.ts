@@ -3,21 +3,21 @@ import type { Clock } from '../clock.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import { VfioError } from '../errors.js';
-import { resumeState } from '../streams/resume-state.js';
+import { resumeState, type ResumingState } from '../streams/resume-state.js';
 import type { Connection, Transport } from '../transport/transport.js';
 import { mostDataBytes } from '../wire/frame.js';
 import { destinationStep, type DestinationAct, type DestinationEvent, type DestinationPhase, type DestinationRecord } from '../wire/handover-destination.js';
 import { commonVersion, incompatible, requireSameKind, type Hello } from '../wire/hello.js';
 import type { Message } from '../wire/message.js';
+import { claim } from './claim.js';
 import { Conversation } from './conversation.js';
+import { Course } from './course.js';
 import { deviceKind } from './device-kind.js';
-import { allAtRest, allRun, discardAll, onTheWay, within } from './device-states.js';
+import { allAtRest, allRun, discardAll, onTheWay } from './device-states.js';
 import { Handover } from './handover.js';
+import type { JournalEntry } from './journal.js';
 import { Loader } from './loader.js';
-import { Outcome } from './outcome.js';
-import { defaultDeadlines, type Deadlines, type DeviceProgress, type MigrationEvent, type Phase, type ReceivePlan } from './plan.js';
-
-const progressNs = 200_000_000n;
+import type { DeviceProgress, MigrationEvent, ReceivePlan } from './plan.js';
 
 /** More in flight helps nobody, bytes. */
 const defaultWindowBytes = 16 << 20;
@@ -28,8 +28,7 @@ const operation = 'receive';
 export class DestinationRun {
   readonly #plan: ReceivePlan;
   readonly #clock: Clock;
-  readonly #deadlines: Deadlines;
-  readonly #outcome: Outcome;
+  readonly #course: Course;
   readonly #talk: Conversation;
   readonly #handover = new Handover<DestinationPhase, DestinationEvent, DestinationAct>('loading', destinationStep, (act) => { this.#perform(act); });
   /** All that leads to `loaded`. */
@@ -37,13 +36,13 @@ export class DestinationRun {
   /** Completes when every byte has been written to its device. */
   readonly #written = new Subject<never>();
   #migration = '';
-  /** In the order of the hello. */
+  /** In the order of the hello; none before they are taken: then they are somebody else's, and not touched. */
   #devices: readonly VfioDevice[] = [];
+  #letGo = (): void => undefined;
+  /** As they come: where one device fails, the others' are closed all the same. */
+  readonly #sessions: ResumingState[] = [];
   #loaders: readonly Loader[] = [];
-  #phase: Phase = 'check';
-  #failure: VfioError | undefined;
   #lastByteNs = 0n;
-  #toldNs = 0n;
   /** The subscriber has had its last word. */
   #over = false;
 
@@ -52,58 +51,42 @@ export class DestinationRun {
     if (first === undefined) throw new VfioError('VFIO_E_RANGE', 'one device at least has to be there to be loaded', { operation });
     this.#plan = plan;
     this.#clock = first.destination.clock;
-    this.#deadlines = { ...defaultDeadlines, ...plan.deadlines };
-    this.#outcome = new Outcome(out);
+    this.#course = new Course({ side: 'destination', clock: this.#clock, deadlines: plan.deadlines, journal: plan.journal, progress: () => this.#progress() }, out);
     this.#talk = new Conversation(this.#clock, { hear: (message) => this.#hear(message), lost: (error) => this.#lost(error), fail: (error) => this.#fail(error) });
   }
 
   start(): void {
     const moved = merge(
-      defer(() => merge(...this.#loaders.map(({ load }) => load))).pipe(tap(this.#written)),
-      concat(this.#inPhase('pre-copy', () => this.#talk.hears('switch-over')), this.#inPhase('transfer', () => this.#switchOver())),
+      defer(() => merge(...this.#loaders.map(({ load }) => load))).pipe(tap({ complete: () => this.#written.complete() })),
+      concat(this.#course.inPhase('pre-copy', () => this.#talk.hears('switch-over')), this.#course.inPhase('transfer', () => this.#switchOver())),
     );
     const work = this.#plan.transport.open(this.#clock).pipe(
-      concatMap((connection) => concat(this.#inPhase('check', () => this.#greet(connection)), moved, this.#inPhase('prepare', () => this.#prepare()))),
+      concatMap((connection) => concat(this.#course.inPhase('check', () => this.#greet(connection)), moved, this.#course.inPhase('prepare', () => this.#prepare()))),
     );
     const fail = (error: unknown): void => this.#fail(error);
     this.#work.add((this.#plan.abort ?? NEVER).pipe(take(1)).subscribe({ next: () => this.abort(), error: fail }));
-    this.#work.add(work.subscribe({ error: fail, complete: () => this.#handover.post('loaded') }));
+    // It may have been given up already.
+    if (!this.#work.closed) this.#work.add(work.subscribe({ error: fail, complete: () => this.#handover.post('loaded') }));
   }
 
   /** The caller wants it no longer: before COMMIT this always helps. */
   abort(): void {
     if (this.#over) return;
-    this.#blame(new VfioError('VFIO_E_ABORTED', 'the caller gave the migration up', { operation }));
+    this.#course.blame(this.#course.error('VFIO_E_ABORTED', 'the caller gave the migration up'));
     this.#handover.post('give-up');
   }
 
   #fail(error: unknown): void {
-    this.#blame(error);
+    this.#course.blame(error);
     this.#handover.post('failed');
   }
 
   #lost(error: unknown): void {
-    this.#blame(error);
+    this.#course.blame(error);
     this.#handover.post('lost');
   }
 
-  /** The first failure is the reason of what follows. */
-  #blame(error: unknown): void {
-    this.#failure ??= VfioError.is(error) ? error : new VfioError('VFIO_E_ABORTED', `it failed: ${String(error)}`, { operation, cause: error });
-  }
-
   // ── before it is prepared ──────────────────────────────────────────────────────────────────────────────────────────
-
-  #inPhase(phase: Phase, work: () => Observable<unknown>): Observable<never> {
-    return defer(() => {
-      this.#enter(phase);
-      return within(defer(work), this.#deadlines[phase], this.#clock, () => this.#late(phase));
-    });
-  }
-
-  #late(phase: Phase): VfioError {
-    return new VfioError('VFIO_E_DEADLINE', `the destination's phase ${phase} was not over within ${this.#deadlines[phase]} ms`, { operation });
-  }
 
   /** Every device is of the same kind as its source, and takes state. */
   #greet(connection: Connection): Observable<never> {
@@ -112,18 +95,23 @@ export class DestinationRun {
         const version = commonVersion(hello.versions);
         if (hello.purpose !== 'migrate') throw incompatible('the source came to resolve a migration, and this side waits for one to begin');
         this.#migration = hello.migration;
-        this.#devices = hello.devices.map(({ destination }) => this.#deviceNamed(destination));
-        if (this.#devices.length === 0 || new Set(this.#devices).size < this.#devices.length) throw incompatible('the source names no device, or one of them twice');
-        const fit = forkJoin(this.#devices.map((device, place) => deviceKind(device, device.name).pipe(tap((own) => this.#requireFit(hello, place, own)))));
-        const resuming = forkJoin(this.#devices.map((device) => resumeState(device, { deadlineMs: this.#deadlines.stop }).pipe(onTheWay('destination', 'resuming'))));
-        const windowBytes = Math.max(1, Math.floor((this.#plan.windowBytes ?? defaultWindowBytes) / this.#devices.length));
+        const devices = hello.devices.map(({ destination }) => this.#deviceNamed(destination));
+        if (devices.length === 0 || new Set(devices).size < devices.length) throw incompatible('the source names no device, or one of them twice');
+        const fit = forkJoin(devices.map((device, place) => deviceKind(device, device.name).pipe(tap((own) => this.#requireFit(hello, place, own)))));
+        const taken = defer(() => {
+          this.#letGo = claim(devices, operation);
+          this.#devices = devices;
+          return this.#course.write(this.#entry('begun'));
+        });
+        const resuming = defer(() => forkJoin(devices.map((device) => resumeState(device, { deadlineMs: this.#course.deadlines.stop }).pipe(onTheWay('destination', 'resuming'), tap((session) => this.#sessions.push(session))))));
+        const windowBytes = Math.max(1, Math.floor((this.#plan.windowBytes ?? defaultWindowBytes) / devices.length));
         const ready = resuming.pipe(
           tap((sessions) => {
             this.#loaders = sessions.map((session, place) => new Loader(session, place, this.#talk.link, windowBytes));
             this.#talk.say({ type: 'welcome', welcome: { version, migration: hello.migration, windowBytes, chunkBytes: Math.min(mostDataBytes, windowBytes) } });
           }),
         );
-        return concat(fit, this.#record('begun'), ready).pipe(ignoreElements());
+        return concat(fit, this.#course.requireFree(), taken, ready).pipe(ignoreElements());
       }),
     );
   }
@@ -146,7 +134,7 @@ export class DestinationRun {
 
   /** All devices load what they got, and judge it: stopped, and nothing runs. */
   #prepare(): Observable<unknown> {
-    return forkJoin(this.#loaders.map(({ resuming }) => resuming.end({ deadlineMs: this.#deadlines.prepare }).pipe(onTheWay('destination', 'stop'))));
+    return forkJoin(this.#loaders.map(({ resuming }) => resuming.end({ deadlineMs: this.#course.deadlines.prepare }).pipe(onTheWay('destination', 'stop'))));
   }
 
   #hear(message: Message): void {
@@ -154,12 +142,12 @@ export class DestinationRun {
       case 'data':
         this.#loaders[message.device]?.take(message.bytes);
         this.#lastByteNs = this.#clock.nowNs();
-        if (this.#lastByteNs - this.#toldNs >= progressNs) this.#tell();
+        this.#course.flowed();
         return;
       case 'end': this.#loaders[message.device]?.end(message.bytes, message.crc); return;
       case 'commit': this.#handover.post('commit'); return;
       case 'abort':
-        this.#blame(new VfioError('VFIO_E_PEER', `the source gave it up: ${message.reason.message}`, { operation, cause: message.reason }));
+        this.#course.blame(this.#course.error('VFIO_E_PEER', `the source gave it up: ${message.reason.message}`, message.reason));
         this.#handover.post('abort');
     }
   }
@@ -169,13 +157,7 @@ export class DestinationRun {
   #perform(act: DestinationAct): void {
     switch (act.act) {
       case 'record':
-        this.#record(act.record).subscribe({
-          error: (error: unknown) => {
-            this.#blame(error);
-            this.#handover.post('not-recorded');
-          },
-          complete: () => this.#handover.post('recorded'),
-        });
+        this.#course.record(this.#entry(act.record), (event) => this.#handover.post(event));
         return;
       case 'send': this.#say(act.message); return;
       case 'run': this.#run(); return;
@@ -184,77 +166,80 @@ export class DestinationRun {
     }
   }
 
-  #record(record: DestinationRecord): Observable<never> {
-    return this.#plan.journal.write({ migration: this.#migration, devices: this.#devices.map(({ name }) => name), side: 'destination', record }).pipe(ignoreElements());
+  #entry(record: DestinationRecord): JournalEntry {
+    return { migration: this.#migration, devices: this.#devices.map(({ name }) => name), side: 'destination', record };
   }
 
   #say(message: 'prepared' | 'confirmed' | 'never-ran' | 'abort'): void {
     if (message === 'prepared') {
-      this.#enter('commit');
-      this.#talk.after(this.#deadlines.commit, () => this.#fail(this.#late('commit')));
+      this.#course.enter('commit');
+      this.#boundCommit();
     }
-    this.#talk.say(message === 'abort' ? { type: 'abort', reason: this.#why() } : { type: message });
+    this.#talk.say(message === 'abort' ? { type: 'abort', reason: this.#course.why } : { type: message });
     if (message === 'confirmed') this.#moved();
   }
 
+  #boundCommit(): void {
+    this.#talk.after(this.#course.deadlines.commit, () => this.#fail(this.#course.late('commit')));
+  }
+
   #run(): void {
-    this.#enter('release');
+    this.#course.enter('release');
     // A device that has left STOP has run; where none has, the source may have them back.
     const stand = (): boolean => this.#devices.every(({ currentState }) => currentState.state === 'stop' && currentState.going === undefined);
     const failed = (error: unknown): Observable<DestinationEvent> => {
-      this.#blame(error);
-      return concat(allAtRest(this.#devices, this.#deadlines.release), defer(() => of<DestinationEvent>(stand() ? 'run-failed' : 'run-broke')));
+      this.#course.blame(error);
+      return concat(allAtRest(this.#devices, this.#course.deadlines.release), defer(() => of<DestinationEvent>(stand() ? 'run-failed' : 'run-broke')));
     };
-    concat(allRun(this.#devices, this.#deadlines.release), of<DestinationEvent>('ran')).pipe(catchError(failed)).subscribe({
+    concat(allRun(this.#devices, this.#course.deadlines.release), of<DestinationEvent>('ran')).pipe(catchError(failed)).subscribe({
       next: (event) => this.#handover.post(event),
-      error: (error: unknown) => this.#blame(error),
+      error: (error: unknown) => this.#course.blame(error),
     });
   }
 
   #moved(): void {
     this.#finish();
-    const atNs = this.#clock.nowNs();
-    this.#outcome.moved({ phase: 'moved', atNs, devices: this.#progress(), downtimeNs: atNs - this.#lastByteNs });
+    this.#letGo();
+    this.#course.moved(this.#clock.nowNs() - this.#lastByteNs);
   }
 
   #discard(): void {
     this.#work.unsubscribe();
-    this.#enter('roll-back');
-    for (const { resuming } of this.#loaders) disregard(resuming.close());
+    this.#course.enter('roll-back');
+    for (const session of this.#sessions) disregard(session.close());
     // A turn later: what is to be said to the source goes first.
-    discardAll(this.#devices, this.#deadlines['roll-back']).pipe(observeOn(this.#clock.scheduler)).subscribe({
+    discardAll(this.#devices, this.#course.deadlines['roll-back']).pipe(observeOn(this.#clock.scheduler)).subscribe({
       error: (error: unknown) => this.#discarded(error),
       complete: () => this.#discarded(),
     });
   }
 
   #discarded(error?: unknown): void {
-    if (error !== undefined) this.#blame(error);
-    this.#tell();
+    if (error !== undefined) this.#course.blame(error);
+    this.#course.tell();
     this.#finish();
-    this.#outcome.notMoved(this.#why());
+    this.#letGo();
+    this.#course.notMoved(this.#course.why);
   }
 
   #doubt(): void {
     this.#finish();
-    this.#outcome.doubt({ atNs: this.#clock.nowNs(), devices: this.#progress(), because: this.#why() }, (transport = this.#plan.transport) => this.#ask(transport));
+    this.#course.doubt((transport = this.#plan.transport) => this.#ask(transport));
   }
 
-  /** Waits for the source, which holds the decision. */
+  /** Waits for the source, which holds the decision, as long as it takes; once it is there it has its time. */
   #ask(transport: Transport): Observable<unknown> {
-    return defer(() => {
-      this.#failure = undefined;
-      return transport.open(this.#clock).pipe(
-        concatMap((connection) => this.#talk.listen(connection)),
-        map((hello) => {
-          const version = commonVersion(hello.versions);
-          if (hello.purpose !== 'resolve' || hello.migration !== this.#migration) throw incompatible('the source came about another migration');
-          this.#talk.say({ type: 'welcome', welcome: { version, migration: hello.migration, windowBytes: 1, chunkBytes: 1 } });
-          this.#handover.post('connected');
-        }),
-        tap({ error: () => this.#talk.hangUp() }),
-      );
-    });
+    const met = transport.open(this.#clock).pipe(
+      concatMap((connection) => this.#talk.listen(connection)),
+      map((hello) => {
+        const version = commonVersion(hello.versions);
+        if (hello.purpose !== 'resolve' || hello.migration !== this.#migration) throw incompatible('the source came about another migration');
+        this.#talk.say({ type: 'welcome', welcome: { version, migration: hello.migration, windowBytes: 1, chunkBytes: 1 } });
+        this.#boundCommit();
+        this.#handover.post('connected');
+      }),
+    );
+    return this.#talk.attempt(met);
   }
 
   // ── small things ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,20 +248,6 @@ export class DestinationRun {
     this.#over = true;
     this.#work.unsubscribe();
     this.#talk.hangUp();
-  }
-
-  #why(): VfioError {
-    return this.#failure ?? new VfioError('VFIO_E_ABORTED', 'it was given up', { operation });
-  }
-
-  #enter(phase: Phase): void {
-    this.#phase = phase;
-    this.#tell();
-  }
-
-  #tell(): void {
-    this.#toldNs = this.#clock.nowNs();
-    this.#outcome.tell({ phase: this.#phase, atNs: this.#toldNs, devices: this.#progress() });
   }
 
   #progress(): readonly DeviceProgress[] {

@@ -1,5 +1,6 @@
-import { catchError, concat, defer, EMPTY, filter, forkJoin, ignoreElements, map, of, take, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import { catchError, concat, defer, EMPTY, filter, forkJoin, ignoreElements, map, of, take, tap, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { timerMs, type Clock } from '../clock.js';
+import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import { hasState } from '../devices/protocol/migration-states.js';
 import type { State } from '../devices/port.js';
@@ -30,7 +31,9 @@ function saidBy({ message, device }: VfioError): string {
 
 /** All devices reach the state before this completes; what one of them fails with, at once. */
 export function allReach(side: Side, devices: readonly VfioDevice[], state: State, deadlineMs: number): Observable<never> {
-  return forkJoin(devices.map((device) => transition(device, state, { deadlineMs }).pipe(onTheWay(side, state)))).pipe(ignoreElements());
+  // A session that is made on the way is nobody's: somebody else had the device leave the one that there was.
+  const reach = (device: VfioDevice): Observable<unknown> => transition(device, state, { deadlineMs }).pipe(onTheWay(side, state), tap(({ data }) => disregard(data?.close())));
+  return forkJoin(devices.map(reach)).pipe(ignoreElements());
 }
 
 /** Completes when no write of device_state is outstanding: one that was detached from goes on by itself. */

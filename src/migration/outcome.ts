@@ -8,6 +8,8 @@ export class Outcome {
   readonly #out: Subscriber<MigrationEvent>;
   /** The end of an attempt to resolve: an error where it is still in doubt. */
   readonly #resolutions = new Subject<Resolution | VfioError>();
+  #end: Resolution | undefined;
+  #resolving = false;
 
   constructor(out: Subscriber<MigrationEvent>) {
     this.#out = out;
@@ -20,12 +22,17 @@ export class Outcome {
   moved(event: Moved): void {
     this.#out.next(event);
     this.#out.complete();
-    this.#resolutions.next('moved');
+    this.#ended('moved');
   }
 
   notMoved(error: VfioError): void {
     this.#out.error(error);
-    this.#resolutions.next('not-moved');
+    this.#ended('not-moved');
+  }
+
+  #ended(end: Resolution): void {
+    this.#end = end;
+    this.#resolutions.next(end);
   }
 
   doubt(at: { readonly atNs: bigint; readonly devices: readonly DeviceProgress[]; readonly because: VfioError }, ask: (transport: Transport | undefined) => Observable<unknown>): void {
@@ -35,8 +42,20 @@ export class Outcome {
     this.#resolutions.next(new VfioError('VFIO_E_IN_DOUBT', 'still in doubt: try again', { operation: 'resolve', cause: at.because }));
   }
 
+  /** One attempt at a time; what is known is not asked again. */
   #resolve(asked: Observable<unknown>): Observable<Resolution> {
     return new Observable<Resolution>((subscriber) => {
+      if (this.#end !== undefined) {
+        subscriber.next(this.#end);
+        subscriber.complete();
+        return;
+      }
+      if (this.#resolving) {
+        subscriber.error(new VfioError('VFIO_E_BUSY', 'it is being resolved already', { operation: 'resolve' }));
+        return;
+      }
+      this.#resolving = true;
+      subscriber.add(() => (this.#resolving = false));
       subscriber.add(this.#resolutions.pipe(take(1)).subscribe({
         next: (end) => {
           if (VfioError.is(end)) subscriber.error(end);

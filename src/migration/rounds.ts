@@ -38,7 +38,7 @@ export function rounds(parts: RoundsParts): Observable<never> {
       // Listened for first: a policy may answer at once.
       return concat(merge(...savers.map((saver) => saver.round())), merge(obeyed, judged));
     });
-    const policed = concat(reports.pipe(policy, tap(verdicts), ignoreElements()), defer(() => { throw givenUp('the policy ended without a verdict'); }));
+    const policed = concat(reports.pipe(policy, tap((verdict) => verdicts.next(verdict)), ignoreElements()), defer(() => { throw givenUp('the policy ended without a verdict'); }));
     return merge(policed, endlessly(oneRound)).pipe(takeUntil(over));
   });
 }

@@ -24,6 +24,8 @@ export class Saver {
   /** What the device said when it was last asked. */
   remaining = 0n;
   initial = 0n;
+  /** All that there was is said. */
+  ended = false;
 
   constructor(device: VfioDevice, place: number, link: Link, { windowBytes, chunkBytes }: Welcome, sent: () => void) {
     this.device = device;
@@ -62,6 +64,7 @@ export class Saver {
       this.#move((chunk) => chunk.kind !== 'end'),
       defer(() => {
         this.remaining = 0n;
+        this.ended = true;
         return this.#link.send({ type: 'end', device: this.#place, bytes: this.#tally.bytes, crc: this.#tally.crc }).pipe(ignoreElements());
       }),
     );

@@ -1,25 +1,25 @@
-import { concat, concatMap, defer, EMPTY, forkJoin, from, ignoreElements, merge, mergeMap, NEVER, Subscription, take, tap, type Observable, type Subscriber } from 'rxjs';
+import { catchError, concat, concatMap, defer, EMPTY, forkJoin, from, ignoreElements, merge, mergeMap, NEVER, Subscription, take, tap, type Observable, type Subscriber } from 'rxjs';
 import type { Clock } from '../clock.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import { hasState } from '../devices/protocol/migration-states.js';
 import { VfioError } from '../errors.js';
-import { fitDowntime, type RoundReport } from './fit-downtime.js';
+import { fitDowntime } from './fit-downtime.js';
 import { savedState } from '../streams/saved-state.js';
 import type { Transport } from '../transport/transport.js';
 import { sourceStep, type SourceAct, type SourceEvent, type SourcePhase, type SourceRecord } from '../wire/handover-source.js';
+import { streamError } from '../wire/frame.js';
 import type { Message } from '../wire/message.js';
+import { claim } from './claim.js';
 import { Conversation } from './conversation.js';
+import { Course } from './course.js';
 import { deviceKind } from './device-kind.js';
-import { allBack, allReach, hasP2p, onTheWay, within, type Recovered } from './device-states.js';
+import { allBack, allReach, hasP2p, onTheWay, type Recovered } from './device-states.js';
 import { Handover } from './handover.js';
-import { Outcome } from './outcome.js';
-import { defaultDeadlines, type Deadlines, type DeviceProgress, type MigrationEvent, type MigrationPlan, type Phase } from './plan.js';
+import type { JournalEntry } from './journal.js';
+import type { DeviceProgress, MigrationEvent, MigrationPlan } from './plan.js';
 import { rounds } from './rounds.js';
 import { Saver } from './saver.js';
-
-/** How often progress is told while bytes flow, ns. */
-const progressNs = 200_000_000n;
 
 const operation = 'migrate';
 
@@ -31,17 +31,15 @@ export class SourceRun {
   readonly #name: string;
   readonly #clock: Clock;
   readonly #devices: readonly VfioDevice[];
-  readonly #deadlines: Deadlines;
-  readonly #outcome: Outcome;
+  readonly #course: Course;
   readonly #talk: Conversation;
   readonly #handover = new Handover<SourcePhase, SourceEvent, SourceAct>('moving', sourceStep, (act) => { this.#perform(act); });
   /** All that leads to `prepared`. */
   readonly #work = new Subscription();
   #savers: readonly Saver[] = [];
-  #phase: Phase = 'check';
-  #failure: VfioError | undefined;
+  /** Gives the devices back; undefined where they were never taken: then they are somebody else's, and not touched. */
+  #letGo: (() => void) | undefined;
   #stoppedNs = 0n;
-  #toldNs = 0n;
 
   constructor(plan: MigrationPlan, out: Subscriber<MigrationEvent>, name: string) {
     const [first] = plan.devices;
@@ -50,58 +48,44 @@ export class SourceRun {
     this.#name = name;
     this.#clock = first.source.clock;
     this.#devices = plan.devices.map(({ source }) => source);
-    this.#deadlines = { ...defaultDeadlines, ...plan.deadlines };
-    this.#outcome = new Outcome(out);
+    this.#course = new Course({ side: 'source', clock: this.#clock, deadlines: plan.deadlines, journal: plan.journal, progress: () => this.#progress() }, out);
     this.#talk = new Conversation(this.#clock, { hear: (message) => this.#hear(message), lost: (error) => this.#lost(error), fail: (error) => this.#fail(error) });
   }
 
   start(): void {
+    const course = this.#course;
     const work = concat(
-      this.#inPhase('check', () => concat(this.#requireFit(), this.#record('begun'), this.#greet())),
-      this.#inPhase('pre-copy', () => this.#preCopy()),
-      this.#inPhase('stop', () => this.#stop()),
-      this.#inPhase('transfer', () => merge(...this.#savers.map((saver) => saver.rest()))),
-      this.#inPhase('prepare', () => NEVER),
+      course.inPhase('check', () => concat(this.#take(), course.requireFree(), course.write(this.#entry('begun')), this.#greet())),
+      course.inPhase('pre-copy', () => this.#preCopy()),
+      course.inPhase('stop', () => this.#stop()),
+      course.inPhase('transfer', () => merge(...this.#savers.map((saver) => saver.rest()))),
+      course.inPhase('prepare', () => NEVER),
     );
     const fail = (error: unknown): void => this.#fail(error);
     this.#work.add((this.#plan.abort ?? NEVER).pipe(take(1)).subscribe({ next: () => this.abort(), error: fail }));
-    this.#work.add(work.subscribe({ error: fail }));
+    // It may have been given up already.
+    if (!this.#work.closed) this.#work.add(work.subscribe({ error: fail }));
   }
 
   /** The caller wants it no longer: heard before the decision only. */
   abort(): void {
-    if (this.#handover.phase === 'moving' || this.#handover.phase === 'deciding') this.#fail(new VfioError('VFIO_E_ABORTED', 'the caller gave the migration up', { operation }));
+    if (this.#handover.phase === 'moving' || this.#handover.phase === 'deciding') this.#fail(this.#course.error('VFIO_E_ABORTED', 'the caller gave the migration up'));
   }
 
   #fail(error: unknown): void {
-    this.#blame(error);
+    this.#course.blame(error);
     this.#handover.post('failed');
   }
 
   #lost(error: unknown): void {
-    this.#blame(error);
+    this.#course.blame(error);
     this.#handover.post('lost');
-  }
-
-  /** The first failure is the reason of what follows. */
-  #blame(error: unknown): void {
-    this.#failure ??= asVfioError(error);
   }
 
   // ── before the decision ────────────────────────────────────────────────────────────────────────────────────────────
 
-  #inPhase(phase: Phase, work: () => Observable<unknown>): Observable<never> {
-    return defer(() => {
-      this.#enter(phase);
-      return within(defer(work), this.#deadlines[phase], this.#clock, () => this.#late(phase));
-    });
-  }
-
-  #late(phase: Phase): VfioError {
-    return new VfioError('VFIO_E_DEADLINE', `the source's phase ${phase} was not over within ${this.#deadlines[phase]} ms`, { operation });
-  }
-
-  #requireFit(): Observable<never> {
+  /** The devices are ones that can be moved together, and nobody else moves them. */
+  #take(): Observable<never> {
     return defer(() => {
       const alone = this.#devices.filter((device) => !hasP2p(device));
       if (this.#devices.length > 1 && alone.length > 0 && this.#plan.noPeerToPeer !== true) {
@@ -110,6 +94,7 @@ export class SourceRun {
       }
       const other = this.#devices.find(({ currentState }) => currentState.state !== 'running' || currentState.going !== undefined);
       if (other !== undefined) throw new VfioError('VFIO_E_BUSY', `the device is in ${other.currentState.state}: only one that runs is migrated`, { operation, device: other.name });
+      this.#letGo = claim(this.#devices, operation);
       return EMPTY;
     });
   }
@@ -117,7 +102,7 @@ export class SourceRun {
   #greet(): Observable<never> {
     return forkJoin(this.#plan.devices.map(({ source, destination }) => deviceKind(source, destination))).pipe(
       concatMap((devices) => this.#talk.connect(this.#plan.transport, { migration: this.#name, purpose: 'migrate', devices })),
-      tap((welcome) => (this.#savers = this.#devices.map((device, place) => new Saver(device, place, this.#talk.link, welcome, () => this.#sent())))),
+      tap((welcome) => (this.#savers = this.#devices.map((device, place) => new Saver(device, place, this.#talk.link, welcome, () => this.#course.flowed())))),
       ignoreElements(),
     );
   }
@@ -128,18 +113,18 @@ export class SourceRun {
     const { policy, downtimeLimitMs = 300, roundPauseMs: pauseMs = 10 } = this.#plan;
     return concat(
       this.#begin(savers, 'pre-copy'),
-      rounds({ savers, clock: this.#clock, policy: policy ?? fitDowntime({ downtimeLimitMs }), pauseMs, told: (report) => this.#tell(report) }),
+      rounds({ savers, clock: this.#clock, policy: policy ?? fitDowntime({ downtimeLimitMs }), pauseMs, told: (report) => this.#course.tell(report) }),
     );
   }
 
   #begin(savers: readonly Saver[], state: 'pre-copy' | 'stop-copy'): Observable<never> {
-    const deadlineMs = this.#deadlines.stop;
+    const deadlineMs = this.#course.deadlines.stop;
     return from(savers).pipe(mergeMap((saver) => savedState(saver.device, { from: state, deadlineMs }).pipe(onTheWay('source', state), tap((saved) => (saver.saved = saved)))), ignoreElements());
   }
 
   /** The destination agrees; then no device reaches another any more; then none runs. */
   #stop(): Observable<never> {
-    const deadlineMs = this.#deadlines.stop;
+    const deadlineMs = this.#course.deadlines.stop;
     const agreed = merge(this.#talk.hears('switch-over-ok'), this.#talk.link.send({ type: 'switch-over' })).pipe(ignoreElements());
     const quiesced = defer(() => {
       const careful = this.#devices.length > 1 ? this.#devices.filter(hasP2p) : [];
@@ -158,13 +143,24 @@ export class SourceRun {
   #hear(message: Message): void {
     switch (message.type) {
       case 'credit': this.#savers[message.device]?.give(message.bytes); return;
-      case 'abort': throw new VfioError('VFIO_E_PEER', `the destination gave it up: ${message.reason.message}`, { operation, cause: message.reason });
+      case 'abort': throw this.#course.error('VFIO_E_PEER', `the destination gave it up: ${message.reason.message}`, message.reason);
       case 'never-ran':
-        this.#blame(new VfioError('VFIO_E_PEER', 'the destination says that it never ran, and never will', { operation }));
+        this.#course.blame(this.#course.error('VFIO_E_PEER', 'the destination says that it never ran, and never will'));
         this.#handover.post('never-ran');
         return;
-      case 'prepared': case 'confirmed': this.#handover.post(message.type);
+      case 'prepared':
+        if (this.#handover.phase === 'moving') this.#requireStill();
+        this.#handover.post('prepared');
+        return;
+      case 'confirmed': this.#handover.post('confirmed');
     }
+  }
+
+  /** Before it decides: the destination was sent everything, and what it was sent is still so. */
+  #requireStill(): void {
+    if (!this.#savers.every(({ ended }) => ended)) throw streamError('the destination says that it is prepared, and has not been sent everything');
+    const other = this.#devices.find(({ currentState }) => currentState.state !== 'stop-copy' || currentState.going !== undefined);
+    if (other !== undefined) throw new VfioError('VFIO_E_BUSY', `somebody else has taken the device to ${other.currentState.going ?? other.currentState.state}`, { operation, device: other.name });
   }
 
   // ── what the handover asks for ─────────────────────────────────────────────────────────────────────────────────────
@@ -173,107 +169,85 @@ export class SourceRun {
     switch (act.act) {
       case 'record':
         if (act.record === 'decided') this.#commit();
-        this.#record(act.record).subscribe({
-          error: (error: unknown) => {
-            this.#blame(error);
-            this.#handover.post('not-recorded');
-          },
-          complete: () => this.#handover.post('recorded'),
-        });
+        this.#course.record(this.#entry(act.record), (event) => this.#handover.post(event));
         return;
-      case 'send': this.#talk.say(act.message === 'commit' ? { type: 'commit' } : { type: 'abort', reason: this.#why() }); return;
+      case 'send': this.#talk.say(act.message === 'commit' ? { type: 'commit' } : { type: 'abort', reason: this.#course.why }); return;
       case 'run': this.#rollBack(); return;
       case 'release': this.#release(); return;
       case 'doubt': this.#doubt(); return;
     }
   }
 
-  #record(record: SourceRecord): Observable<never> {
-    return this.#plan.journal.write({ migration: this.#name, devices: this.#devices.map(({ name }) => name), side: 'source', record }).pipe(ignoreElements());
+  #entry(record: SourceRecord): JournalEntry {
+    return { migration: this.#name, devices: this.#devices.map(({ name }) => name), side: 'source', record };
   }
 
   #commit(): void {
     this.#work.unsubscribe();
-    this.#enter('commit');
+    this.#course.enter('commit');
     this.#boundCommit();
   }
 
   #boundCommit(): void {
-    this.#talk.after(this.#deadlines.commit, () => this.#fail(this.#late('commit')));
+    this.#talk.after(this.#course.deadlines.commit, () => this.#fail(this.#course.late('commit')));
   }
 
   #rollBack(): void {
     this.#work.unsubscribe();
-    this.#enter('roll-back');
+    this.#course.enter('roll-back');
     this.#talk.hangUp();
     this.#closeSessions();
+    if (this.#letGo === undefined) {
+      this.#course.notMoved(this.#course.why);
+      return;
+    }
     const back = (recovered: readonly Recovered[]): void => {
-      this.#tell();
-      const why = this.#why();
+      this.#course.tell();
+      const { why } = this.#course;
       const notes = recovered.flatMap(({ device, how }) => (how === 'reset' ? [`${device} was reset`] : how === 'lost' ? [`${device} did not come back`] : []));
-      this.#outcome.notMoved(notes.length === 0 ? why : new VfioError(why.code, `${why.message}; ${notes.join(', ')}`, { operation, device: why.device, cause: why }));
+      this.#letGo?.();
+      this.#course.notMoved(notes.length === 0 ? why : new VfioError(why.code, `${why.message}; ${notes.join(', ')}`, { operation, device: why.device, cause: why }));
     };
-    allBack(this.#devices, this.#deadlines['roll-back']).subscribe({ next: back, error: (error: unknown) => this.#outcome.notMoved(asVfioError(error)) });
+    allBack(this.#devices, this.#course.deadlines['roll-back']).subscribe({ next: back, error: (error: unknown) => this.#course.notMoved(this.#course.typed(error)) });
   }
 
   #release(): void {
     const downtimeNs = this.#clock.nowNs() - this.#stoppedNs;
-    this.#enter('release');
+    this.#course.enter('release');
     this.#talk.hangUp();
     this.#closeSessions();
     // Whatever becomes of this, they are the destination's: what failed to stop is told by its own state.
-    const done = (): void => this.#outcome.moved({ phase: 'moved', atNs: this.#clock.nowNs(), devices: this.#progress(), downtimeNs });
-    concat(this.#record('moved'), allReach('source', this.#devices, 'stop', this.#deadlines.release)).subscribe({ error: done, complete: done });
+    const tried = catchError(() => EMPTY);
+    const done = (): void => {
+      this.#letGo?.();
+      this.#course.moved(downtimeNs);
+    };
+    concat(this.#course.write(this.#entry('moved')).pipe(tried), allReach('source', this.#devices, 'stop', this.#course.deadlines.release)).subscribe({ error: done, complete: done });
   }
 
   #doubt(): void {
     this.#talk.hangUp();
-    this.#outcome.doubt({ atNs: this.#clock.nowNs(), devices: this.#progress(), because: this.#why() }, (transport = this.#plan.transport) => this.#ask(transport));
+    this.#course.doubt((transport = this.#plan.transport) => this.#ask(transport));
   }
 
   /** Over a new connection; what comes of it, the handover says. */
   #ask(transport: Transport): Observable<unknown> {
-    return defer(() => {
-      this.#failure = undefined;
-      const connected = this.#talk.connect(transport, { migration: this.#name, purpose: 'resolve', devices: [] }).pipe(
-        tap(() => {
-          this.#boundCommit();
-          this.#handover.post('connected');
-        }),
-      );
-      return within(connected, this.#deadlines.check, this.#clock, () => this.#late('check')).pipe(tap({ error: () => this.#talk.hangUp() }));
-    });
+    const connected = this.#talk.connect(transport, { migration: this.#name, purpose: 'resolve', devices: [] }).pipe(
+      tap(() => {
+        this.#boundCommit();
+        this.#handover.post('connected');
+      }),
+    );
+    return this.#talk.attempt(this.#course.within('check', connected));
   }
 
   // ── small things ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-  #why(): VfioError {
-    return this.#failure ?? new VfioError('VFIO_E_ABORTED', 'it was given up', { operation });
-  }
 
   #closeSessions(): void {
     for (const { saved } of this.#savers) disregard(saved?.close());
   }
 
-  #enter(phase: Phase): void {
-    this.#phase = phase;
-    this.#tell();
-  }
-
-  #sent(): void {
-    if (this.#clock.nowNs() - this.#toldNs >= progressNs) this.#tell();
-  }
-
-  #tell(round?: RoundReport): void {
-    this.#toldNs = this.#clock.nowNs();
-    this.#outcome.tell({ phase: this.#phase, atNs: this.#toldNs, devices: this.#progress(), ...(round === undefined ? {} : { round }) });
-  }
-
   #progress(): readonly DeviceProgress[] {
     return this.#devices.map((device, place) => ({ device: device.name, state: device.currentState.state, bytes: this.#savers[place]?.bytes ?? 0n, remaining: this.#savers[place]?.remaining ?? 0n }));
   }
-}
-
-function asVfioError(error: unknown): VfioError {
-  return VfioError.is(error) ? error : new VfioError('VFIO_E_ABORTED', `it failed: ${String(error)}`, { operation, cause: error });
 }

@@ -12,7 +12,8 @@ export interface ResumingState {
   write(bytes: Uint8Array): Call<void>;
   /**
    * RESUMING -> STOP: the device loads what was written, and judges it. Where it does not like it this fails (EINVAL), the session goes on, and
-   * `reset` gives it up. Emits the arc when the device has stopped: loaded, and not running.
+   * `reset` gives it up. Emits the arc when the device has stopped: loaded, and not running. VFIO_E_NO_DEVICE where somebody else has taken the
+   * device out of RESUMING: what was written is not in it.
    */
   end(options?: TransitionOptions): Call<Arc>;
   /** Closes the data_fd; the device stays in its state. Idempotent, and part of `end`. */
@@ -55,7 +56,12 @@ function resuming(device: VfioDevice, data: DataChannel | undefined): ResumingSt
   return {
     device: device.name,
     write: (bytes) => data.write(bytes),
-    end: (options) => transition(device, 'stop', options).pipe(tap(() => disregard(data.close()))),
+    end: (options) =>
+      defer(() => {
+        const { state } = device.currentState;
+        if (state !== 'resuming') throw new VfioError('VFIO_E_NO_DEVICE', `the device is in ${state}: it has left this session, and what was written is not loaded`, { operation: 'device_state stop', device: device.name, errno: 'ENODEV' });
+        return transition(device, 'stop', options).pipe(tap(() => disregard(data.close())));
+      }),
     close: () => data.close(),
     reset: () => data.close().pipe(concatMap(() => device.reset())),
   };

@@ -74,8 +74,9 @@ function begun(device: VfioDevice, data: DataChannel | undefined, from: State): 
     return throwError(() => new VfioError('VFIO_E_PROTOCOL', 'the device went into the saving group and made no session: report that to the driver\'s author', { operation: `device_state ${from}`, device: device.name }));
   }
   if (!isPreCopy(from)) return of(new Session(device, data, undefined));
+  const close = (): void => disregard(data.close());
   return data.precopy().pipe(
-    tap({ error: () => disregard(data.close()) }),
+    tap({ error: close, unsubscribe: close }),
     map((first) => new Session(device, data, new Cell(first))),
   );
 }

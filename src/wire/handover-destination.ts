@@ -70,6 +70,8 @@ const to = (phase: DestinationPhase, ...acts: readonly DestinationAct[]): Destin
 /** The source cannot have decided yet. */
 const dropped = to('discarded', discard);
 const fail = to('discarded', discard, send('abort'));
+/** Nothing was decided: that it is over is written down for the next migration only. */
+const over = to('discarded', record('discarded'), discard, send('never-ran'));
 const refuse = to('refusing', record('discarded'));
 const neverRan = send('never-ran');
 
@@ -78,7 +80,7 @@ const table: Readonly<Record<DestinationPhase, Partial<Readonly<Record<Destinati
   preparing: { recorded: to('prepared', send('prepared')), 'not-recorded': fail, failed: fail, 'give-up': fail, abort: dropped, lost: dropped },
   prepared: {
     commit: to('starting', record('running')),
-    abort: to('discarded', discard, neverRan),
+    abort: over,
     'give-up': refuse,
     failed: to('prepared', doubt), lost: to('prepared', doubt),
   },
@@ -89,7 +91,7 @@ const table: Readonly<Record<DestinationPhase, Partial<Readonly<Record<Destinati
   refusing: { recorded: to('discarded', discard, neverRan), 'not-recorded': to('cornered', doubt) },
   cornered: { connected: refuse, commit: refuse, 'give-up': refuse },
   discarded: { commit: to('discarded', neverRan), abort: to('discarded', neverRan) },
-  forgotten: { commit: refuse, abort: to('discarded', neverRan) },
+  forgotten: { commit: refuse, abort: to('discarded', record('discarded'), neverRan) },
 };
 
 export function destinationStep(phase: DestinationPhase, event: DestinationEvent): DestinationStep {

@@ -25,11 +25,13 @@ export function states(p: Pair): readonly Buffer[] {
   return p.source.map(bytes);
 }
 
-/** Looks at every change of every device. Throws where two sides run. */
-export function watchOwners(p: Pair, state: readonly Buffer[], dead: Dead): Subscription {
+/** Looks at every change of every device. Throws where two sides run, and what `judge` throws. */
+export function watchOwners(p: Pair, state: readonly Buffer[], dead: Dead, judge: (who: readonly string[]) => void = () => undefined): Subscription {
   return merge(...[...p.source, ...p.destination].map(({ device }) => device.state)).subscribe({
     next: () => {
-      if (owners(p, state, dead).length > 1) throw new Error('two sides run');
+      const who = owners(p, state, dead);
+      if (who.length > 1) throw new Error('two sides run');
+      judge(who);
     },
     error: (error: unknown) => { throw error; },
   });

@@ -1,4 +1,4 @@
-import type { Observable } from 'rxjs';
+import { map, type Observable } from 'rxjs';
 import type { Clock } from '../../src/clock.js';
 import type { VfioDevice } from '../../src/devices/device.js';
 import { openDevice } from '../../src/devices/open.js';
@@ -10,25 +10,32 @@ import { migrate } from '../../src/migration/migrate.js';
 import type { MigrationEvent, MigrationPlan, ReceivePlan } from '../../src/migration/plan.js';
 import { receive } from '../../src/migration/receive.js';
 import { memoryTransport, type MemoryTransport, type MemoryTransportOptions } from '../../src/transport/memory-transport.js';
+import { altered } from '../support/devices.js';
+import { countedChannels, type Channels } from './channels.js';
 
 export interface Opened {
   readonly device: VfioDevice;
   readonly driver: SoftwareVendorDriver;
 }
 
+interface Counted extends Opened {
+  readonly channels: Channels;
+}
+
 /** Small, and without demands of its driver: what the tests of a migration move. */
 export const small: SoftwareDeviceOptions = { regions: [{ index: 0, size: 0x1000 }, { index: 2, size: 0x2000 }], remap: false, mailbox: false };
 
 /** One side's devices, each with contents of its own. */
-export function opened(clock: Clock, count: number, options: SoftwareDeviceOptions, side: string, settle: () => void): readonly Opened[] {
+export function opened(clock: Clock, count: number, options: SoftwareDeviceOptions, side: string, settle: () => void): readonly Counted[] {
   return Array.from({ length: count }, (_, n) => {
     const software = softwareDevice({ ...small, ...options, name: `${side}${n}` });
     const devices: VfioDevice[] = [];
-    openDevice(software, { clock }).subscribe({ next: (device) => devices.push(device), error: (error: unknown) => { throw error; } });
+    const channels: Channels = { made: 0, open: 0 };
+    openDevice({ open: (own) => software.open(own).pipe(map((port) => altered(port, countedChannels(channels)))) }, { clock }).subscribe({ next: (device) => devices.push(device), error: (error: unknown) => { throw error; } });
     settle();
     const [device] = devices;
     if (device === undefined) throw new Error(`${software.name} did not open`);
-    return { device, driver: software.driver };
+    return { device, driver: software.driver, channels };
   });
 }
 
@@ -44,8 +51,8 @@ export function fill({ driver }: Opened, seed: number): void {
 }
 
 export interface Pair {
-  readonly source: readonly Opened[];
-  readonly destination: readonly Opened[];
+  readonly source: readonly Counted[];
+  readonly destination: readonly Counted[];
   readonly transport: MemoryTransport;
   readonly sourceJournal: ReturnType<typeof memoryJournal>;
   readonly destinationJournal: ReturnType<typeof memoryJournal>;

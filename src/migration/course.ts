@@ -1,0 +1,145 @@
+import { concatMap, defer, EMPTY, ignoreElements, type Observable, type Subscriber } from 'rxjs';
+import type { Clock } from '../clock.js';
+import { VfioError } from '../errors.js';
+import type { Transport } from '../transport/transport.js';
+import type { RoundReport } from './fit-downtime.js';
+import { within, type Side } from './device-states.js';
+import type { Journal, JournalEntry } from './journal.js';
+import { Outcome } from './outcome.js';
+import { defaultDeadlines, type Deadlines, type DeviceProgress, type MigrationEvent, type Phase } from './plan.js';
+
+/** How often progress is told while bytes flow, ns. */
+const progressNs = 200_000_000n;
+
+/** What a course needs of the side that goes it. */
+export interface CourseParts {
+  readonly side: Side;
+  readonly clock: Clock;
+  readonly deadlines: Partial<Deadlines> | undefined;
+  readonly journal: Journal;
+  readonly progress: () => readonly DeviceProgress[];
+}
+
+/** The way of one side through a migration: the phase that it is in, the first thing that failed, and what it tells and writes down. */
+export class Course {
+  readonly deadlines: Deadlines;
+  readonly #parts: CourseParts;
+  readonly #operation: string;
+  readonly #outcome: Outcome;
+  #phase: Phase = 'check';
+  #failure: VfioError | undefined;
+  #toldNs = 0n;
+
+  constructor(parts: CourseParts, out: Subscriber<MigrationEvent>) {
+    this.#parts = parts;
+    this.#operation = parts.side === 'source' ? 'migrate' : 'receive';
+    this.deadlines = { ...defaultDeadlines, ...parts.deadlines };
+    this.#outcome = new Outcome(out);
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  enter(phase: Phase): void {
+    this.#phase = phase;
+    this.tell();
+  }
+
+  /** Work that makes a phase; it has the phase's time. */
+  inPhase(phase: Phase, work: () => Observable<unknown>): Observable<never> {
+    return defer(() => {
+      this.enter(phase);
+      return this.within(phase, defer(work));
+    });
+  }
+
+  within(phase: Phase, work: Observable<unknown>): Observable<never> {
+    return within(work, this.deadlines[phase], this.#parts.clock, () => this.late(phase));
+  }
+
+  late(phase: Phase): VfioError {
+    return this.error('VFIO_E_DEADLINE', `the ${this.#parts.side}'s phase ${phase} was not over within ${this.deadlines[phase]} ms`);
+  }
+
+  error(code: VfioError['code'], what: string, cause?: unknown): VfioError {
+    return new VfioError(code, what, { operation: this.#operation, cause });
+  }
+
+  // ── why it fails ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The first failure is the reason of what follows. */
+  blame(error: unknown): void {
+    this.#failure ??= this.typed(error);
+  }
+
+  typed(error: unknown): VfioError {
+    return VfioError.is(error) ? error : this.error('VFIO_E_ABORTED', `it failed: ${String(error)}`, error);
+  }
+
+  get why(): VfioError {
+    return this.#failure ?? this.error('VFIO_E_ABORTED', 'it was given up');
+  }
+
+  // ── what is told ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  tell(round?: RoundReport): void {
+    this.#toldNs = this.#parts.clock.nowNs();
+    this.#outcome.tell({ phase: this.#phase, ...this.#now(), ...(round === undefined ? {} : { round }) });
+  }
+
+  /** Bytes have moved: that is told now and then. */
+  flowed(): void {
+    if (this.#parts.clock.nowNs() - this.#toldNs >= progressNs) this.tell();
+  }
+
+  moved(downtimeNs: bigint): void {
+    this.#outcome.moved({ phase: 'moved', ...this.#now(), downtimeNs });
+  }
+
+  notMoved(error: VfioError): void {
+    this.#outcome.notMoved(error);
+  }
+
+  /** `ask` tries to end the doubt over a new connection, for a reason of its own if it fails. */
+  doubt(ask: (transport: Transport | undefined) => Observable<unknown>): void {
+    this.#outcome.doubt({ ...this.#now(), because: this.why }, (transport) =>
+      defer(() => {
+        this.#failure = undefined;
+        return ask(transport);
+      }),
+    );
+  }
+
+  #now(): { readonly atNs: bigint; readonly devices: readonly DeviceProgress[] } {
+    return { atNs: this.#parts.clock.nowNs(), devices: this.#parts.progress() };
+  }
+
+  // ── what is written down ───────────────────────────────────────────────────────────────────────────────────────────
+
+  write(entry: JournalEntry): Observable<never> {
+    return this.#parts.journal.write(entry).pipe(ignoreElements());
+  }
+
+  /** Writes what the handover wants on the disk, and says what became of it. */
+  record(entry: JournalEntry, post: (event: 'recorded' | 'not-recorded') => void): void {
+    this.write(entry).subscribe({
+      error: (error: unknown) => {
+        this.blame(error);
+        post('not-recorded');
+      },
+      complete: () => post('recorded'),
+    });
+  }
+
+  /** Fails with VFIO_E_JOURNAL where another migration is not over: a new one would take away what ends it. */
+  requireFree(): Observable<never> {
+    const { journal } = this.#parts;
+    return journal.read().pipe(
+      concatMap((last) => {
+        if (last?.record !== 'decided' && last?.record !== 'prepared') return EMPTY;
+        throw new VfioError('VFIO_E_JOURNAL', `the migration ${last.migration} stands there as ${last.record}, and is not over: resolve it, or take another journal`, { operation: this.#operation, device: journal.name });
+      }),
+    );
+  }
+}

@@ -1,59 +1,21 @@
-import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { Command } from '../support/command.js';
 import { identity, type Identity } from '../transport/certificates.js';
 
-const root = resolve(import.meta.dirname, '..', '..');
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-cli-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** Processes on a busy machine, ms. */
 const patienceMs = 120_000;
 
-/** One side: what it says, line by line, and how it ends. */
-class Side {
-  readonly lines: Record<string, unknown>[] = [];
-  readonly ended: Promise<number | null>;
-  readonly #child: ChildProcess;
-  readonly #watchers = new Set<() => void>();
-  #rest = '';
-
-  constructor(...args: readonly string[]) {
-    const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', ...args, '--json'], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
-    this.#child = child;
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      const lines = (this.#rest + text).split('\n');
-      this.#rest = lines.pop() ?? '';
-      this.lines.push(...lines.map((line) => JSON.parse(line) as Record<string, unknown>));
-      for (const watch of this.#watchers) watch();
-    });
-    this.ended = new Promise((end) => child.once('close', end));
-  }
-
-  /** The first line that has it. */
-  says(what: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>> {
-    return new Promise((found) => {
-      const look = (): void => {
-        const line = this.lines.find(what);
-        if (line !== undefined) found(line);
-      };
-      this.#watchers.add(look);
-      look();
-    });
-  }
-
-  kill(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
-  }
-}
-
 let runs = 0;
 
 interface Both {
-  readonly source: Side;
-  readonly destination: Side;
+  readonly source: Command;
+  readonly destination: Command;
   readonly address: string;
   readonly journals: readonly [string, string];
 }
@@ -61,14 +23,14 @@ interface Both {
 async function started(count = 1, bytes = 1 << 20): Promise<Both> {
   const journals = [join(folder, `${(runs += 1)}-source`), join(folder, `${runs}-destination`)] as const;
   const devices = Array.from({ length: count }, (_, n) => n);
-  const destination = new Side('receive', ...devices.map((n) => `software:to${n}?bytes=${bytes}=d${n}`), '--at', 'tcp://127.0.0.1:0', '--journal', journals[1], '--exit');
+  const destination = new Command('receive', ...devices.map((n) => `software:to${n}?bytes=${bytes}=d${n}`), '--at', 'tcp://127.0.0.1:0', '--journal', journals[1], '--exit');
   const { listening } = await destination.says((line) => 'listening' in line);
   const address = String(listening);
-  const source = new Side('migrate', ...devices.map((n) => `software:vf${n}?bytes=${bytes}&seed=${n + 1}=d${n}`), '--to', address, '--journal', journals[0]);
+  const source = new Command('migrate', ...devices.map((n) => `software:vf${n}?bytes=${bytes}&seed=${n + 1}=d${n}`), '--to', address, '--journal', journals[0]);
   return { source, destination, address, journals };
 }
 
-const digests = (side: Side): unknown[] => side.lines.filter((line) => 'digest' in line).map(({ digest }) => digest);
+const digests = (side: Command): unknown[] => side.lines.filter((line) => 'digest' in line).map(({ digest }) => digest);
 
 describe('two processes over TCP', () => {
   it.each([1, 3])('move %i devices whole', async (count) => {
@@ -95,9 +57,9 @@ describe('two processes over TCP', () => {
     expect(await destination.ended).toBe(1);
     expect(destination.lines.at(-1)).toMatchObject({ error: { code: 'VFIO_E_LINK' } });
     // Both started again: nothing was decided, so nothing was moved.
-    const listening = new Side('resolve', '--at', 'tcp://127.0.0.1:0', '--journal', journals[1]);
+    const listening = new Command('resolve', '--at', 'tcp://127.0.0.1:0', '--journal', journals[1]);
     const at = await listening.says((line) => 'listening' in line);
-    const asking = new Side('resolve', '--to', String(at.listening), '--journal', journals[0]);
+    const asking = new Command('resolve', '--to', String(at.listening), '--journal', journals[0]);
     expect(await Promise.all([listening.ended, asking.ended])).toEqual([1, 1]);
     expect([listening.lines.at(-1), asking.lines.at(-1)]).toEqual([{ resolved: 'not-moved' }, { resolved: 'not-moved' }]);
   }, patienceMs);
@@ -113,10 +75,10 @@ describe('two processes over TCP', () => {
       return ['--tls-certificate', write('certificate', shown.certificate), '--tls-key', write('key', shown.key), '--tls-authority', write('authority', authority.certificate)];
     };
     const server = flags('server', identity({ name: 'server.example', by: authority, loopback: true }));
-    const destination = new Side('receive', 'software:to=d', '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'tls-to'), '--exit', ...server);
+    const destination = new Command('receive', 'software:to=d', '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'tls-to'), '--exit', ...server);
     const { listening } = await destination.says((line) => 'listening' in line);
-    const source = (name: string, shown: Identity): Side =>
-      new Side('migrate', 'software:vf?seed=7=d', '--to', String(listening), '--journal', join(folder, name), ...flags(name, shown));
+    const source = (name: string, shown: Identity): Command =>
+      new Command('migrate', 'software:vf?seed=7=d', '--to', String(listening), '--journal', join(folder, name), ...flags(name, shown));
     expect(await source('stranger', identity({ name: 'stranger' })).ended).toBe(1);
     expect(await destination.says((line) => 'refused' in line)).toMatchObject({ refused: { code: 'VFIO_E_UNTRUSTED' } });
     const client = source('client', identity({ name: 'client', by: authority }));
@@ -125,7 +87,7 @@ describe('two processes over TCP', () => {
   }, patienceMs);
 
   it('says what is wrong with its arguments', async () => {
-    expect(await new Side('migrate').ended).toBe(2);
-    expect(await new Side('receive', 'software:x?bytes=-1', '--at', 'tcp://127.0.0.1:0', '--journal', 'x').ended).toBe(2);
+    expect(await new Command('migrate').ended).toBe(2);
+    expect(await new Command('receive', 'software:x?bytes=-1', '--at', 'tcp://127.0.0.1:0', '--journal', 'x').ended).toBe(2);
   }, patienceMs);
 });

@@ -1,8 +1,12 @@
-import { firstValueFrom, lastValueFrom } from 'rxjs';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { firstValueFrom, lastValueFrom, Subject } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VfioDevice } from '../../src/devices/device.js';
 import { openDevice } from '../../src/devices/open.js';
 import { bothSides } from '../support/both-sides.js';
+import { Command } from '../support/command.js';
 import { vfioFds } from '../support/mdev.js';
 import { logMttyArcs, Mtty, mttyArcs, mttyUsers, type MttyArc } from '../support/mtty.js';
 
@@ -100,7 +104,56 @@ describe('migrate and receive with mtty on the real kernel', () => {
     expect(decided).toEqual(prepared);
     expect(soFar()).toEqual([...prepared, '8 stop>running-p2p', '8 running-p2p>running', '8 stop-copy>stop']);
   }, 240_000);
+
+  it('two devices are given up when they have stopped: both run again together, with all that they held', async () => {
+    const all = await open(4);
+    const [sources, destinations] = [all.slice(0, 2), all.slice(2)];
+    sources.forEach(fill);
+    const abort = new Subject<void>();
+    const told = await bothSides(sources, destinations, {
+      plan: { abort },
+      watch: ({ phase }) => {
+        if (phase === 'transfer') abort.next();
+      },
+    });
+    expect(told.source.error).toMatchObject({ code: 'VFIO_E_ABORTED' });
+    expect(told.destination.error).toMatchObject({ code: 'VFIO_E_PEER' });
+    expect(await states(sources)).toEqual(['running', 'running']);
+    for (const source of sources) expect(arcsOf(source).slice(-4)).toEqual(['pre-copy-p2p>stop-copy', 'stop-copy>stop', 'stop>running-p2p', 'running-p2p>running']);
+    expect(steps(mttyArcs(mttys.slice(0, 2))).at(-1)).toBe('2 running-p2p>running');
+    expect(sources.map(contents)).toEqual(sources.map((_, n) => [scratchOf(n), fifoOf(n)]));
+    // mtty does not claim a reset, so it stays where it was. It has one, and opened again in RESUMING the kernel would die of it.
+    expect(await states(destinations)).toEqual(['resuming', 'resuming']);
+    for (const { port } of destinations) await lastValueFrom(port.reset());
+    expect(await states(destinations)).toEqual(['running', 'running']);
+  });
+
+  it('one device moves between two processes over TCP', { timeout: 240_000 }, async () => {
+    const [from, to] = [new Mtty(), new Mtty()];
+    mttys.push(from, to);
+    await withOpen(from, (device) => { fill(device, 0); });
+    const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-'));
+    const destination = new Command('receive', `${to.uuid}=vf0`, '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'to.journal'), '--exit');
+    const { listening } = await destination.says((line) => 'listening' in line);
+    const source = new Command('migrate', `${from.uuid}=vf0`, '--to', String(listening), '--journal', join(folder, 'from.journal'));
+    expect(await Promise.all([source.ended, destination.ended])).toEqual([0, 0]);
+    expect(steps(mttyArcs([from])).at(-1)).toBe('1 stop-copy>stop');
+    expect(steps(mttyArcs([to])).at(-1)).toBe('1 running-p2p>running');
+    // Both processes are gone: mtty keeps what it holds.
+    expect(await withOpen(to, contents)).toEqual([scratchOf(0), fifoOf(0)]);
+    rmSync(folder, { recursive: true });
+  });
 });
+
+/** Opens the device for a moment. */
+async function withOpen<T>({ uuid }: Mtty, body: (device: VfioDevice) => T): Promise<T> {
+  const device = await firstValueFrom(openDevice(uuid));
+  try {
+    return body(device);
+  } finally {
+    await device.close();
+  }
+}
 
 /** One step after the other: how many devices began it before any began another. */
 function steps(arcs: readonly MttyArc[]): readonly string[] {

@@ -2,7 +2,7 @@ import { concat, concatMap, defer, ignoreElements, map, NEVER, Observable, of, r
 import { VfioError } from '../errors.js';
 import { fileJournal } from '../migration/file-journal.js';
 import { migrate } from '../migration/migrate.js';
-import type { InDoubt, MigrationEvent, Resolution } from '../migration/plan.js';
+import type { Deadlines, InDoubt, MigrationEvent, Resolution } from '../migration/plan.js';
 import { receive } from '../migration/receive.js';
 import { resolve } from '../migration/resolve.js';
 import { connectTo, listenAt } from '../transport/socket-transport.js';
@@ -22,6 +22,8 @@ export interface Options {
   readonly tls?: TlsOptions;
   readonly downtimeLimitMs?: number;
   readonly noPeerToPeer?: boolean;
+  /** How long a phase may take, ms; the rounds of PRE_COPY end by their policy. Default: what `migrate` and `receive` have. */
+  readonly patienceMs?: number;
   /** End when the devices have been moved, instead of holding them until the interrupt. */
   readonly exit?: boolean;
 }
@@ -38,6 +40,7 @@ export function migrateCommand(options: Options, screen: Screen, interrupt: Obse
       transport: connectTo(options.address, options),
       journal: fileJournal(options.journal),
       abort: interrupt,
+      ...deadlinesOf(options),
       ...(options.downtimeLimitMs === undefined ? {} : { downtimeLimitMs: options.downtimeLimitMs }),
       ...(options.noPeerToPeer === undefined ? {} : { noPeerToPeer: options.noPeerToPeer }),
     });
@@ -53,6 +56,7 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
       transport: listening(options, screen),
       journal: fileJournal(options.journal),
       abort: interrupt,
+      ...deadlinesOf(options),
     });
     const hold = defer(() => {
       digests(devices, screen);
@@ -62,6 +66,12 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
     });
     return ended(events, screen, interrupt, () => hold);
   });
+}
+
+function deadlinesOf({ patienceMs }: Options): { readonly deadlines?: Partial<Deadlines> } {
+  if (patienceMs === undefined) return {};
+  const phases = ['check', 'stop', 'transfer', 'prepare', 'commit', 'release', 'roll-back'] as const;
+  return { deadlines: Object.fromEntries(phases.map((phase) => [phase, patienceMs])) };
 }
 
 /** Either side, after its process died. */

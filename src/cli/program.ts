@@ -32,22 +32,24 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .requiredOption('--to <ADDRESS>', 'of the receive')
     .addOption(journal())
     .option('--downtime <MS>', 'how long nothing may run', positive)
+    .option('--patience <MS>', 'how long a phase may take', positive)
     .option('--no-peer-to-peer', 'the devices do no DMA to one another')
     .addOption(json())
     .addHelpText('after', `${devices}${addresses}\n\nCtrl-C aborts in order: before the decision the source runs again.${migrationEnds}`)
-    .action((named: readonly string[], { to, downtime, peerToPeer, ...rest }: TlsFlags & { readonly to: string; readonly journal: string; readonly downtime?: number; readonly peerToPeer: boolean; readonly json?: boolean }) => {
-      work = migrateCommand({ devices: named, address: to, journal: rest.journal, noPeerToPeer: !peerToPeer, ...tlsOf(migrate, rest), ...(downtime === undefined ? {} : { downtimeLimitMs: downtime }) }, shown(rest.json), interrupt);
+    .action((named: readonly string[], { to, downtime, patience, peerToPeer, ...rest }: TlsFlags & { readonly to: string; readonly journal: string; readonly downtime?: number; readonly patience?: number; readonly peerToPeer: boolean; readonly json?: boolean }) => {
+      work = migrateCommand({ devices: named, address: to, journal: rest.journal, noPeerToPeer: !peerToPeer, ...tlsOf(migrate, rest), ...(downtime === undefined ? {} : { downtimeLimitMs: downtime }), ...patient(patience) }, shown(rest.json), interrupt);
     });
 
   const receive = withTls(program.command('receive')).description('takes devices from a migrate elsewhere, and runs them until Ctrl-C')
     .argument('<DEVICE...>', 'which')
     .requiredOption('--at <ADDRESS>', 'where to listen')
     .addOption(journal())
+    .option('--patience <MS>', 'how long a phase may take', positive)
     .option('--exit', 'end when they have been moved')
     .addOption(json())
     .addHelpText('after', `${devices}${addresses}\n${migrationEnds}`)
-    .action((named: readonly string[], { at, exit = false, ...rest }: TlsFlags & { readonly at: string; readonly journal: string; readonly exit?: boolean; readonly json?: boolean }) => {
-      work = receiveCommand({ devices: named, address: at, journal: rest.journal, exit, ...tlsOf(receive, rest) }, shown(rest.json), interrupt);
+    .action((named: readonly string[], { at, exit = false, patience, ...rest }: TlsFlags & { readonly at: string; readonly journal: string; readonly patience?: number; readonly exit?: boolean; readonly json?: boolean }) => {
+      work = receiveCommand({ devices: named, address: at, journal: rest.journal, exit, ...tlsOf(receive, rest), ...patient(patience) }, shown(rest.json), interrupt);
     });
 
   const resolve = withTls(program.command('resolve')).description('ends what a process that died has left in doubt')
@@ -74,7 +76,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
         name,
         form: asJson ? 'json' : junit ? 'junit' : 'lines',
         destructive,
-        ...(patience === undefined ? {} : { patienceMs: patience }),
+        ...patient(patience),
       }, screen.write);
     });
 
@@ -88,6 +90,10 @@ function journal(): Option {
 
 function json(): Option {
   return new Option('--json', 'a line of JSON for each event');
+}
+
+function patient(patienceMs: number | undefined): { readonly patienceMs?: number } {
+  return patienceMs === undefined ? {} : { patienceMs };
 }
 
 function positive(text: string): number {

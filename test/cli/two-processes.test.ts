@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -84,6 +86,16 @@ describe('two processes over TCP', () => {
     const client = source('client', identity({ name: 'client', by: authority }));
     expect(await Promise.all([client.ended, destination.ended])).toEqual([0, 0]);
     expect(digests(destination)).toEqual(digests(client));
+  }, patienceMs);
+
+  it('a destination that says nothing is waited for as long as the patience says', async () => {
+    const silent = createServer().listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const { port } = silent.address() as AddressInfo;
+    const source = new Command('migrate', 'software:vf0', '--to', `tcp://127.0.0.1:${port}`, '--journal', join(folder, 'patience'), '--patience', '300');
+    expect(await source.ended).toBe(1);
+    expect(source.lines.at(-1)).toMatchObject({ error: { code: 'VFIO_E_DEADLINE', message: expect.stringContaining('phase check was not over within 300 ms') as string } });
+    silent.close();
   }, patienceMs);
 
   it('says what is wrong with its arguments', async () => {

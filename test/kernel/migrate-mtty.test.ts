@@ -133,9 +133,9 @@ describe('migrate and receive with mtty on the real kernel', () => {
     mttys.push(from, to);
     await withOpen(from, (device) => { fill(device, 0); });
     const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-'));
-    const destination = new Command('receive', `${to.uuid}=vf0`, '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'to.journal'), '--exit');
+    const destination = new Command('receive', `${to.uuid}=vf0`, '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'to.journal'), '--exit', '--patience', '60000');
     const { listening } = await destination.says((line) => 'listening' in line);
-    const source = new Command('migrate', `${from.uuid}=vf0`, '--to', String(listening), '--journal', join(folder, 'from.journal'));
+    const source = new Command('migrate', `${from.uuid}=vf0`, '--to', String(listening), '--journal', join(folder, 'from.journal'), '--patience', '60000');
     expect(await Promise.all([source.ended, destination.ended])).toEqual([0, 0]);
     expect(steps(mttyArcs([from])).at(-1)).toBe('1 stop-copy>stop');
     expect(steps(mttyArcs([to])).at(-1)).toBe('1 running-p2p>running');

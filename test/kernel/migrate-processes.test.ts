@@ -11,6 +11,7 @@ import { arcsIn, remapsIn, sections } from '../support/trace-sections.js';
 
 /** An emulated processor may take seconds to start a thread: the driver's clock decides nothing here. */
 const patientMs = 60_000;
+const patience = ['--patience', String(patientMs)];
 const regionOf = { bytes: 1, registers: 2 } as const;
 const written = Uint8Array.from({ length: 2048 }, (_, n) => (n * 7) & 0xff);
 
@@ -49,9 +50,9 @@ describe('vfio-rx migrate and vfio-rx receive on the real kernel', { timeout: 24
   };
   const both = async (): Promise<{ readonly source: Command; readonly destination: Command }> => {
     for (const mdev of [from, to]) mdev.write('trace', 0);
-    const destination = new Command('receive', `${to.uuid}=vf0`, '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'to.journal'), '--exit');
+    const destination = new Command('receive', `${to.uuid}=vf0`, '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'to.journal'), '--exit', ...patience);
     const { listening } = await destination.says((line) => 'listening' in line);
-    const source = new Command('migrate', `${from.uuid}=vf0`, '--to', String(listening), '--journal', join(folder, 'from.journal'));
+    const source = new Command('migrate', `${from.uuid}=vf0`, '--to', String(listening), '--journal', join(folder, 'from.journal'), ...patience);
     return { source, destination };
   };
 

@@ -64,7 +64,6 @@ describe('migrate and receive with mtty on the real kernel', () => {
   afterEach(async () => {
     for (const device of devices) await device.close();
     expect(vfioFds()).toEqual([]);
-    // No device is open, and no data_fd of the driver either.
     expect(mttyUsers()).toBe(usersBefore);
     for (const mtty of mttys) mtty[Symbol.dispose]();
   });
@@ -73,6 +72,7 @@ describe('migrate and receive with mtty on the real kernel', () => {
     const [source, destination] = (await open(2)) as [VfioDevice, VfioDevice];
     expect(source.migration).toEqual({ version: 2, flags: 7 });
     fill(source, 0);
+    const held = mttyUsers();
     const told = await bothSides([source], [destination]);
     expect([told.source.error, told.destination.error]).toEqual([undefined, undefined]);
     expect(told.source.phases).toEqual(['check', 'pre-copy', 'stop', 'transfer', 'prepare', 'commit', 'release', 'moved']);
@@ -80,6 +80,8 @@ describe('migrate and receive with mtty on the real kernel', () => {
     expect([told.source.records, told.destination.records]).toEqual([['begun', 'decided', 'moved'], ['begun', 'prepared', 'running']]);
     expect(await states([source, destination])).toEqual(['stop', 'running']);
     expect(contents(destination)).toEqual([scratchOf(0), fifoOf(0)]);
+    // No data_fd is open any more.
+    expect(mttyUsers()).toBe(held);
     expect(arcsOf(source)).toEqual(['running>pre-copy', 'pre-copy>pre-copy-p2p', 'pre-copy-p2p>stop-copy', 'stop-copy>stop']);
     expect(arcsOf(destination)).toEqual(['running>running-p2p', 'running-p2p>stop', 'stop>resuming', 'resuming>stop', 'stop>running-p2p', 'running-p2p>running']);
   });
@@ -110,6 +112,7 @@ describe('migrate and receive with mtty on the real kernel', () => {
     const [sources, destinations] = [all.slice(0, 2), all.slice(2)];
     sources.forEach(fill);
     const abort = new Subject<void>();
+    const held = mttyUsers();
     const told = await bothSides(sources, destinations, {
       plan: { abort },
       watch: ({ phase }) => {
@@ -125,6 +128,7 @@ describe('migrate and receive with mtty on the real kernel', () => {
     // mtty does not claim a reset, so it stays where it was. It has one, and opened again in RESUMING the kernel would die of it.
     expect(await states(destinations)).toEqual(['resuming', 'resuming']);
     for (const { port } of destinations) await lastValueFrom(port.reset());
+    expect(mttyUsers()).toBe(held);
     expect(await states(destinations)).toEqual(['running', 'running']);
   });
 

@@ -140,7 +140,7 @@ export class DestinationRun {
   #hear(message: Message): void {
     switch (message.type) {
       case 'data':
-        this.#loaders[message.device]?.take(message.bytes);
+        this.#loaders[message.device]?.take(message.bytes, message.crc);
         this.#lastByteNs = this.#clock.nowNs();
         this.#course.flowed();
         return;

@@ -17,6 +17,7 @@ export class Link {
   readonly #connection: Connection;
   readonly #order: MessageOrder;
   readonly #encoder = new MessageEncoder();
+  readonly #decoder = new FrameDecoder();
   /** Bounded by its users: each device, and each control message, waits for its own. */
   readonly #queue: Sending[] = [];
   #writing = false;
@@ -35,11 +36,10 @@ export class Link {
    */
   get messages(): Observable<Message> {
     return new Observable<Message>((subscriber) => {
-      const decoder = new FrameDecoder();
       return pull(() => this.#connection.read()).subscribe({
         next: (bytes) => {
           try {
-            decoder.push(bytes, (frame) => {
+            this.#decoder.push(bytes, (frame) => {
               if (subscriber.closed) return;
               const message = messageOf(frame);
               this.#order.accept(message);
@@ -52,7 +52,7 @@ export class Link {
         error: (error: unknown) => subscriber.error(error),
         complete: () => {
           try {
-            decoder.end();
+            this.#decoder.end();
             subscriber.error(linkError(this.#connection.name, 'the other side has ended the connection'));
           } catch (error) {
             subscriber.error(error);
@@ -60,6 +60,11 @@ export class Link {
         },
       });
     });
+  }
+
+  /** Bytes of a message of data that nobody needs any more. */
+  giveBack(bytes: Uint8Array): void {
+    this.#decoder.giveBack(bytes);
   }
 
   /** Answers when there is room for more. Unsubscribing before its turn takes it back. Fails with VFIO_E_LINK. */

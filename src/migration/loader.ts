@@ -28,9 +28,9 @@ export class Loader {
   }
 
   /** Throws VFIO_E_STREAM where there was no credit for it. */
-  take(bytes: Uint8Array): void {
+  take(bytes: Uint8Array, crc: number): void {
     this.#window.received(bytes.length);
-    this.#tally.add(bytes);
+    this.#tally.add(bytes, crc);
     this.#waiting.push(bytes);
     this.#came.next();
   }
@@ -55,6 +55,8 @@ export class Loader {
   #write(bytes: Uint8Array): Observable<true> {
     return this.resuming.write(bytes).pipe(
       map(() => {
+        // A port is done with them when it answers.
+        this.#link.giveBack(bytes);
         const given = this.#window.consumed(bytes.length);
         if (given > 0) this.#link.say({ type: 'credit', device: this.#place, bytes: given });
         return true;

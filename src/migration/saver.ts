@@ -1,4 +1,5 @@
-import { concat, defer, filter, ignoreElements, Observable, Subject, take, tap, concatMap, of, type OperatorFunction } from 'rxjs';
+import { crc32 } from 'node:zlib';
+import { AsyncSubject, concat, concatMap, defer, EMPTY, filter, ignoreElements, of, Subject, take, tap, type Observable } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
 import type { Chunk } from '../devices/port.js';
 import type { SavedState } from '../streams/saved-state.js';
@@ -20,6 +21,10 @@ export class Saver {
   readonly #given = new Subject<void>();
   readonly #tally = new Tally();
   readonly #sent: () => void;
+  /** Completes when the connection is done with the last chunk. */
+  #onItsWay: Observable<never> = EMPTY;
+  /** The memory of a chunk that is sent: the next one may come into it. */
+  #spare: Uint8Array | undefined;
   saved: SavedState | undefined;
   /** What the device said when it was last asked. */
   remaining = 0n;
@@ -70,11 +75,11 @@ export class Saver {
     );
   }
 
-  /** A chunk is read when there is credit for it, and the next one when it is on its way. */
+  /** A chunk is read when there is credit for it, while the one before it is on its way. */
   #move(goesOn: (chunk: Chunk) => boolean): Observable<never> {
     const next = defer(() => this.#hasCredit()).pipe(
-      concatMap(() => this.#session.read(Math.min(this.#chunkBytes, this.#credit.left))),
-      concatMap((chunk) => (goesOn(chunk) ? this.#send(chunk) : of(undefined))),
+      concatMap(() => this.#session.read(Math.min(this.#chunkBytes, this.#credit.left), this.#spare)),
+      concatMap((chunk) => concat(this.#onItsWay, defer(() => of(goesOn(chunk) ? this.#send(chunk) : undefined)))),
     );
     return pull(() => next).pipe(ignoreElements());
   }
@@ -84,19 +89,18 @@ export class Saver {
     return this.#given.pipe(filter(() => this.#credit.left >= this.#leastCredit), take(1));
   }
 
-  #send(chunk: Chunk): Observable<true> {
-    if (chunk.kind !== 'bytes') return of(true);
-    this.#credit.take(chunk.bytes.length);
-    this.#tally.add(chunk.bytes);
-    this.remaining -= this.remaining < BigInt(chunk.bytes.length) ? this.remaining : BigInt(chunk.bytes.length);
-    return this.#link.send({ type: 'data', device: this.#place, bytes: chunk.bytes }).pipe(this.#counted());
-  }
-
-  #counted(): OperatorFunction<unknown, true> {
-    return concatMap(() => {
-      this.#sent();
-      return of(true as const);
-    });
+  #send(chunk: Chunk): true {
+    if (chunk.kind !== 'bytes') return true;
+    const { bytes } = chunk;
+    const crc = crc32(bytes);
+    this.#credit.take(bytes.length);
+    this.#tally.add(bytes, crc);
+    this.remaining -= this.remaining < BigInt(bytes.length) ? this.remaining : BigInt(bytes.length);
+    const sent = new AsyncSubject<never>();
+    this.#onItsWay = sent;
+    this.#link.send({ type: 'data', device: this.#place, bytes, crc }).pipe(ignoreElements(), tap({ complete: () => (this.#spare = bytes) })).subscribe(sent);
+    this.#sent();
+    return true;
   }
 
   get #session(): SavedState {

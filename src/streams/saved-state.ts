@@ -18,9 +18,9 @@ export interface SavedState {
   readonly device: string;
   /**
    * The next bytes, as many as `maxBytes`; `quiet`: none now (ask again later, or go on to STOP_COPY); `end`: all there was, in STOP_COPY only.
-   * One at a time (VFIO_E_BUSY). Who unsubscribes loses what it brings. VFIO_E_NO_DEVICE once the device has left the saving group.
+   * One at a time (VFIO_E_BUSY). `into` is memory that may be filled in place of new one. Who unsubscribes loses what it brings. VFIO_E_NO_DEVICE once the device has left the saving group.
    */
-  read(maxBytes: number): Call<Chunk>;
+  read(maxBytes: number, into?: Uint8Array): Call<Chunk>;
   /** What there is to read now; outside the PRE_COPY states VFIO_E_RANGE. One at a time with `read`. */
   precopy(): Call<PrecopyInfo>;
   /**
@@ -100,8 +100,8 @@ class Session implements SavedState {
     this.rounds = rounds === undefined ? EMPTY : defer(() => rounds.values.pipe(takeUntil(device.state.pipe(filter(({ state }) => !isPreCopy(state))))));
   }
 
-  read(maxBytes: number): Call<Chunk> {
-    return this.#data.read(maxBytes).pipe(concatMap((chunk) => (chunk.kind === 'quiet' ? this.#roundEnds(chunk) : of(chunk))));
+  read(maxBytes: number, into?: Uint8Array): Call<Chunk> {
+    return this.#data.read(maxBytes, into).pipe(concatMap((chunk) => (chunk.kind === 'quiet' ? this.#roundEnds(chunk) : of(chunk))));
   }
 
   precopy(): Call<PrecopyInfo> {

@@ -3,6 +3,7 @@ import { Observable } from 'rxjs';
 import type { Clock } from '../clock.js';
 import type { Call } from '../devices/port.js';
 import type { VfioError } from '../errors.js';
+import type { Inbox } from './inbox.js';
 import { tlsError } from './tls.js';
 import { linkError, type Connection } from './transport.js';
 
@@ -14,35 +15,50 @@ export class SocketConnection implements Connection {
   readonly name: string;
   readonly #socket: Socket;
   readonly #clock: Clock;
+  /** What has come. */
+  readonly #take: () => Uint8Array | undefined;
   #failed: Error | undefined;
   #closed = false;
 
-  constructor(socket: Socket, name: string, clock: Clock) {
+  /** Tells the read that waits; true where there is one again, or what comes is not wanted any more. */
+  readonly #arrived: () => boolean;
+  /** The read that waits. */
+  #look: (() => void) | undefined;
+
+  constructor(socket: Socket, name: string, clock: Clock, inbox?: Inbox) {
     this.name = name;
     this.#clock = clock;
     this.#socket = socket;
+    this.#take = inbox === undefined ? () => (socket.read() as Uint8Array | null) ?? undefined : () => inbox.take(socket);
     socket.setNoDelay(true);
     // Said to whoever reads or writes next; without a listener it would end the process.
     socket.on('error', (error) => (this.#failed ??= error));
+    this.#arrived = (): boolean => {
+      this.#look?.();
+      return this.#look !== undefined || this.#closed;
+    };
+    if (inbox === undefined) socket.on('readable', this.#arrived);
+    else inbox.arrived = this.#arrived;
+    socket.on('end', this.#arrived).on('close', this.#arrived);
   }
 
   read(): Call<Uint8Array | undefined> {
     return new Observable<Uint8Array | undefined>((subscriber) => {
       const socket = this.#socket;
       const look = (): void => {
-        const bytes = socket.read() as Uint8Array | null;
-        if (bytes === null && !socket.readableEnded && !socket.destroyed) return;
-        if (bytes === null && !socket.readableEnded) {
+        const bytes = this.#take();
+        if (bytes === undefined && !socket.readableEnded && !socket.destroyed) return;
+        this.#look = undefined;
+        if (bytes === undefined && !socket.readableEnded) {
           subscriber.error(this.#gone());
           return;
         }
-        subscriber.next(bytes ?? undefined);
+        subscriber.next(bytes);
         subscriber.complete();
       };
-      const events = ['readable', 'end', 'close'] as const;
-      for (const event of events) socket.on(event, look);
+      this.#look = look;
       subscriber.add(() => {
-        for (const event of events) socket.off(event, look);
+        if (this.#look === look) this.#look = undefined;
       });
       look();
     });
@@ -55,20 +71,18 @@ export class SocketConnection implements Connection {
         subscriber.error(this.#gone());
         return;
       }
-      socket.cork();
-      const room = parts.map((part) => socket.write(part)).every(Boolean);
-      socket.uncork();
-      const done = (): void => {
+      const written = (error?: Error | null): void => {
+        if (error || socket.destroyed) {
+          subscriber.error(this.#gone());
+          return;
+        }
         subscriber.next();
         subscriber.complete();
       };
-      if (room) {
-        done();
-        return;
-      }
-      const gone = (): void => subscriber.error(this.#gone());
-      socket.once('drain', done).once('close', gone);
-      subscriber.add(() => socket.off('drain', done).off('close', gone));
+      const last = parts.at(-1);
+      socket.cork();
+      for (const part of parts) socket.write(part, part === last ? written : undefined);
+      socket.uncork();
     });
   }
 
@@ -84,7 +98,7 @@ export class SocketConnection implements Connection {
     socket.once('close', () => late.unsubscribe());
     socket.end();
     // What the other side still sends is not wanted; a socket that nobody reads would never see its end.
-    socket.resume();
+    socket.off('readable', this.#arrived).resume();
   }
 
   #gone(): VfioError {

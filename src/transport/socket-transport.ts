@@ -1,7 +1,8 @@
-import { createConnection, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
+import { createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 import { Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { nowCall } from '../devices/call.js';
+import { connectWithInbox, withInbox, type Received } from './inbox.js';
 import { SocketConnection } from './socket-connection.js';
 import { tlsError, tlsServer, tlsSocket, type TlsOptions } from './tls.js';
 import { linkError, type Connection, type Transport } from './transport.js';
@@ -29,12 +30,12 @@ export function connectTo(address: string, { tls }: ConnectOptions = {}): Transp
     open: (clock) =>
       new Observable<Connection>((subscriber) => {
         const to = parseAddress(address);
-        const socket: Socket = tls === undefined ? createConnection(to) : tlsSocket(to, address, tls);
+        const { socket, inbox }: Received = tls === undefined ? connectWithInbox(to) : { socket: tlsSocket(to, address, tls) };
         let handedOver = false;
         socket.once('error', (error) => subscriber.error(tlsError(address, 'no connection', error)));
         socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
           handedOver = true;
-          subscriber.next(new SocketConnection(socket, address, clock));
+          subscriber.next(new SocketConnection(socket, address, clock, inbox));
           subscriber.complete();
         });
         return () => {
@@ -58,10 +59,14 @@ export function listenAt(address: string, { tls, listening, refused }: ListenOpt
     name: address,
     open: (clock) =>
       new Observable<Connection>((subscriber) => {
-        const take = (socket: Socket): void => {
+        const take = (accepted: Socket): void => {
           // Whoever is verified after the first one was taken comes too late.
-          if (subscriber.closed) socket.destroy();
-          else subscriber.next(new SocketConnection(socket, address, clock));
+          if (subscriber.closed) {
+            accepted.destroy();
+            return;
+          }
+          const { socket, inbox }: Received = tls === undefined ? withInbox(accepted) : { socket: accepted };
+          subscriber.next(new SocketConnection(socket, address, clock, inbox));
           subscriber.complete();
         };
         const server: Server = tls === undefined ? createServer({ pauseOnConnect: true, noDelay: true }, take) : tlsServer(address, tls, take, (error) => refused?.(error));

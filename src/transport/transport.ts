@@ -7,11 +7,11 @@ export interface Connection {
   /** How messages name the other end. */
   readonly name: string;
   /**
-   * The next bytes, one at least, which are the caller's from then on; undefined once the other side has ended. One at a time. Unsubscribing
-   * takes nothing away: what came meanwhile is the next read's. Fails with VFIO_E_LINK.
+   * The next bytes, one at least, good until the next call; undefined once the other side has ended. One at a time. Unsubscribing takes
+   * nothing away: what came meanwhile is the next read's. Fails with VFIO_E_LINK, over TLS with VFIO_E_UNTRUSTED.
    */
   read(): Call<Uint8Array | undefined>;
-  /** All parts, one after the other; answers when there is room for more. One at a time. Fails with VFIO_E_LINK. */
+  /** All parts, one after the other; answers when there is room for more, and the bytes are the caller's again. One at a time. Fails as `read`. */
   write(parts: readonly Uint8Array[]): Call<void>;
   /** *Now.* What was written still arrives, where it can. Idempotent. */
   close(): void;

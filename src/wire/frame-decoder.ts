@@ -1,6 +1,7 @@
 import { checkPayload, headerBytes, nextSequence, readHeader, streamError, type Frame, type Header } from './frame.js';
 
-const nothing = new Uint8Array(0);
+/** A frame whose payload has been checked. */
+export type CheckedFrame = Required<Frame>;
 
 /** A header or a payload that comes in pieces. */
 interface Filling {
@@ -8,25 +9,29 @@ interface Filling {
   filled: number;
 }
 
+/** How many payloads that were given back are kept. */
+const mostSpares = 16;
+
 /**
- * Makes frames of bytes, however they are cut. It keeps at most one header and one payload, of a size that was checked before.
- *
- * A payload that lies in one piece is not copied: it is a view of the bytes that were pushed, which are the decoder's from then on.
+ * Makes frames of bytes, however they are cut. It keeps at most one header and one payload, of a size that was checked before, and a
+ * few that were given back.
  */
 export class FrameDecoder {
   #sequence = 0;
   #header: Filling = { bytes: new Uint8Array(headerBytes), filled: 0 };
   #payload: (Filling & { readonly header: Header }) | undefined;
+  readonly #spares: Uint8Array[] = [];
   #broken: Error | undefined;
 
   /**
-   * Delivers each frame that is complete, in order. Throws VFIO_E_STREAM after the frames that were good, and on every call from then on.
+   * Delivers each frame that is complete, in order; payloads are copies. Throws VFIO_E_STREAM after the frames that were good, and on
+   * every call from then on.
    */
-  push(bytes: Uint8Array, deliver: (frame: Frame) => void): void {
+  push(bytes: Uint8Array, deliver: (frame: CheckedFrame) => void): void {
     if (this.#broken !== undefined) throw this.#broken;
     let rest = bytes;
     while (rest.length > 0) {
-      let frame: Frame | undefined;
+      let frame: CheckedFrame | undefined;
       try {
         [frame, rest] = this.#take(rest);
       } catch (error) {
@@ -37,32 +42,41 @@ export class FrameDecoder {
     }
   }
 
+  /** A payload that nobody needs any more: the next one of its length takes its place. */
+  giveBack(payload: Uint8Array): void {
+    this.#spares.push(payload);
+    if (this.#spares.length > mostSpares) this.#spares.shift();
+  }
+
   /** The stream has ended. Throws VFIO_E_STREAM where that is inside a frame. */
   end(): void {
     if (this.#payload !== undefined) throw streamError(`the stream ended in frame ${this.#sequence} (${this.#payload.header.type}), ${this.#payload.bytes.length - this.#payload.filled} bytes before its end`);
     if (this.#header.filled > 0) throw streamError(`the stream ended in the header of frame ${this.#sequence}`);
   }
 
-  #take(bytes: Uint8Array): [Frame | undefined, Uint8Array] {
-    if (this.#payload !== undefined) {
-      const rest = fill(this.#payload, bytes);
-      return [this.#payload.filled < this.#payload.bytes.length ? undefined : this.#finish(this.#payload.header, this.#payload.bytes), rest];
+  #take(bytes: Uint8Array): [CheckedFrame | undefined, Uint8Array] {
+    let rest = bytes;
+    if (this.#payload === undefined) {
+      rest = fill(this.#header, rest);
+      if (this.#header.filled < headerBytes) return [undefined, rest];
+      this.#header.filled = 0;
+      const header = readHeader(this.#header.bytes, this.#sequence);
+      this.#payload = { header, bytes: this.#room(header.length), filled: 0 };
     }
-    const rest = fill(this.#header, bytes);
-    if (this.#header.filled < headerBytes) return [undefined, rest];
-    this.#header.filled = 0;
-    const header = readHeader(this.#header.bytes, this.#sequence);
-    const { length } = header;
-    if (rest.length >= length) return [this.#finish(header, length === 0 ? nothing : rest.subarray(0, length)), rest.subarray(length)];
-    this.#payload = { header, bytes: new Uint8Array(length), filled: 0 };
-    return [undefined, rest];
-  }
-
-  #finish(header: Header, payload: Uint8Array): Frame {
+    const { header, bytes: payload } = this.#payload;
+    rest = fill(this.#payload, rest);
+    if (this.#payload.filled < payload.length) return [undefined, rest];
     checkPayload(header, payload, this.#sequence);
     this.#payload = undefined;
     this.#sequence = nextSequence(this.#sequence);
-    return { type: header.type, device: header.device, payload };
+    return [{ type: header.type, device: header.device, payload, crc: header.payloadCrc }, rest];
+  }
+
+  /** Not shown to anybody before it is full. */
+  #room(length: number): Uint8Array {
+    const place = this.#spares.findIndex((spare) => spare.length === length);
+    const [spare] = place < 0 ? [] : this.#spares.splice(place, 1);
+    return spare ?? Buffer.allocUnsafeSlow(length);
   }
 }
 

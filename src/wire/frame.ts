@@ -17,6 +17,8 @@ export interface Frame {
   /** The device's place in the list of the hello; 0 where a frame is about none. */
   readonly device: number;
   readonly payload: Uint8Array;
+  /** crc32 of the payload, where it is known: large ones are read once. */
+  readonly crc?: number;
 }
 
 export const headerBytes = 20;
@@ -62,7 +64,7 @@ export interface Header {
   readonly payloadCrc: number;
 }
 
-export function encodeHeader({ type, device, payload }: Frame, sequence: number): Uint8Array {
+export function encodeHeader({ type, device, payload, crc = crc32(payload) }: Frame, sequence: number): Uint8Array {
   const { number, least, most } = frames[type];
   if (payload.length < least || payload.length > most) throw streamError(`a frame ${type} cannot carry ${payload.length} bytes`);
   const header = new Uint8Array(headerBytes);
@@ -71,7 +73,7 @@ export function encodeHeader({ type, device, payload }: Frame, sequence: number)
   view.setUint8(4, number);
   view.setUint16(6, device, true);
   view.setUint32(8, sequence, true);
-  view.setUint32(12, crc32(payload), true);
+  view.setUint32(12, crc, true);
   view.setUint32(16, crc32(header.subarray(0, 16)), true);
   return header;
 }

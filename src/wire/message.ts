@@ -1,5 +1,6 @@
 import { string, type } from 'io-ts';
 import { decodeOrThrow } from '../codec.js';
+import type { CheckedFrame } from './frame-decoder.js';
 import { decodeHello, decodeWelcome, type Hello, type Welcome } from './hello.js';
 import { encodeHeader, mostTextBytes, nextSequence, streamError, type Frame } from './frame.js';
 
@@ -14,7 +15,8 @@ export interface AbortReason {
 export type Message =
   | { readonly type: 'hello'; readonly hello: Hello }
   | { readonly type: 'welcome'; readonly welcome: Welcome }
-  | { readonly type: 'data'; readonly device: number; readonly bytes: Uint8Array }
+  /** State of this device, and its crc32. */
+  | { readonly type: 'data'; readonly device: number; readonly bytes: Uint8Array; readonly crc: number }
   /** So many bytes of this device have been consumed, and as many more may come. */
   | { readonly type: 'credit'; readonly device: number; readonly bytes: number }
   /** All bytes of this device have been sent: their number and crc32. */
@@ -33,7 +35,7 @@ function frameOf(message: Message): Frame {
     case 'hello': return { type: 'hello', device: 0, payload: textBytes(message.hello) };
     case 'welcome': return { type: 'welcome', device: 0, payload: textBytes(message.welcome) };
     case 'abort': return { type: 'abort', device: 0, payload: textBytes(shortened(message.reason)) };
-    case 'data': return { type: 'data', device: message.device, payload: message.bytes };
+    case 'data': return { type: 'data', device: message.device, payload: message.bytes, crc: message.crc };
     case 'credit': {
       const payload = new Uint8Array(4);
       new DataView(payload.buffer).setUint32(0, message.bytes, true);
@@ -50,13 +52,13 @@ function frameOf(message: Message): Frame {
 }
 
 /** Throws VFIO_E_STREAM where the payload does not say what its type should. */
-export function messageOf({ type, device, payload }: Frame): Message {
+export function messageOf({ type, device, payload, crc }: CheckedFrame): Message {
   const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
   switch (type) {
     case 'hello': return { type, hello: decodeHello(valueOf(payload, type)) };
     case 'welcome': return { type, welcome: decodeWelcome(valueOf(payload, type)) };
     case 'abort': return { type, reason: decodeOrThrow(reasonCodec, valueOf(payload, type), 'VFIO_E_STREAM', 'abort') };
-    case 'data': return { type, device, bytes: payload };
+    case 'data': return { type, device, bytes: payload, crc };
     case 'credit': return { type, device, bytes: view.getUint32(0, true) };
     case 'end': return { type, device, bytes: view.getBigUint64(0, true), crc: view.getUint32(8, true) };
     default: return { type };

@@ -1,10 +1,11 @@
-import { crc32 } from 'node:zlib';
+import { CrcCombiner } from './crc-combine.js';
 import { streamError } from './frame.js';
 
 /** All bytes of one device: how many, and their crc32, whatever the chunks. */
 export class Tally {
   #bytes = 0n;
   #crc = 0;
+  readonly #combiner = new CrcCombiner();
 
   get bytes(): bigint {
     return this.#bytes;
@@ -14,9 +15,10 @@ export class Tally {
     return this.#crc;
   }
 
-  add(bytes: Uint8Array): void {
+  /** @param crc that of these bytes */
+  add(bytes: Uint8Array, crc: number): void {
     this.#bytes += BigInt(bytes.length);
-    this.#crc = crc32(bytes, this.#crc);
+    this.#crc = this.#combiner.combine(this.#crc, crc, bytes.length);
   }
 
   /** Throws VFIO_E_STREAM where the other side counted otherwise. */

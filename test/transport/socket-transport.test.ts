@@ -21,7 +21,7 @@ async function connected(address: string): Promise<readonly [Connection, Connect
 
 /** All that comes until the other side ends. */
 function everything(connection: Connection): Promise<Buffer> {
-  return lastValueFrom(pull(() => connection.read()).pipe(toArray(), map((parts) => Buffer.concat(parts))));
+  return lastValueFrom(pull(() => connection.read()).pipe(map((bytes) => Buffer.from(bytes)), toArray(), map((parts) => Buffer.concat(parts))));
 }
 
 describe.each(['tcp://127.0.0.1:0', `unix:${join(folder, 'socket')}`])('a connection at %s', (address) => {
@@ -49,6 +49,22 @@ describe.each(['tcp://127.0.0.1:0', `unix:${join(folder, 'socket')}`])('a connec
     b.close();
     process.off('warning', warn);
     expect(warned).toEqual([]);
+  });
+
+  it('leaves what was read as it is until the next read, and what was written to the writer once it is', async () => {
+    const [a, b] = await connected(address);
+    const written = Buffer.from('first');
+    const reading = lastValueFrom(b.read());
+    await lastValueFrom(a.write([written]));
+    written.fill('x');
+    const first = await reading;
+    await lastValueFrom(a.write([Buffer.from('second')]));
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+    expect(Buffer.from(first ?? []).toString()).toBe('first');
+    expect(Buffer.from((await lastValueFrom(b.read())) ?? []).toString()).toBe('second');
+    a.close();
+    expect(await lastValueFrom(b.read())).toBeUndefined();
+    b.close();
   });
 
   it('holds a writer back while nobody reads, and loses nothing by it', async () => {

@@ -38,7 +38,7 @@ function listening(tls: TlsOptions = shows(server), address = 'tcp://127.0.0.1:0
 }
 
 const connect = (address: string, tls: TlsOptions): Promise<Connection> => firstValueFrom(connectTo(address, { tls }).open(realClock));
-const everything = (connection: Connection): Promise<Buffer> => lastValueFrom(pull(() => connection.read()).pipe(toArray(), map((parts) => Buffer.concat(parts))));
+const everything = (connection: Connection): Promise<Buffer> => lastValueFrom(pull(() => connection.read()).pipe(map((bytes) => Buffer.from(bytes)), toArray(), map((parts) => Buffer.concat(parts))));
 
 /** Both ends, and bytes from one to the other. */
 async function carries(side: ReturnType<typeof listening>, tls: TlsOptions): Promise<void> {

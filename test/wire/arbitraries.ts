@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { MessageEncoder, messageOf, type Message } from '../../src/wire/message.js';
 import { FrameDecoder } from '../../src/wire/frame-decoder.js';
@@ -24,7 +25,7 @@ const device = fc.nat({ max: 0xffff });
 export const message: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ type: fc.constant('hello' as const), hello }),
   fc.record({ type: fc.constant('welcome' as const), welcome: fc.record({ version: fc.nat(), migration: fc.string(), windowBytes: fc.integer({ min: 1 << 16, max: 1 << 26 }), chunkBytes: fc.integer({ min: 1, max: 1 << 16 }) }) }) as fc.Arbitrary<Message>,
-  fc.record({ type: fc.constant('data' as const), device, bytes: fc.uint8Array({ minLength: 1, maxLength: 100 }) }),
+  fc.record({ type: fc.constant('data' as const), device, bytes: fc.uint8Array({ minLength: 1, maxLength: 100 }) }).map((one) => ({ ...one, bytes: Buffer.from(one.bytes), crc: crc32(one.bytes) })),
   fc.record({ type: fc.constant('credit' as const), device, bytes: fc.integer({ min: 0, max: 0xffff_ffff }) }),
   fc.record({ type: fc.constant('end' as const), device, bytes: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), crc: fc.integer({ min: 0, max: 0xffff_ffff }) }),
   fc.record({ type: fc.constant('abort' as const), reason: fc.record({ code: fc.string(), message: fc.string() }) }),

@@ -8,7 +8,7 @@ const words: Readonly<Record<string, Message>> = {
   h: { type: 'hello', hello: { protocol: 'vfio-rx migration', versions: [1, 1], migration: 'm', purpose: 'migrate', devices: [kind, kind] } },
   r: { type: 'hello', hello: { protocol: 'vfio-rx migration', versions: [1, 1], migration: 'm', purpose: 'resolve', devices: [] } },
   w: { type: 'welcome', welcome: { version: 1, migration: 'm', windowBytes: 1, chunkBytes: 1 } },
-  d: { type: 'data', device: 0, bytes: Uint8Array.of(1) }, D: { type: 'data', device: 1, bytes: Uint8Array.of(1) }, x: { type: 'data', device: 2, bytes: Uint8Array.of(1) },
+  d: { type: 'data', device: 0, bytes: Uint8Array.of(1), crc: 0 }, D: { type: 'data', device: 1, bytes: Uint8Array.of(1), crc: 0 }, x: { type: 'data', device: 2, bytes: Uint8Array.of(1), crc: 0 },
   e: { type: 'end', device: 0, bytes: 1n, crc: 0 }, E: { type: 'end', device: 1, bytes: 1n, crc: 0 },
   c: { type: 'credit', device: 1, bytes: 1 }, y: { type: 'credit', device: 2, bytes: 1 },
   s: { type: 'switch-over' }, o: { type: 'switch-over-ok' }, p: { type: 'prepared' }, C: { type: 'commit' }, f: { type: 'confirmed' },

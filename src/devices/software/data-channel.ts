@@ -23,11 +23,11 @@ export class SoftwareDataChannel implements DataChannel {
     this.#device = device;
   }
 
-  read(maxBytes: number): Call<Chunk> {
+  read(maxBytes: number, into?: Uint8Array): Call<Chunk> {
     return this.#oneAtATime('read data_fd', () => {
       if (!(this.#session instanceof SaveSession)) throw this.#wrongDirection('read');
       if (!(maxBytes > 0)) throw new VfioError('VFIO_E_RANGE', `cannot read ${maxBytes} bytes: ask for at least 1`, { operation: 'read data_fd', device: this.#device });
-      const chunk = this.#session.read(Math.floor(maxBytes));
+      const chunk = this.#session.read(Math.floor(maxBytes), into);
       if (typeof chunk === 'string') throw errnoError(chunk, 'read data_fd', this.#device);
       return chunk;
     });

@@ -86,17 +86,20 @@ export class SaveSession {
     this.#pending = [];
   }
 
-  read(maxBytes: number): Chunk | Errno {
+  read(maxBytes: number, into?: Uint8Array): Chunk | Errno {
     if (this.#over) return 'ENODEV';
     const piece = this.#pending.shift();
     if (piece === undefined) return this.#stopped ? { kind: 'end' } : { kind: 'quiet' };
     if (piece.bytes.length === 0) {
       const size = Math.min(piece.zeros, maxBytes);
       this.#putBack({ ...piece, zeros: piece.zeros - size });
-      return { kind: 'bytes', bytes: new Uint8Array(size) };
+      return { kind: 'bytes', bytes: memoryOf(size, into).fill(0) };
     }
     this.#putBack({ ...piece, bytes: piece.bytes.subarray(maxBytes) });
-    return { kind: 'bytes', bytes: piece.bytes.slice(0, maxBytes) };
+    const bytes = piece.bytes.subarray(0, maxBytes);
+    const copy = memoryOf(bytes.length, into);
+    copy.set(bytes);
+    return { kind: 'bytes', bytes: copy };
   }
 
   #add(bytes: Uint8Array, initial: boolean, zeros = 0): void {
@@ -110,6 +113,10 @@ export class SaveSession {
   #sum(which: (piece: Piece) => boolean): number {
     return this.#pending.filter(which).reduce((sum, { bytes, zeros }) => sum + bytes.length + zeros, 0);
   }
+}
+
+function memoryOf(size: number, into: Uint8Array | undefined): Uint8Array {
+  return into === undefined || into.length < size ? new Uint8Array(size) : into.subarray(0, size);
 }
 
 function recordOf(index: number, size: number): Uint8Array {

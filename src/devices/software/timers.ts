@@ -1,4 +1,4 @@
-import type { Subscription } from 'rxjs';
+import { Subscription } from 'rxjs';
 import type { Clock } from '../../clock.js';
 
 /** Delays on the clock of whoever opened the device: all that this device knows of time. */
@@ -11,7 +11,10 @@ export class Timers {
 
   /** In a later turn, never inside the caller. Unsubscribing cancels. */
   soon(work: () => void): Subscription {
-    return this.afterUs(0, work);
+    if (this.clock.virtual) return this.afterUs(0, work);
+    // A timer of Node waits 1 ms at least.
+    const turn = setImmediate(work);
+    return new Subscription(() => { clearImmediate(turn); });
   }
 
   afterUs(delayUs: number, work: () => void): Subscription {

@@ -50,11 +50,36 @@ export interface Binding {
   epollWait(epollFd: number, batch: EpollBatch, timeoutNs: number): number;
   epollBatch(capacity: number): EpollBatch;
 
+  /** AF_UNIX, SOCK_STREAM, non-blocking, closed on exec: as all that these calls make. */
+  socket(): number;
+  /** -ENAMETOOLONG for a path that an address of this family cannot hold (107 bytes). */
+  connect(fd: number, path: string): number;
+  bind(fd: number, path: string): number;
+  listen(fd: number, backlog: number): number;
+  accept(fd: number): number;
+  /** No more is sent: the other side reads the end. */
+  shutdownOutput(fd: number): number;
+  dup(fd: number): number;
+  /** Memory as a file, of `bytes`, for whoever gets its fd. */
+  memfd(name: string, bytes: number): number;
+  /** One sendmsg; `fds` travel with the first byte. How many bytes went: they may be fewer. Never raises SIGPIPE. */
+  sendMessage(fd: number, bytes: Uint8Array, fds: readonly number[]): number;
+  /** One recvmsg, of at most `bytes.length`. What it brought beside them replaces the contents of `received`. */
+  receiveMessage(fd: number, bytes: Uint8Array, received: ReceivedFds): number;
+
   /** Calls `ready` from the event loop whenever `fd` is readable (level-triggered), until closed. `ready` must not throw. */
   watch(fd: number, ready: (status: number) => void): Watch;
 
   /** Ends the process without any cleanup (`_exit`). */
   exit(code: number): void;
+}
+
+/** What came beside the bytes of a message. */
+export interface ReceivedFds {
+  /** This process's own now: whoever asked closes them. */
+  fds: number[];
+  /** There were more than could be taken; the kernel has closed those. */
+  cut: boolean;
 }
 
 /** Room for the events of one epoll_wait: `capacity` times `epollLayout.words` 32-bit words. */
@@ -98,6 +123,7 @@ export const linux = {
   EPOLL_CTL_DEL: 2,
   EPOLL_CTL_MOD: 3,
   EPOLLIN: 0x001,
+  EPOLLOUT: 0x004,
   EPOLLERR: 0x008,
   EPOLLHUP: 0x010,
   EPOLLONESHOT: 0x40000000,
@@ -115,4 +141,5 @@ export function errnoName(failure: number | bigint): string {
 }
 
 export const EAGAIN = constants.errno.EAGAIN;
+export const ECONNABORTED = constants.errno.ECONNABORTED;
 export const EINTR = constants.errno.EINTR;

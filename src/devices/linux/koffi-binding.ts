@@ -1,6 +1,7 @@
 import { constants } from 'node:buffer';
 import { createRequire } from 'node:module';
 import { VfioError } from '../../errors.js';
+import { bindSockets } from './koffi-sockets.js';
 import { epollLayout, type Binding, type EpollBatch, type Watch } from './binding.js';
 
 type Koffi = typeof import('koffi');
@@ -132,6 +133,8 @@ function bind(koffi: Koffi): Binding {
       const words = new Uint32Array(Math.max(capacity * epollLayout.words, 1024));
       return { capacity, words, address: Number(koffi.address(words)) };
     },
+
+    ...bindSockets(koffi),
 
     watch(fd, ready): Watch {
       // libuv aborts the whole process when it is given a bad fd.

@@ -20,6 +20,20 @@ export interface ReactorSlot {
   readonly armed: boolean;
 }
 
+const readiness = { input: linux.EPOLLIN, output: linux.EPOLLOUT, both: linux.EPOLLIN | linux.EPOLLOUT } as const;
+
+export type Readiness = keyof typeof readiness;
+
+/** A fd that is no eventfd: whoever owns it reads and writes it itself when it is told that it can. */
+export interface ReadySlot {
+  /** Asks to be told once that it can be read, written or either, or is over. Armed already: what was asked is replaced. @throws VfioError `VFIO_E_CLOSED`. */
+  arm(ready: () => void, wanted: Readiness): void;
+  disarm(): void;
+  /** Leaves the reactor; twice is fine. The fd is its owner's to close, after this. */
+  close(): void;
+  readonly armed: boolean;
+}
+
 /** What a reactor has done since it was made. */
 export interface ReactorCounters {
   /** Slots now, and of these armed. */
@@ -104,6 +118,23 @@ export class Reactor {
    *   (EEXIST: the fd is in this reactor already).
    */
   add(fd: number): ReactorSlot {
+    return this.#add(fd, true);
+  }
+
+  /** Takes any other fd in, not armed. @throws as `add`. */
+  addReady(fd: number): ReadySlot {
+    const slot = this.#add(fd, false);
+    return {
+      arm: (ready, wanted) => slot.armFor(ready, readiness[wanted]),
+      disarm: () => slot.disarm(),
+      close: () => slot.close(),
+      get armed() {
+        return slot.armed;
+      },
+    };
+  }
+
+  #add(fd: number, counts: boolean): Slot {
     this.#open();
     const index = this.#free.pop() ?? this.#slots.length;
     this.#generation = (this.#generation + 1) >>> 0;
@@ -113,7 +144,7 @@ export class Reactor {
       this.#releaseIfUnused();
       throw errnoError(errnoName(added), 'EPOLL_CTL_ADD');
     }
-    const slot = new Slot(this.#keeper, fd, index, this.#generation);
+    const slot = new Slot(this.#keeper, fd, index, this.#generation, counts);
     this.#slots[index] = slot;
     this.counters.slots++;
     return slot;
@@ -125,7 +156,7 @@ export class Reactor {
     watch: (slot, events) => {
       const done = this.#calls.binding.epollControl(this.#epollFd, linux.EPOLL_CTL_MOD, slot.fd, events, slot.index, slot.generation);
       if (done < 0) throw errnoError(errnoName(done), 'EPOLL_CTL_MOD');
-      slot.watched = events === armedEvents;
+      slot.watched = events !== quietEvents;
     },
     armedChanged: () => {
       if (!this.#dispatching) this.#holdLoop();
@@ -238,6 +269,13 @@ export class Reactor {
   }
 
   #serve(slot: Slot, events: number, atNs: bigint): void {
+    if (!slot.counts) {
+      slot.armed = false;
+      this.counters.armed--;
+      this.counters.delivered++;
+      slot.callback(0n, atNs);
+      return;
+    }
     const count = this.#calls.binding.readCount(slot.fd);
     if (count >= 0n) {
       // Disarmed before the call, so that the callback may arm again.
@@ -273,6 +311,7 @@ class Slot implements ReactorSlot {
   watched = false;
   callback: SignalCallback = ignore;
   failed: (error: VfioError) => void = rethrow;
+  #events: number = linux.EPOLLIN;
   #closed = false;
 
   constructor(
@@ -280,17 +319,25 @@ class Slot implements ReactorSlot {
     readonly fd: number,
     readonly index: number,
     readonly generation: number,
+    /** An eventfd, which the reactor reads. */
+    readonly counts: boolean,
   ) {}
 
   arm(callback: SignalCallback, failed: (error: VfioError) => void = rethrow): void {
     if (this.#closed) throw new VfioError('VFIO_E_CLOSED', 'the slot is closed', { operation: 'arm' });
-    if (!this.watched) this.keeper.watch(this, armedEvents);
+    if (!this.watched) this.keeper.watch(this, this.#events | linux.EPOLLONESHOT);
     this.callback = callback;
     this.failed = failed;
     if (this.armed) return;
     this.armed = true;
     this.keeper.counters.armed++;
     this.keeper.armedChanged();
+  }
+
+  armFor(ready: () => void, events: number): void {
+    if (events !== this.#events) this.watched = false;
+    this.#events = events;
+    this.arm(ready);
   }
 
   disarm(): void {

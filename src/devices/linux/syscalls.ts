@@ -1,5 +1,5 @@
 import { VfioError, errnoError } from '../../errors.js';
-import { EAGAIN, EINTR, errnoName, linux, type Binding } from './binding.js';
+import { EAGAIN, ECONNABORTED, EINTR, errnoName, linux, type Binding } from './binding.js';
 import { koffiBinding } from './koffi-binding.js';
 
 /** An interrupted call is tried again this often; then EINTR is an error like any other. */
@@ -95,8 +95,48 @@ export class Syscalls {
     return true;
   }
 
+  /** Connects to a socket in the file system, without waiting: where its server has no room for a client now that is VFIO_E_BUSY. */
+  connect(path: string): number {
+    return this.#socketAt(path, 'connect', (fd) => this.binding.connect(fd, path));
+  }
+
+  /** Listens at a path, where nothing may be. */
+  listen(path: string, backlog: number): number {
+    return this.#socketAt(path, 'bind', (fd) => {
+      const bound = this.binding.bind(fd, path);
+      return bound < 0 ? bound : this.binding.listen(fd, backlog);
+    });
+  }
+
+  /** The next client, or undefined where none waits (any more). */
+  accept(fd: number, device?: string): number | undefined {
+    const accepted = this.#retried(() => this.binding.accept(fd));
+    if (accepted === -EAGAIN || accepted === -ECONNABORTED) return undefined;
+    return this.#checked(accepted, { operation: 'accept', device });
+  }
+
+  dup(fd: number): number {
+    return this.#checked(this.binding.dup(fd), { operation: 'dup' });
+  }
+
+  /** Zeroed memory as a file. */
+  memfd(name: string, bytes: number): number {
+    return this.#checked(this.binding.memfd(name, bytes), { operation: 'memfd_create', device: name });
+  }
+
   epollCreate(): number {
     return this.#checked(this.binding.epollCreate(linux.O_CLOEXEC), { operation: 'epoll_create1' });
+  }
+
+  #socketAt(path: string, operation: string, use: (fd: number) => number): number {
+    const fd = this.#checked(this.binding.socket(), { operation: 'socket', device: path });
+    try {
+      this.#checked(use(fd), { operation, device: path });
+      return fd;
+    } catch (error) {
+      this.binding.close(fd);
+      throw error;
+    }
   }
 
   #checked(value: number, names: CallNames): number {

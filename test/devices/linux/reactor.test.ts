@@ -343,3 +343,32 @@ describe('lifetime', () => {
     expect(child.status).toBe(0);
   });
 });
+
+describe('a slot that is no eventfd', () => {
+  test('tells once that it can be read or written, and reads nothing itself', async () => {
+    const reactor = new Reactor();
+    const eventfd = new Eventfd();
+    const slot = reactor.addReady(eventfd.fd);
+    const told: string[] = [];
+    const ready = (what: string, wanted: 'input' | 'output' | 'both'): Promise<void> =>
+      new Promise((resolve) => {
+        slot.arm(() => {
+          told.push(what);
+          resolve();
+        }, wanted);
+      });
+    // An empty eventfd can be written, and not read.
+    await ready('output', 'output');
+    slot.arm(() => told.push('never'), 'input');
+    await ready('both', 'both');
+    eventfd.write(3n);
+    await ready('input', 'input');
+    expect(told).toEqual(['output', 'both', 'input']);
+    expect(eventfd.read()).toBe(3n);
+    expect(slot.armed).toBe(false);
+    slot.close();
+    slot.close();
+    eventfd.close();
+    expect(reactor.epollFd).toBeUndefined();
+  });
+});

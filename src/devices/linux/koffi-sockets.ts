@@ -1,0 +1,127 @@
+import { constants } from 'node:os';
+import type { Binding } from './binding.js';
+
+type Koffi = typeof import('koffi');
+
+/** What the sockets of this library need of libc. */
+type Sockets = Pick<Binding, 'socket' | 'connect' | 'bind' | 'listen' | 'accept' | 'shutdownOutput' | 'dup' | 'memfd' | 'sendMessage' | 'receiveMessage'>;
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const SHUT_WR = 1;
+const F_DUPFD_CLOEXEC = 1030;
+const MFD_CLOEXEC = 1;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const MSG_CTRUNC = 0x8;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+
+/** What the kernel takes in one message (SCM_MAX_FD): with room for all of them none is lost unseen. */
+const mostFds = 253;
+
+/** struct sockaddr_un. */
+const address = { family: 0, path: 2, sizeof: 110 } as const;
+/** struct msghdr, iovec and cmsghdr of 64-bit Linux, one behind the other in one buffer. */
+const msghdr = { iov: 16, iovlen: 24, control: 32, controllen: 40, flags: 48, sizeof: 56 } as const;
+const iovec = { base: 64, len: 72 } as const;
+const cmsghdr = { len: 0, level: 8, type: 12, data: 16 } as const;
+const controlAt = 128;
+
+/** sendmsg, recvmsg and what makes sockets, over koffi. One buffer serves all calls: none of them outlives its turn. */
+export function bindSockets(koffi: Koffi): Sockets {
+  const libc = koffi.load(null);
+  const socket = libc.func('int socket(int, int, int)') as (domain: number, type: number, protocol: number) => number;
+  const connect = libc.func('int connect(int, void *, unsigned int)') as (fd: number, address: Uint8Array, length: number) => number;
+  const bind = libc.func('int bind(int, void *, unsigned int)') as (fd: number, address: Uint8Array, length: number) => number;
+  const listen = libc.func('int listen(int, int)') as (fd: number, backlog: number) => number;
+  const accept = libc.func('int accept4(int, int64_t, int64_t, int)') as (fd: number, address: number, length: number, flags: number) => number;
+  const shutdown = libc.func('int shutdown(int, int)') as (fd: number, how: number) => number;
+  // Variadic in C; a fixed prototype passes the third argument alike.
+  const fcntl = libc.func('int fcntl(int, int, int64_t)') as (fd: number, command: number, argument: number) => number;
+  const memfdCreate = libc.func('int memfd_create(const char *, unsigned int)') as (name: string, flags: number) => number;
+  const ftruncate = libc.func('int ftruncate(int, int64_t)') as (fd: number, bytes: number) => number;
+  const close = libc.func('int close(int)') as (fd: number) => number;
+  const sendmsg = libc.func('int64_t sendmsg(int, int64_t, int)') as (fd: number, message: number, flags: number) => number;
+  const recvmsg = libc.func('int64_t recvmsg(int, int64_t, int)') as (fd: number, message: number, flags: number) => number;
+
+  // An ArrayBuffer of this size lives outside V8's heap and does not move.
+  const scratch = new DataView(new ArrayBuffer(4096));
+  const base = Number(koffi.address(new Uint8Array(scratch.buffer)));
+  const write64 = (at: number, value: number): void => scratch.setBigUint64(at, BigInt(value), true);
+
+  const result = (value: number): number => (value === -1 ? -koffi.errno() : value);
+
+  const named = (call: (fd: number, address: Uint8Array, length: number) => number) => (fd: number, path: string): number => {
+    const name = new TextEncoder().encode(path);
+    if (name.length === 0 || name.includes(0)) return -constants.errno.EINVAL;
+    if (name.length > address.sizeof - address.path - 1) return -constants.errno.ENAMETOOLONG;
+    const bytes = new Uint8Array(address.sizeof);
+    new DataView(bytes.buffer).setUint16(address.family, AF_UNIX, true);
+    bytes.set(name, address.path);
+    return result(call(fd, bytes, bytes.length));
+  };
+
+  /** Points the message at the bytes. */
+  const point = (bytes: Uint8Array, controlBytes: number): void => {
+    // A short typed array may live inside the heap and move, until its buffer has been asked for.
+    write64(iovec.base, Number(koffi.address(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length))));
+    write64(iovec.len, bytes.length);
+    write64(0, 0);
+    write64(8, 0);
+    write64(msghdr.iov, base + iovec.base);
+    write64(msghdr.iovlen, 1);
+    write64(msghdr.control, controlBytes === 0 ? 0 : base + controlAt);
+    write64(msghdr.controllen, controlBytes);
+    write64(msghdr.flags, 0);
+  };
+
+  return {
+    socket: () => result(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)),
+    connect: named(connect),
+    bind: named(bind),
+    listen: (fd, backlog) => result(listen(fd, backlog)),
+    accept: (fd) => result(accept(fd, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC)),
+    shutdownOutput: (fd) => result(shutdown(fd, SHUT_WR)),
+    dup: (fd) => result(fcntl(fd, F_DUPFD_CLOEXEC, 0)),
+    memfd(name, bytes) {
+      const fd = result(memfdCreate(name, MFD_CLOEXEC));
+      if (fd < 0) return fd;
+      const sized = result(ftruncate(fd, bytes));
+      if (sized < 0) close(fd);
+      return sized < 0 ? sized : fd;
+    },
+    sendMessage(fd, bytes, fds) {
+      if (fds.length > mostFds) return -constants.errno.EINVAL;
+      const length = cmsghdr.data + fds.length * 4;
+      point(bytes, fds.length === 0 ? 0 : Math.ceil(length / 8) * 8);
+      if (fds.length > 0) {
+        write64(controlAt + cmsghdr.len, length);
+        scratch.setInt32(controlAt + cmsghdr.level, SOL_SOCKET, true);
+        scratch.setInt32(controlAt + cmsghdr.type, SCM_RIGHTS, true);
+        fds.forEach((one, n) => scratch.setInt32(controlAt + cmsghdr.data + n * 4, one, true));
+      }
+      return result(sendmsg(fd, base, MSG_DONTWAIT | MSG_NOSIGNAL));
+    },
+    receiveMessage(fd, bytes, received) {
+      received.fds = [];
+      received.cut = false;
+      point(bytes, Math.ceil((cmsghdr.data + mostFds * 4) / 8) * 8);
+      const length = result(recvmsg(fd, base, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+      if (length < 0) return length;
+      received.cut = (scratch.getInt32(msghdr.flags, true) & MSG_CTRUNC) !== 0;
+      const control = Number(scratch.getBigUint64(msghdr.controllen, true));
+      for (let at = 0; at + cmsghdr.data <= control; ) {
+        const size = Number(scratch.getBigUint64(controlAt + at + cmsghdr.len, true));
+        if (size < cmsghdr.data) break;
+        const rights = scratch.getInt32(controlAt + at + cmsghdr.level, true) === SOL_SOCKET && scratch.getInt32(controlAt + at + cmsghdr.type, true) === SCM_RIGHTS;
+        for (let data = at + cmsghdr.data; rights && data + 4 <= at + size; data += 4) received.fds.push(scratch.getInt32(controlAt + data, true));
+        at += Math.ceil(size / 8) * 8;
+      }
+      return length;
+    },
+  };
+}

@@ -1,0 +1,171 @@
+import { readdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { Eventfd } from '../../../src/devices/linux/eventfd.js';
+import { MessageSocket, type SocketUser } from '../../../src/devices/linux/message-socket.js';
+import { Reactor } from '../../../src/devices/linux/reactor.js';
+import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
+
+const calls = linuxSyscalls();
+const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-socket-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let sockets = 0;
+const closing: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closing.splice(0)) close();
+});
+
+/** What one end has heard. */
+class End implements SocketUser {
+  readonly heard: { readonly bytes: readonly number[]; readonly fds: readonly number[] }[] = [];
+  readonly ends: unknown[] = [];
+  most = 65_536;
+  told: () => void = () => undefined;
+
+  wanted(): number {
+    return this.most;
+  }
+
+  received(bytes: Uint8Array, fds: readonly number[]): void {
+    this.heard.push({ bytes: [...bytes], fds });
+    this.told();
+  }
+
+  lost(error: unknown): void {
+    this.ends.push(error);
+    this.told();
+  }
+
+  /** When it has heard, or lost, so much. */
+  until(holds: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      this.told = () => {
+        if (holds()) resolve();
+      };
+      this.told();
+    });
+  }
+}
+
+interface Pair {
+  readonly a: MessageSocket;
+  readonly b: MessageSocket;
+  readonly atA: End;
+  readonly atB: End;
+}
+
+function pair(): Pair {
+  sockets += 1;
+  const path = join(folder, `${sockets}.sock`);
+  const listener = calls.listen(path, 1);
+  const fdA = calls.connect(path);
+  const fdB = calls.accept(listener) ?? -1;
+  calls.close(listener);
+  const parts = { calls, reactor: new Reactor(), name: path };
+  const [atA, atB] = [new End(), new End()];
+  const [a, b] = [new MessageSocket(fdA, parts, atA), new MessageSocket(fdB, parts, atB)];
+  closing.push(() => a.close(), () => b.close());
+  return { a, b, atA, atB };
+}
+
+function openFds(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+describe('MessageSocket', () => {
+  it('carries bytes, and with the first of them file descriptors that work at the other end', async () => {
+    const { a, atB } = pair();
+    const eventfd = new Eventfd();
+    closing.push(() => eventfd.close());
+    a.send(Uint8Array.of(1, 2, 3), [eventfd.fd]);
+    await atB.until(() => atB.heard.length > 0);
+    const [{ bytes, fds } = { bytes: [], fds: [] }] = atB.heard;
+    expect(bytes).toEqual([1, 2, 3]);
+    expect(fds).toHaveLength(1);
+    const [fd = -1] = fds;
+    closing.push(() => calls.close(fd));
+    calls.writeCount(fd, 5n);
+    expect(eventfd.read()).toBe(5n);
+  });
+
+  it('never reads more than is wanted, so that fds stand with the message that they came with', async () => {
+    const { a, atB } = pair();
+    const eventfd = new Eventfd();
+    closing.push(() => eventfd.close());
+    atB.most = 2;
+    a.send(Uint8Array.of(1, 2));
+    a.send(Uint8Array.of(3, 4), [eventfd.fd, eventfd.fd]);
+    await atB.until(() => atB.heard.length === 2);
+    closing.push(() => atB.heard.forEach(({ fds }) => fds.forEach((fd) => calls.close(fd))));
+    expect(atB.heard.map(({ bytes, fds }) => [bytes, fds.length])).toEqual([[[1, 2], 0], [[3, 4], 2]]);
+  });
+
+  it('queues what the other side does not take, in order, and sends it when it does', async () => {
+    const { a, b, atB } = pair();
+    b.pause();
+    const chunk = new Uint8Array(100_000);
+    for (let n = 0; n < 20; n += 1) a.send(chunk.fill(n));
+    const eventfd = new Eventfd();
+    a.send(Uint8Array.of(99), [eventfd.fd]);
+    // A duplicate waits with it.
+    eventfd.close();
+    b.resume();
+    const length = (): number => atB.heard.reduce((sum, { bytes }) => sum + bytes.length, 0);
+    await atB.until(() => length() === 2_000_001);
+    const all = atB.heard.flatMap(({ bytes }) => bytes);
+    expect([all[0], all[99_999], all[100_000], all.at(-2), all.at(-1)]).toEqual([0, 0, 1, 19, 99]);
+    const fds = atB.heard.flatMap((one) => one.fds);
+    expect(fds).toHaveLength(1);
+    closing.push(() => fds.forEach((fd) => calls.close(fd)));
+  });
+
+  it('refuses to queue without end', () => {
+    const { a, b } = pair();
+    b.pause();
+    const chunk = new Uint8Array(1 << 20);
+    expect(() => {
+      for (let n = 0; n < 100; n += 1) a.send(chunk);
+    }).toThrow(expect.objectContaining({ code: 'VFIO_E_LIMIT' }));
+  });
+
+  it('tells the end of the other side once, and keeps its own end until it is closed', async () => {
+    const { a, b, atA, atB } = pair();
+    a.send(Uint8Array.of(7));
+    a.end();
+    await atB.until(() => atB.ends.length > 0);
+    expect(atB.heard).toHaveLength(1);
+    expect(atB.ends).toEqual([undefined]);
+    expect(() => b.send(Uint8Array.of(1))).toThrow(expect.objectContaining({ code: 'VFIO_E_NO_DEVICE' }));
+    expect(atA.ends).toEqual([]);
+    b.close();
+    await atA.until(() => atA.ends.length > 0);
+  });
+
+  it('ends with what its user throws', async () => {
+    const { a, atB } = pair();
+    const broken = new Error('no message of mine');
+    atB.received = () => {
+      throw broken;
+    };
+    a.send(Uint8Array.of(1));
+    await atB.until(() => atB.ends.length > 0);
+    expect(atB.ends).toEqual([broken]);
+  });
+
+  it('refuses more fds than this process has room for, and leaves none open', async () => {
+    const before = openFds();
+    const { a, b, atB } = pair();
+    const eventfd = new Eventfd();
+    a.send(Uint8Array.of(1), Array.from({ length: 253 }, () => eventfd.fd));
+    await atB.until(() => atB.heard.length > 0);
+    expect(atB.heard[0]?.fds).toHaveLength(253);
+    for (const fd of atB.heard[0]?.fds ?? []) calls.close(fd);
+    expect(() => a.send(Uint8Array.of(1), Array.from({ length: 254 }, () => eventfd.fd))).toThrow(/EINVAL/);
+    eventfd.close();
+    a.close();
+    b.close();
+    expect(openFds()).toBe(before);
+  });
+});

@@ -3,11 +3,13 @@ import type { Observable } from 'rxjs';
 import { softwareDevice } from '../devices/software/software-device.js';
 import { migrateCommand, receiveCommand, resolveCommand } from './commands.js';
 import { conformanceCommand } from './conformance.js';
+import { parseDevice } from './devices.js';
+import { serveCommand } from './serve.js';
 import type { Screen } from './show.js';
 import { tlsOf, withTls, type TlsFlags } from './tls.js';
 
 const devices = `
-DEVICE   a PCI address, an mdev uuid, group:N, trace:FILE, or a device in this process: software:NAME?bytes=N&seed=N&version=1,
+DEVICE   a PCI address, an mdev uuid, group:N, vfio-user:PATH, trace:FILE, or a device in this process: software:NAME?bytes=N&seed=N&version=1,
          each of these if wanted; =NAME behind a device names it at the other end`;
 const addresses = `
 ADDRESS  tcp://HOST:PORT or unix:/PATH`;
@@ -63,8 +65,18 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
       work = resolveCommand({ address, journal: rest.journal, listen: at !== undefined, ...tlsOf(resolve, rest) }, shown(rest.json));
     });
 
+  program.command('serve').description('serves a device by vfio-user, to one client after the other, until Ctrl-C')
+    .argument('<DEVICE>', 'which; software for the sample device in this process')
+    .argument('<ADDRESS>', 'unix:PATH; the device there is vfio-user:PATH')
+    .addOption(json())
+    .addHelpText('after', `${devices}\n\nEnds with 0 (Ctrl-C), 1 (failed), 2 (usage).`)
+    .action((text: string, at: string, { json: asJson }: { readonly json?: boolean }) => {
+      const { name, address } = text === 'software' ? { name: text, address: softwareDevice() } : parseDevice(text);
+      work = serveCommand({ name, address, at }, shown(asJson), interrupt);
+    });
+
   program.command('conformance').description("goes every way of device_state that a device's flags allow, and says which rules its driver keeps")
-    .argument('<DEVICE>', 'a PCI address, an mdev uuid, group:N, or software')
+    .argument('<DEVICE>', 'a PCI address, an mdev uuid, group:N, vfio-user:PATH, or software')
     .addOption(json().conflicts('junit'))
     .option('--junit', 'JUnit XML')
     .option('--destructive', 'also the rules that may hurt the device')

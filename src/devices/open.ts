@@ -9,6 +9,7 @@ import { readTraceFile } from './replay/read-trace-file.js';
 import { recordPort } from './replay/record-port.js';
 import type { TraceSink } from './replay/recorder.js';
 import { replayTrace } from './replay/replay-trace.js';
+import { openUserPort } from './vfio-user/open-user-port.js';
 import type { Call, DevicePort, RegionInfo, State } from './port.js';
 
 /** Whatever can open a port itself: a software device, a recorded trace, a port of your own. */
@@ -18,7 +19,8 @@ export interface PortSource {
 
 /**
  * Where a device is: an mdev uuid, a PCI address (`0000:03:00.0`), a group and its device (`group:7/0000:03:00.0`, or
- * `group:7` where it has one device), a recorded run (`trace:remap.jsonl`), or a `PortSource`.
+ * `group:7` where it has one device), a device that another process serves (`vfio-user:/run/device.sock`), a recorded run (`trace:remap.jsonl`), or a
+ * `PortSource`.
  */
 export type DeviceAddress = string | PortSource;
 
@@ -94,11 +96,15 @@ export function withDevice<T>(address: DeviceAddress, body: (device: VfioDevice)
   );
 }
 
-function openPort(address: DeviceAddress, clock: Clock): Call<DevicePort> {
+/** The port at an address, as it is. */
+export function openPort(address: DeviceAddress, clock: Clock): Call<DevicePort> {
   if (typeof address !== 'string') return address.open(clock);
   const [, file] = /^trace:(.+)$/s.exec(address) ?? [];
   if (file !== undefined) return defer(() => replayTrace(readTraceFile(file)).open(clock));
-  if (!clock.virtual) return openKernelPort(address, clock);
+  if (!clock.virtual) {
+    const [, socket] = /^vfio-user:(.+)$/s.exec(address) ?? [];
+    return socket === undefined ? openKernelPort(address, clock) : openUserPort(socket, clock);
+  }
   return defer(() => {
     throw new VfioError('VFIO_E_CLOCK', 'a real device does not follow virtual time: open a software device or a trace, or leave the clock out', { operation: 'open', device: address });
   });

@@ -83,6 +83,11 @@ export interface DevicePort extends AsyncDisposable {
   /** *Now.* Zeroed memory of this process for DMA, whole pages (else VFIO_E_RANGE). It lives until it is freed or the device is closed; a child process does not get it. */
   allocateDma(bytes: number): Call<DmaMemory>;
   /**
+   * *Now.* Memory of another process that is mapped here, as DMA memory of this port: what a server of the device needs. Whoever brings it keeps it mapped
+   * until it is freed. Missing where the port cannot take any.
+   */
+  importDma?(memory: ArrayBufferLike): Call<DmaMemory>;
+  /**
    * VFIO_IOMMU_MAP_DMA on the DMA lane: may block (the kernel pins every page), never behind `setState`. All devices of one process share
    * one container, and so its IO addresses: whatever is mapped, each of them reaches.
    * Fails with VFIO_E_BUSY and VFIO_E_RANGE (PORT-12), VFIO_E_LIMIT (ranges, locked memory), VFIO_E_UNSUPPORTED (memory that the IOMMU cannot reach).
@@ -257,7 +262,7 @@ export interface DataChannel {
   write(bytes: Uint8Array): Call<void>;
   /**
    * VFIO_MIG_GET_PRECOPY_INFO (v1: from pending_bytes): what there is to read now. Fails with VFIO_E_RANGE (EINVAL) outside the PRE_COPY states, and
-   * in a session of resuming.
+   * in a session of resuming; with VFIO_E_UNSUPPORTED where the port has no such call (vfio-user).
    */
   precopy(): Call<PrecopyInfo>;
   /** Idempotent. */

@@ -23,7 +23,7 @@ function said(...args: readonly string[]): { readonly out: string; readonly erro
 describe('vfio-rx', () => {
   it('helps, with all commands and with one', () => {
     const all = said('--help');
-    for (const command of ['migrate', 'receive', 'resolve', 'conformance']) {
+    for (const command of ['migrate', 'receive', 'resolve', 'serve', 'conformance']) {
       expect(all.out).toContain(`\n  ${command} [options]`);
       expect(said(command, '--help')).toMatchObject({ exit: 0, error: '', out: expect.stringMatching(/--json .*\n[\s\S]*Ends with 0/) as unknown });
     }
@@ -44,6 +44,7 @@ describe('vfio-rx', () => {
     ['receive a --at tcp://a:1 --journal j --tls-key /none', "option '--tls-key <FILE>' argument '/none' is invalid. It cannot be read: ENOENT: no such file or directory, open '/none'"],
     ['resolve --journal j', '--to or --at is needed'],
     ['resolve --journal j --to tcp://a:1 --at tcp://b:1', "option '--to <ADDRESS>' cannot be used with option '--at <ADDRESS>'"],
+    ['serve software', "missing required argument 'ADDRESS'"],
     ['conformance', "missing required argument 'DEVICE'"],
     ['conformance a b', "too many arguments for 'conformance'. Expected 1 argument but got 2."],
     ['conformance software --json --junit', "option '--json' cannot be used with option '--junit'"],
@@ -56,6 +57,7 @@ describe('vfio-rx', () => {
     'receive software:a software:b --at unix:/x --journal j --exit',
     'resolve --journal j --to tcp://a:1',
     'resolve --journal j --at tcp://a:1 --json',
+    'serve software unix:/x --json',
     'conformance software --destructive --patience 5 --junit',
   ])('%s: works', (line) => expect(said(...line.split(' '))).toMatchObject({ exit: 'works', error: '' }));
 });

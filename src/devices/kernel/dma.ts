@@ -222,6 +222,6 @@ export class KernelDma {
 const unseen = new FinalizationRegistry((unmap: () => void) => unmap());
 
 /** The pages are gone; their address space goes when no view can be used any more. */
-function giveBackWhenUnseen({ memory, address, size }: MappedMemory, calls: Syscalls): void {
+export function giveBackWhenUnseen({ memory, address, size }: MappedMemory, calls: Syscalls): void {
   unseen.register(memory, () => calls.munmap(Number(address), size));
 }

@@ -54,14 +54,14 @@ export class KernelMappings {
     return { mapped: this.#live.size, reserved: reserved.length, reservedBytes, reused: this.#reused };
   }
 
-  /** `layout` is the latest answer for this region: only what it offers is mapped. */
-  map(layout: RegionInfo, area: Area): Mapping {
+  /** `layout` is the latest answer for this region: only what it offers is mapped. `fd`: where each region has a file of its own. */
+  map(layout: RegionInfo, area: Area, fd = this.#fd): Mapping {
     const operation = `mmap region ${layout.index}`;
     this.#requirePages(area, operation);
     if (!coversAreas(layout.areas, [area])) {
       throw new VfioError('VFIO_E_RANGE', `the layout does not offer ${print(area)}`, { operation, device: this.#device, errno: 'EINVAL' });
     }
-    const memory = this.#memory(layout, area);
+    const memory = this.#memory(layout, area, fd);
     const mapping: Mapping = { region: layout.index, area, memory: memory.memory, address: memory.address };
     this.#live.set(mapping, { memory, parts: [area] });
     return mapping;
@@ -103,13 +103,13 @@ export class KernelMappings {
     step('address space given back', () => runAllOrThrow(reserved.map((memory) => () => memory.close())));
   }
 
-  #memory(layout: RegionInfo, area: Area): MappedMemory {
+  #memory(layout: RegionInfo, area: Area, fd: number): MappedMemory {
     const offset = BigInt(layout.fileOffset + area.offset);
     const protection = { read: layout.readable, write: layout.writable };
     const kept = this.#reserved.get(keyOf(layout.index, area));
     const memory = kept?.at(-1);
-    if (kept === undefined || memory === undefined) return mapRegion(this.#fd, offset, area.size, protection, this.#calls, this.#device);
-    memory.place(this.#fd, offset, protection);
+    if (kept === undefined || memory === undefined) return mapRegion(fd, offset, area.size, protection, this.#calls, this.#device);
+    memory.place(fd, offset, protection);
     kept.pop();
     this.#reused += 1;
     return memory;

@@ -1,7 +1,7 @@
 import { VfioError, type VfioErrorCode } from '../../errors.js';
 import type { IrqInfo } from '../uapi/irq-info.js';
-import { maxVectors, type IrqAct, type IrqSet } from '../uapi/irq-set.js';
-import { enabledAfter, irqKind, irqRefusal, type IrqKind } from './irq-rules.js';
+import type { IrqAct, IrqSet } from '../uapi/irq-set.js';
+import { enabledAfter, irqKind, irqRefusal, registrationRefusal, type IrqKind, type IrqUse } from './irq-rules.js';
 
 /** One vector's eventfds, made for the registry. */
 export interface VectorEventfds<Fd> {
@@ -101,24 +101,16 @@ export class IrqRegistry<Fd, Vector extends VectorEventfds<Fd>> {
 
   /** Whatever the device would not take is said before it has taken anything. */
   #check(index: number, vectors: readonly number[], withAck: boolean, open: OpenIndex<Vector>): void {
-    const { info, vectors: taken } = open;
-    if (vectors.length === 0 || new Set(vectors).size < vectors.length) {
-      throw this.#error('VFIO_E_RANGE', 'name at least one vector, and none twice', index);
-    }
-    for (const vector of vectors) {
-      if (!Number.isSafeInteger(vector) || vector < 0 || vector >= maxVectors) throw this.#error('VFIO_E_RANGE', `${vector} is no vector`, index);
-      if (vector >= info.count) throw this.#error('VFIO_E_NO_IRQ', info.count === 0 ? `the device has no irq ${index}` : `irq ${index} has ${info.count} vectors, so no vector ${vector}`, index);
-      if (taken.has(vector)) throw this.#error('VFIO_E_BUSY', `irq ${index}, vector ${vector} is in use: share() its stream, or close its handle first`, index);
-    }
-    const [first, last] = [Math.min(...vectors), Math.max(...vectors)];
-    const fds = new Array<undefined>(last - first + 1).fill(undefined);
-    this.#require(open, { index, action: 'trigger', data: 'eventfd', start: first, fds });
-    if (withAck) this.#require({ ...open, enabled: Math.max(open.enabled, last + 1) }, { index, action: 'unmask', data: 'eventfd', start: first, fds });
+    const refusal = registrationRefusal(vectors, withAck, new Set(open.vectors.keys()), this.#useOf(open));
+    if (refusal !== undefined) throw this.#error(refusal.code, refusal.message, index);
   }
 
-  #require({ kind, info, enabled }: OpenIndex<Vector>, set: IrqSet<unknown>): void {
-    const on = new Set([...this.#open.values()].filter((other) => other.enabled > 0).map((other) => other.kind));
-    const refusal = irqRefusal(set, { kind, info, enabled, on });
+  #useOf({ kind, info, enabled }: OpenIndex<Vector>): IrqUse {
+    return { kind, info, enabled, on: new Set([...this.#open.values()].filter((other) => other.enabled > 0).map((other) => other.kind)) };
+  }
+
+  #require(open: OpenIndex<Vector>, set: IrqSet<unknown>): void {
+    const refusal = irqRefusal(set, this.#useOf(open));
     if (refusal !== undefined) throw this.#error(refusal.code, refusal.message, set.index);
   }
 
@@ -148,7 +140,8 @@ export class IrqRegistry<Fd, Vector extends VectorEventfds<Fd>> {
   }
 }
 
-interface Run<Vector> {
+/** Neighbours, or with `undefined` for what lies between. */
+export interface Run<Vector> {
   readonly start: number;
   readonly run: readonly (Vector | undefined)[];
 }
@@ -157,7 +150,7 @@ interface Run<Vector> {
  * Vectors as the calls that register them: one for each run of neighbours. The call that turns an index on must name all, because
  * it decides how many are enabled; between calls a gap may hold somebody else's vector, which `none` would take away.
  */
-function runsOf<Vector extends { readonly vector: number }>(vectors: readonly Vector[], withGaps: boolean): readonly Run<Vector>[] {
+export function runsOf<Vector extends { readonly vector: number }>(vectors: readonly Vector[], withGaps: boolean): readonly Run<Vector>[] {
   const sorted = [...vectors].sort((a, b) => a.vector - b.vector);
   const runs: { start: number; run: (Vector | undefined)[] }[] = [];
   for (const one of sorted) {

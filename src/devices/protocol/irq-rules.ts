@@ -1,6 +1,6 @@
 import type { VfioErrorCode } from '../../errors.js';
 import type { IrqInfo } from '../uapi/irq-info.js';
-import { vectorsOf, type IrqAction, type IrqData, type IrqSet } from '../uapi/irq-set.js';
+import { maxVectors, vectorsOf, type IrqAction, type IrqData, type IrqSet } from '../uapi/irq-set.js';
 
 /** What an irq index stands for. On a PCI device the first five have a meaning of their own; any other index speaks through its flags. */
 export type IrqKind = 'intx' | 'msi' | 'msi-x' | 'err' | 'req' | 'remap' | 'device';
@@ -104,4 +104,22 @@ export function enabledAfter<Fd>(set: IrqSet<Fd>, kind: IrqKind, enabled: number
   // These have no mode of their own beside their one eventfd: without it they are off.
   if ((kind === 'err' || kind === 'req') && set.fds.every((fd) => fd === none)) return 0;
   return Math.max(enabled, start + count);
+}
+
+/** Why these vectors cannot be registered together now, said before the device has taken any; undefined where nothing speaks against it. */
+export function registrationRefusal(vectors: readonly number[], withAck: boolean, taken: ReadonlySet<number>, use: IrqUse): IrqRefusal | undefined {
+  const { info, enabled } = use;
+  const { index } = info;
+  const refuse = (code: VfioErrorCode, message: string): IrqRefusal => ({ code, message });
+  if (vectors.length === 0 || new Set(vectors).size < vectors.length) return refuse('VFIO_E_RANGE', 'name at least one vector, and none twice');
+  for (const vector of vectors) {
+    if (!whole(vector) || vector >= maxVectors) return refuse('VFIO_E_RANGE', `${vector} is no vector`);
+    if (vector >= info.count) return refuse('VFIO_E_NO_IRQ', info.count === 0 ? `the device has no irq ${index}` : `irq ${index} has ${info.count} vectors, so no vector ${vector}`);
+    if (taken.has(vector)) return refuse('VFIO_E_BUSY', `irq ${index}, vector ${vector} is in use: share() its stream, or close its handle first`);
+  }
+  const [first, last] = [Math.min(...vectors), Math.max(...vectors)];
+  const fds = new Array<undefined>(last - first + 1).fill(undefined);
+  const trigger = irqRefusal({ index, action: 'trigger', data: 'eventfd', start: first, fds }, use);
+  if (trigger !== undefined || !withAck) return trigger;
+  return irqRefusal({ index, action: 'unmask', data: 'eventfd', start: first, fds }, { ...use, enabled: Math.max(enabled, last + 1) });
 }

@@ -114,9 +114,13 @@ export class SoftwareDma {
 
   allocate(bytes: number): DmaMemory {
     if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % pageSize !== 0) throw this.#error('VFIO_E_RANGE', `${bytes} bytes are not whole pages of ${pageSize} bytes`, 'allocate DMA memory');
+    return this.adopt(new SharedArrayBuffer(bytes));
+  }
+
+  adopt(bytes: ArrayBufferLike): DmaMemory {
     const memory: DmaMemory = {
-      memory: new SharedArrayBuffer(bytes),
-      size: bytes,
+      memory: bytes,
+      size: bytes.byteLength,
       free: () => nowCall(() => {
         if (this.#claimed.ranges.some(({ source }) => source === memory)) throw this.#error('VFIO_E_BUSY', 'it is in the IOMMU: unmap that first', 'free DMA memory');
         this.#memories.delete(memory);

@@ -99,7 +99,7 @@ export const dmaRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-12.3',
     title: 'an area enters the IOMMU only where it is mapped',
-    needs: ['dma'],
+    needs: ['dma', 'mappings'],
     async check(harness) {
       const { port, steps, dma } = await opened(harness);
       const source = await steps.value(port.map(face.sparse, face.firstArea), 'mapping');
@@ -134,7 +134,7 @@ export const dmaRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-13.1',
     title: 'what is in the IOMMU is neither unmapped nor freed',
-    needs: ['dma'],
+    needs: ['dma', 'mappings'],
     async check(harness) {
       const { port, steps, dma } = await opened(harness);
       const memory = await dma.memory(2);
@@ -156,7 +156,7 @@ export const dmaRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-13.2',
     title: 'close takes the ranges of this device out of the IOMMU before its areas',
-    needs: ['dma'],
+    needs: ['dma', 'mappings'],
     async check(harness) {
       const { port, steps, dma } = await opened(harness);
       const source = await steps.value(port.map(face.mailbox, face.whole), 'mapping');

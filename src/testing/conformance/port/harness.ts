@@ -43,6 +43,8 @@ export type PortNeed =
   | keyof PortScript
   /** A remap irq, registered with an ack eventfd. */
   | 'remap'
+  /** Mappings of regions, which its driver sees come and go. */
+  | 'mappings'
   /** `port.allocateDma`, `dmaMap` and what belongs to them. */
   | 'dma'
   /** device_state, with a driver that waits for acks. */

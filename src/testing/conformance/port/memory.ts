@@ -35,7 +35,7 @@ export const memoryRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-4.1',
     title: 'map takes a part of an offered area, and nothing else',
-    needs: ['remap', 'revoke'],
+    needs: ['remap', 'revoke', 'mappings'],
     async check(harness) {
       const { port, witness, script } = await harness.openPort();
       const steps = new Steps(harness);
@@ -61,6 +61,7 @@ export const memoryRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-4.2',
     title: "a mapping shows the device's memory, both ways",
+    needs: ['mappings'],
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);
@@ -75,6 +76,7 @@ export const memoryRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-5.1',
     title: 'when unmap completes the driver sees no mapping, and a stale view does not reach the device',
+    needs: ['mappings'],
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -94,6 +96,7 @@ export const memoryRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-5.2',
     title: 'unmap of a part takes that part alone',
+    needs: ['mappings'],
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -114,7 +117,7 @@ export const memoryRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-5.3',
     title: 'an area that was revoked can be unmapped, and mapped again once it is restored',
-    needs: ['remap', 'revoke'],
+    needs: ['remap', 'revoke', 'mappings'],
     async check(harness) {
       const { port, witness, script } = await harness.openPort();
       const steps = new Steps(harness);

@@ -1,0 +1,40 @@
+import { concat, defer, ignoreElements, of, takeUntil, tap, type Observable } from 'rxjs';
+import type { DeviceAddress } from '../devices/open.js';
+import { serveDevice, type ServerEvent } from '../devices/serve.js';
+import { VfioError } from '../errors.js';
+import { jsonLine, type Screen } from './show.js';
+
+/** What `vfio-rx serve` is told. */
+export interface ServeOptions {
+  readonly address: DeviceAddress;
+  /** How the device is called in what is written. */
+  readonly name: string;
+  /** `unix:/PATH`. */
+  readonly at: string;
+}
+
+/** Serves a device until the interrupt, and says who comes and goes. Emits the exit code. Fails as `serveDevice` does, and with VFIO_E_ADDRESS. */
+export function serveCommand({ address, name, at }: ServeOptions, screen: Pick<Screen, 'write' | 'json'>, interrupt: Observable<unknown>): Observable<number> {
+  const told = defer(() => serveDevice(address, pathOf(at))).pipe(
+    tap((event) => screen.write(screen.json ? jsonLine({ device: name, ...event }) : `${lineOf(event, name)}\n`)),
+    takeUntil(interrupt),
+  );
+  return concat(told.pipe(ignoreElements()), of(0));
+}
+
+function pathOf(at: string): string {
+  const [, path] = /^unix:(.+)$/s.exec(at) ?? [];
+  if (path !== undefined) return path;
+  throw new VfioError('VFIO_E_ADDRESS', `"${at}" is no address to serve at: unix:/PATH`, { operation: 'serve' });
+}
+
+function lineOf(event: ServerEvent, name: string): string {
+  switch (event.kind) {
+    case 'listening':
+      return `${name} is served at ${event.path}: vfio-user:${event.path}`;
+    case 'connected':
+      return 'a client has come';
+    case 'gone':
+      return event.error === undefined ? 'the client has gone' : `the client has gone: ${event.error.message}`;
+  }
+}

@@ -1,0 +1,37 @@
+import { defer, finalize, Observable } from 'rxjs';
+import { ownedCall } from '../call.js';
+import type { Call } from '../port.js';
+
+/** Calls one after the other, in the order of their subscriptions; each runs to its end whoever listens. */
+export class Serial {
+  readonly #waiting: (() => void)[] = [];
+  #busy = false;
+
+  run<T>(call: () => Call<T>): Call<T> {
+    return ownedCall(
+      () =>
+        new Observable<T>((subscriber) => {
+          this.#begin(() =>
+            defer(call)
+              .pipe(finalize(() => this.#next()))
+              .subscribe(subscriber),
+          );
+        }),
+    );
+  }
+
+  #begin(start: () => void): void {
+    if (this.#busy) {
+      this.#waiting.push(start);
+      return;
+    }
+    this.#busy = true;
+    start();
+  }
+
+  #next(): void {
+    this.#busy = false;
+    const start = this.#waiting.shift();
+    if (start !== undefined) this.#begin(start);
+  }
+}

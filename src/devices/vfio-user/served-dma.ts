@@ -1,0 +1,84 @@
+import { catchError, concatMap, from, map, toArray, type Observable } from 'rxjs';
+import { VfioError } from '../../errors.js';
+import { disregard } from '../call.js';
+import { fileHolds } from '../linux/file-bounds.js';
+import { mapRegion, type MappedMemory } from '../linux/mapped-memory.js';
+import type { Syscalls } from '../linux/syscalls.js';
+import type { DevicePort, DmaMemory, IovaRange } from '../port.js';
+import { encodeDmaUnmap, readDmaMap, readDmaUnmap } from './messages/dma.js';
+
+interface Entry extends IovaRange {
+  readonly mapped: MappedMemory;
+  readonly memory: DmaMemory;
+}
+
+/** The most ranges of one client. */
+const mostRanges = 65_535;
+
+const operation = 'DMA_MAP';
+
+/** A client's memory for the DMA of a port: what came with a file is mapped here, and given to the port. */
+export class ServedDma {
+  readonly #port: DevicePort;
+  readonly #calls: Syscalls;
+  readonly #entries = new Map<bigint, Entry>();
+
+  constructor(port: DevicePort, calls: Syscalls) {
+    this.#port = port;
+    this.#calls = calls;
+  }
+
+  map(payload: Uint8Array, fds: readonly number[]): Observable<unknown> {
+    const request = readDmaMap(payload);
+    const { iova, size, offset, read, write } = request;
+    const [fd] = fds;
+    if (fd === undefined || this.#port.importDma === undefined) throw this.#error('VFIO_E_UNSUPPORTED', 'this device takes memory by its file only, or none at all');
+    if (this.#entries.size >= mostRanges) throw this.#error('VFIO_E_LIMIT', `${mostRanges} ranges are mapped already`);
+    if (!fileHolds(fd, offset, size)) throw this.#error('VFIO_E_RANGE', `the file ends before ${size} bytes at ${offset}`);
+    const mapped = mapRegion(fd, BigInt(offset), size, { read: true, write }, this.#calls, this.#port.name);
+    return this.#port.importDma(mapped.memory).pipe(
+      concatMap((memory) => {
+        return this.#port.dmaMap({ iova, size, read, write, source: memory }).pipe(
+          map(() => this.#entries.set(iova, { iova, size, mapped, memory })),
+          catchError((error: unknown) => {
+            disregard(memory.free());
+            throw error;
+          }),
+        );
+      }),
+      catchError((error: unknown) => {
+        mapped.close();
+        throw error;
+      }),
+    );
+  }
+
+  unmap(payload: Uint8Array): Observable<Uint8Array> {
+    const { iova, size, all } = readDmaUnmap(payload);
+    const entry = this.#entries.get(iova);
+    if (!all && entry?.size !== size) throw new VfioError('VFIO_E_RANGE', 'no such range is mapped', { operation: 'DMA_UNMAP', device: this.#port.name, errno: 'ENOENT' });
+    const going = all ? [...this.#entries.values()] : entry === undefined ? [] : [entry];
+    return from(going).pipe(concatMap((one) => this.#takeOut(one)), toArray(), map(() => encodeDmaUnmap({ iova, size })));
+  }
+
+  /** When the port has let go of it. */
+  release(): void {
+    for (const { mapped } of this.#entries.values()) mapped.close();
+    this.#entries.clear();
+  }
+
+  #takeOut(entry: Entry): Observable<unknown> {
+    return this.#port.dmaUnmap(entry).pipe(
+      concatMap(() => entry.memory.free()),
+      map(() => {
+        this.#entries.delete(entry.iova);
+        // No view is left: the port has none, and nobody else ever had.
+        entry.mapped.close();
+      }),
+    );
+  }
+
+  #error(code: 'VFIO_E_UNSUPPORTED' | 'VFIO_E_LIMIT' | 'VFIO_E_RANGE', message: string): VfioError {
+    return new VfioError(code, message, { operation, device: this.#port.name });
+  }
+}

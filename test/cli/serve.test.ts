@@ -1,0 +1,38 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { firstValueFrom, lastValueFrom, Subject } from 'rxjs';
+import { afterAll, describe, expect, it } from 'vitest';
+import { serveCommand } from '../../src/cli/serve.js';
+import { openDevice, softwareDevice } from '../../src/devices/index.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-serve-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('vfio-rx serve', () => {
+  it.each([
+    [false, (path: string) => [`disk is served at ${path}: vfio-user:${path}`, 'a client has come', 'the client has gone']],
+    [true, (path: string) => [`{"device":"disk","kind":"listening","path":"${path}"}`, '{"device":"disk","kind":"connected"}', '{"device":"disk","kind":"gone"}']],
+  ])('says who comes and goes, until the interrupt (as JSON: %s)', async (json, lines) => {
+    const path = join(folder, `${json}.sock`);
+    const written: string[] = [];
+    const gone = new Subject<void>();
+    const interrupt = new Subject<void>();
+    const write = (text: string): void => {
+      written.push(text.trimEnd());
+      if (text.includes('gone')) gone.next();
+    };
+    const code = lastValueFrom(serveCommand({ address: softwareDevice(), name: 'disk', at: `unix:${path}` }, { write, json }, interrupt));
+    const device = await firstValueFrom(openDevice(`vfio-user:${path}`));
+    const left = firstValueFrom(gone);
+    await device.close();
+    await left;
+    interrupt.next();
+    expect(await code).toBe(0);
+    expect(written).toEqual(lines(path));
+  });
+
+  it('serves at UNIX sockets only', async () => {
+    await expect(lastValueFrom(serveCommand({ address: softwareDevice(), name: 'disk', at: 'tcp://localhost:1' }, { write: () => undefined, json: false }, new Subject()))).rejects.toMatchObject({ code: 'VFIO_E_ADDRESS' });
+  });
+});

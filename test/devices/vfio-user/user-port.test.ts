@@ -1,0 +1,235 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { firstValueFrom } from 'rxjs';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { realClock } from '../../../src/clock.js';
+import type { DevicePort } from '../../../src/devices/port.js';
+import { Eventfd } from '../../../src/devices/linux/eventfd.js';
+import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
+import { openUserPort } from '../../../src/devices/vfio-user/open-user-port.js';
+import { encodeDmaAccess } from '../../../src/devices/vfio-user/messages/dma.js';
+import { commands, encodeMessage, type Message } from '../../../src/devices/vfio-user/messages/header.js';
+import { encodeDeviceInfo, encodeIrqInfo, encodeRegionInfo } from '../../../src/devices/vfio-user/messages/infos.js';
+import { encodeRegionAccess } from '../../../src/devices/vfio-user/messages/region-access.js';
+import { encodeVersion, ownVersion } from '../../../src/devices/vfio-user/messages/version.js';
+import { openFds, RawServer, type RawPeer } from '../../support/vfio-user/raw-peer.js';
+
+const calls = linuxSyscalls();
+const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-client-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let servers = 0;
+const closing: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closing.splice(0).reverse()) close();
+});
+
+function listening(): RawServer {
+  servers += 1;
+  const server = new RawServer(join(folder, `${servers}.sock`));
+  closing.push(() => server.close());
+  return server;
+}
+
+interface Opened {
+  readonly port: DevicePort;
+  readonly server: RawPeer;
+}
+
+/** A client whose server does what the test says, after a version that both like. */
+async function opened(version: Uint8Array = encodeVersion(ownVersion)): Promise<Opened> {
+  const listener = listening();
+  const opening = firstValueFrom(openUserPort(listener.path, realClock));
+  const server = listener.accept();
+  closing.push(() => server.close());
+  server.reply(await server.next(), version);
+  const port = await opening;
+  closing.push(() => port.close());
+  return { port, server };
+}
+
+/** Serves one call. */
+async function served<T>(call: Promise<T>, server: RawPeer, reply: (asked: Message) => void): Promise<T> {
+  reply(await server.next());
+  return call;
+}
+
+const region = { index: 1, flags: 7, size: 0x4000, fileOffset: 0, areas: [{ offset: 0, size: 0x1000 }, { offset: 0x2000, size: 0x1000 }], msixMappable: false };
+
+describe('a vfio-user client', () => {
+  it.each([
+    ['another major version', () => encodeVersion({ ...ownVersion, major: 1 }), 'VFIO_E_UNSUPPORTED'],
+    ['a minor version that nobody proposed', () => encodeVersion({ ...ownVersion, minor: 2 }), 'VFIO_E_PROTOCOL'],
+    ['JSON without its NUL', () => encodeVersion(ownVersion).subarray(0, -1), 'VFIO_E_PROTOCOL'],
+    ['nothing at all', () => new Uint8Array(0), 'VFIO_E_PROTOCOL'],
+  ])('refuses a server with %s, and leaves nothing open', async (_, version, code) => {
+    const before = openFds();
+    const listener = listening();
+    const opening = firstValueFrom(openUserPort(listener.path, realClock));
+    const server = listener.accept();
+    const failed = expect(opening).rejects.toMatchObject({ code });
+    server.reply(await server.next(), version());
+    await failed;
+    await server.end();
+    listener.close();
+    closing.length = 0;
+    expect(openFds()).toBeLessThanOrEqual(before + 1);
+  });
+
+  it('refuses what is no vfio-user, and a server that closes at once', async () => {
+    for (const say of [(server: RawPeer) => server.raw(new TextEncoder().encode('HTTP/1.1 400 Bad Request\r\n')), (server: RawPeer) => server.close()]) {
+      const listener = listening();
+      const opening = firstValueFrom(openUserPort(listener.path, realClock));
+      const failed = expect(opening).rejects.toMatchObject({ code: 'VFIO_E_NO_DEVICE' });
+      const server = listener.accept();
+      say(server);
+      await failed;
+      server.close();
+    }
+  });
+
+  it('takes its hands off a server that says nothing, when nobody waits any more', async () => {
+    const listener = listening();
+    const opening = openUserPort(listener.path, realClock).subscribe({ error: () => expect.unreachable() });
+    const server = listener.accept();
+    await server.next();
+    opening.unsubscribe();
+    await server.end();
+  });
+
+  it('says of a path where nobody listens what is wrong with it', async () => {
+    const listener = listening();
+    listener.close();
+    closing.length = 0;
+    await expect(firstValueFrom(openUserPort(listener.path, realClock))).rejects.toMatchObject({ code: 'VFIO_E_NO_DEVICE' });
+    await expect(firstValueFrom(openUserPort(join(folder, 'none.sock'), realClock))).rejects.toMatchObject({ code: 'VFIO_E_ADDRESS' });
+    await expect(firstValueFrom(openUserPort(join(folder, 'a'.repeat(200)), realClock))).rejects.toMatchObject({ code: 'VFIO_E_ADDRESS' });
+  });
+
+  it('maps an area through the fd that came with its layout, and nothing that the layout does not offer', async () => {
+    const { port, server } = await opened();
+    const fd = calls.memfd('region', region.size);
+    const reply = (asked: Message): void => server.reply(asked, encodeRegionInfo(region, 4096), [fd]);
+    const before = openFds();
+    const mapping = await served(firstValueFrom(port.map(1, { offset: 0x2000, size: 0x1000 })), server, reply);
+    calls.pwrite(fd, Uint8Array.of(9), 0x2003n);
+    expect(new Uint8Array(mapping.memory)[3]).toBe(9);
+    await expect(served(firstValueFrom(port.map(1, { offset: 0x1000, size: 0x1000 })), server, reply)).rejects.toMatchObject({ code: 'VFIO_E_RANGE' });
+    await firstValueFrom(port.unmap(mapping));
+    calls.pwrite(fd, Uint8Array.of(7), 0x2003n);
+    expect(new Uint8Array(mapping.memory)[3]).toBe(0);
+    // Each answer brings a fd, and one is kept.
+    expect(openFds()).toBe(before + 1);
+    const short = calls.memfd('short', 0x2000);
+    await expect(served(firstValueFrom(port.map(1, { offset: 0x2000, size: 0x1000 })), server, (asked) => server.reply(asked, encodeRegionInfo(region, 4096), [short]))).rejects.toMatchObject({ code: 'VFIO_E_PROTOCOL' });
+    for (const one of [fd, short]) calls.close(one);
+  });
+
+  it('asks again where an answer did not fit, and takes a region without a fd for one that cannot be mapped', async () => {
+    const { port, server } = await opened();
+    const many = { ...region, size: 0x100_0000, areas: Array.from({ length: 100 }, (_, n) => ({ offset: n * 0x2000, size: 0x1000 })) };
+    const info = firstValueFrom(port.regionInfo(1));
+    for (let times = 0; times < 2; times += 1) {
+      const asked = await server.next();
+      server.reply(asked, encodeRegionInfo(many, new DataView(asked.payload.buffer, asked.payload.byteOffset).getUint32(0, true)));
+    }
+    expect(await info).toMatchObject({ mmappable: false, areas: [], size: 0x100_0000 });
+  });
+
+  it('closes every fd that it did not ask for', async () => {
+    const { port, server } = await opened();
+    const eventfd = new Eventfd();
+    const before = openFds();
+    await served(firstValueFrom(port.info()), server, (asked) => server.reply(asked, encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 }), [eventfd.fd, eventfd.fd]));
+    await expect(served(firstValueFrom(port.regionInfo(1)), server, (asked) => server.reply(asked, encodeRegionInfo(region, 4096), [eventfd.fd, eventfd.fd]))).rejects.toMatchObject({ code: 'VFIO_E_PROTOCOL' });
+    await expect(served(firstValueFrom(port.irqInfo(1)), server, (asked) => server.raw(encodeMessage({ id: asked.header.id, command: asked.header.command, kind: 'reply', errno: 5 }), [eventfd.fd]))).rejects.toMatchObject({ errno: 'EIO' });
+    const detached = port.info().subscribe({ error: () => undefined });
+    const asked = await server.next();
+    detached.unsubscribe();
+    server.reply(asked, encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 }), [eventfd.fd]);
+    await served(firstValueFrom(port.info()), server, (one) => server.reply(one, encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 })));
+    expect(openFds()).toBe(before);
+    eventfd.close();
+  });
+
+  it('serves DMA by message, also while a request is outstanding, and refuses what no range allows', async () => {
+    const { port, server } = await opened();
+    const memory = await firstValueFrom(port.allocateDma(8192));
+    await served(firstValueFrom(port.dmaMap({ iova: 0x1000n, size: 4096, source: memory, offset: 4096, read: true, write: false })), server, (asked) => {
+      expect(asked.fds).toHaveLength(1);
+      for (const fd of asked.fds) calls.close(fd);
+      server.reply(asked);
+    });
+    new Uint8Array(memory.memory).set([1, 2, 3], 4096);
+    const outstanding = firstValueFrom(port.info());
+    const info = await server.next();
+    const read = await server.ask('DMA_READ', encodeDmaAccess({ iova: 0x1000n, size: 3 }));
+    expect([read.header.reply, [...read.payload.subarray(16)]]).toEqual([true, [1, 2, 3]]);
+    const errnos: (number | undefined)[] = [];
+    for (const [name, payload] of [
+      ['DMA_WRITE', encodeDmaAccess({ iova: 0x1000n, size: 1 }, Uint8Array.of(9))],
+      ['DMA_READ', encodeDmaAccess({ iova: 0x1fffn, size: 2 })],
+      ['DMA_READ', encodeDmaAccess({ iova: 0n, size: 1 })],
+      ['DMA_READ', new Uint8Array(3)],
+      ['DEVICE_RESET', undefined],
+    ] as const) errnos.push((await server.ask(name, payload)).header.errno);
+    expect(errnos).toEqual([22, 19, 19, 22, 38]);
+    server.reply(info, encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 }));
+    expect(await outstanding).toMatchObject({ regions: 9 });
+  });
+
+  it('splits what is registered by what the server takes with one message', async () => {
+    const { port, server } = await opened(encodeVersion({ ...ownVersion, capabilities: { ...ownVersion.capabilities, maxFds: 1 } }));
+    const registering = firstValueFrom(port.irqs(2, [0, 1]));
+    const sets: string[] = [];
+    for (let n = 0; n < 5; n += 1) {
+      const asked = await server.next();
+      const reply = { 7: encodeIrqInfo({ index: 2, flags: 9, count: 4 }), 4: encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 }) }[asked.header.command];
+      if (asked.header.command === commands.DEVICE_SET_IRQS) {
+        const view = new DataView(asked.payload.buffer, asked.payload.byteOffset);
+        sets.push(`0x${view.getUint32(4, true).toString(16)} ${view.getUint32(12, true)}+${view.getUint32(16, true)}, ${asked.fds.length} fds`);
+      }
+      if (asked.fds[0] !== undefined) {
+        calls.writeCount(asked.fds[0], BigInt(n));
+        calls.close(asked.fds[0]);
+      }
+      server.reply(asked, reply);
+    }
+    const irqs = await registering;
+    expect(sets).toEqual(['0x24 0+2, 0 fds', '0x24 0+1, 1 fds', '0x24 1+1, 1 fds']);
+    expect(await Promise.all(irqs.map(async (irq) => (await firstValueFrom(irq.next())).count))).toEqual([3n, 4n]);
+  });
+
+  it('takes a reply that nobody asked for, or that is about something else, for a broken server', async () => {
+    for (const id of [77, 1]) {
+      const { port, server } = await opened();
+      const info = firstValueFrom(port.info());
+      const failed = expect(info).rejects.toMatchObject({ code: 'VFIO_E_NO_DEVICE', cause: { code: 'VFIO_E_PROTOCOL' } });
+      const asked = await server.next();
+      server.raw(encodeMessage({ id: id === 1 ? asked.header.id : id, command: 9, kind: 'reply' }));
+      await failed;
+    }
+  });
+
+  it('checks what a read brought', async () => {
+    const { port, server } = await opened();
+    await served(firstValueFrom(port.regionInfo(1)), server, (asked) => server.reply(asked, encodeRegionInfo(region, 4096)));
+    const read = (): Promise<Uint8Array> => firstValueFrom(port.access({ region: 1, offset: 4, readBytes: 2 }));
+    const bytes = Uint8Array.of(5, 6);
+    expect(await served(read(), server, (asked) => server.reply(asked, encodeRegionAccess({ region: 1, offset: 4, count: 2 }, bytes)))).toEqual(bytes);
+    for (const lie of [{ region: 2, offset: 4, count: 2 }, { region: 1, offset: 5, count: 2 }]) {
+      await expect(served(read(), server, (asked) => server.reply(asked, encodeRegionAccess(lie, bytes)))).rejects.toMatchObject({ code: 'VFIO_E_PROTOCOL' });
+    }
+    await expect(served(read(), server, (asked) => server.reply(asked, encodeRegionAccess({ region: 1, offset: 4, count: 3 }, bytes)))).rejects.toMatchObject({ code: 'VFIO_E_PROTOCOL' });
+    await expect(firstValueFrom(port.access({ region: 1, offset: 0x3fff, readBytes: 2 }))).rejects.toMatchObject({ code: 'VFIO_E_RANGE' });
+    expect(() => port.accessNow({ region: 1, offset: 0, readBytes: 1 })).toThrow(expect.objectContaining({ code: 'VFIO_E_WOULD_BLOCK' }));
+  });
+
+  it('has a bound for what is outstanding', async () => {
+    const { port } = await opened();
+    const calls = Array.from({ length: 257 }, () => firstValueFrom(port.info()).catch((error: unknown) => (error as { code: string }).code));
+    port.close();
+    expect(await calls[256]).toBe('VFIO_E_LIMIT');
+  });
+});

@@ -1,0 +1,246 @@
+import fc from 'fast-check';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import type { Subscription } from 'rxjs';
+import { serveDevice, softwareDevice, type ServerEvent, type SoftwareDevice } from '../../../src/devices/index.js';
+import { Eventfd } from '../../../src/devices/linux/eventfd.js';
+import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
+import { encodeDmaMap, encodeDmaUnmap } from '../../../src/devices/vfio-user/messages/dma.js';
+import { encodeUserState } from '../../../src/devices/vfio-user/messages/feature.js';
+import { commands, encodeMessage, maxMessageBytes } from '../../../src/devices/vfio-user/messages/header.js';
+import { encodeDeviceInfoQuery, encodeIrqInfoQuery, encodeRegionInfoQuery } from '../../../src/devices/vfio-user/messages/infos.js';
+import { encodeRegionAccess, encodeWriteMulti } from '../../../src/devices/vfio-user/messages/region-access.js';
+import { encodeUserIrqSet } from '../../../src/devices/vfio-user/messages/set-irqs.js';
+import { encodeVersion, ownVersion } from '../../../src/devices/vfio-user/messages/version.js';
+import { openFds, RawPeer } from '../../support/vfio-user/raw-peer.js';
+import { hostile } from '../../support/vfio-user/hostile.js';
+
+const calls = linuxSyscalls();
+const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-server-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** A served device, and what its server tells. */
+class Served {
+  readonly device: SoftwareDevice;
+  readonly events: ServerEvent[] = [];
+  readonly serving: Subscription;
+  #told: () => void = () => undefined;
+
+  constructor(readonly path: string) {
+    this.device = softwareDevice({ remap: false });
+    this.serving = serveDevice(this.device, path).subscribe({
+      next: (event) => {
+        this.events.push(event);
+        this.#told();
+      },
+      error: (error: unknown) => { throw error; },
+    });
+  }
+
+  /** When so many clients have gone. */
+  gone(clients: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#told = () => {
+        if (this.events.filter(({ kind }) => kind === 'gone').length >= clients) resolve();
+      };
+      this.#told();
+    });
+  }
+}
+
+let count = 0;
+const closing: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closing.splice(0).reverse()) close();
+});
+
+function served(): Served {
+  count += 1;
+  const one = new Served(join(folder, `${count}.sock`));
+  closing.push(() => one.serving.unsubscribe());
+  return one;
+}
+
+async function client(path: string): Promise<RawPeer> {
+  const peer = await RawPeer.agreed(path);
+  closing.push(() => peer.close());
+  return peer;
+}
+
+describe('a vfio-user server', () => {
+  it('agrees on 0.0, and answers each command by its id', async () => {
+    const { path } = served();
+    const peer = RawPeer.connect(path);
+    closing.push(() => peer.close());
+    const version = await peer.ask('VERSION', encodeVersion({ ...ownVersion, minor: 2 }));
+    expect([...version.payload.subarray(0, 4)]).toEqual([0, 0, 0, 0]);
+    expect(version.payload.length + 16).toBeLessThanOrEqual(214);
+    const info = await peer.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery());
+    expect([...new Uint32Array(info.payload.slice().buffer)]).toEqual([16, 3, 9, 6]);
+    expect(info.header).toMatchObject({ id: 2, reply: true, errno: undefined });
+  });
+
+  it('shows unused regions and irqs as empty ones, and of the others as much as the client takes', async () => {
+    const peer = await client(served().path);
+    const sizeOf = async (index: number): Promise<bigint> => new DataView((await peer.ask('DEVICE_GET_REGION_INFO', encodeRegionInfoQuery({ index, argsz: 32 }))).payload.slice().buffer).getBigUint64(16, true);
+    expect(await Promise.all([0, 3, 8].reduce<Promise<bigint>[]>((all, index) => [...all, (all.at(-1) ?? Promise.resolve(0n)).then(() => sizeOf(index))], []))).toEqual([0x1_0000n, 0n, 0n]);
+    expect((await peer.ask('DEVICE_GET_REGION_INFO', encodeRegionInfoQuery({ index: 9, argsz: 32 }))).header.errno).toBe(22);
+    const irq = await peer.ask('DEVICE_GET_IRQ_INFO', encodeIrqInfoQuery(3));
+    expect([...new Uint32Array(irq.payload.slice().buffer)]).toEqual([16, 0, 3, 0]);
+    expect((await peer.ask('DEVICE_GET_REGION_IO_FDS', encodeRegionInfoQuery({ index: 0, argsz: 16 }))).payload).toHaveLength(16);
+  });
+
+  it('never answers a command that wants no reply, not even one that fails', async () => {
+    const peer = await client(served().path);
+    peer.command('REGION_WRITE', encodeRegionAccess({ region: 2, offset: 0, count: 1 }, Uint8Array.of(7)), { noReply: true });
+    peer.command('REGION_WRITE', encodeRegionAccess({ region: 99, offset: 0, count: 1 }, Uint8Array.of(7)), { noReply: true });
+    peer.command('REGION_WRITE_MULTI', encodeWriteMulti([{ region: 2, offset: 1, data: Uint8Array.of(8) }, { region: 2, offset: 2, data: Uint8Array.of(9) }]), { noReply: true });
+    const read = await peer.ask('REGION_READ', encodeRegionAccess({ region: 2, offset: 0, count: 3 }));
+    expect([...read.payload.subarray(16)]).toEqual([7, 8, 9]);
+  });
+
+  it('answers what it cannot do by errno, and goes on', async () => {
+    const { path } = served();
+    const peer = await client(path);
+    const errnos: (number | undefined)[] = [];
+    for (const [name, payload] of [
+      [99, undefined],
+      ['DMA_READ', new Uint8Array(16)],
+      ['REGION_READ', new Uint8Array(3)],
+      ['REGION_READ', encodeRegionAccess({ region: 2, offset: 4095, count: 2 })],
+      ['REGION_READ', encodeRegionAccess({ region: 2, offset: 0, count: 1 << 21 })],
+      ['DEVICE_GET_IRQ_INFO', encodeIrqInfoQuery(77)],
+      ['DEVICE_SET_IRQS', encodeUserIrqSet({ index: 1, action: 'mask', start: 0, count: 1, data: 'none' })],
+      ['DEVICE_SET_IRQS', encodeUserIrqSet({ index: 1, action: 'trigger', start: 0, count: 60_000, data: 'eventfd' })],
+      ['DMA_MAP', encodeDmaMap({ iova: 0n, size: 4096, offset: 0, read: true, write: true })],
+      ['DMA_UNMAP', encodeDmaUnmap({ iova: 0n, size: 4096 })],
+      ['DEVICE_FEATURE', new Uint8Array(8)],
+      ['MIG_DATA_READ', new Uint8Array(8)],
+      ['DEVICE_FEATURE', encodeUserState('set', 'error')],
+    ] as const) errnos.push((await peer.ask(name, payload)).header.errno);
+    expect(errnos).toEqual([22, 22, 22, 22, 22, 22, 22, 22, 95, 2, 22, 22, 22]);
+    expect((await peer.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery())).header.errno).toBeUndefined();
+  });
+
+  it('closes every fd that it does not keep, and those that it keeps with their client', async () => {
+    const one = served();
+    const first = await RawPeer.agreed(one.path);
+    first.close();
+    await one.gone(1);
+    const before = openFds();
+    const peer = await RawPeer.agreed(one.path);
+    const eventfd = new Eventfd();
+    const memory = calls.memfd('dma', 8192);
+    expect((await peer.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery(), [eventfd.fd, memory])).header.errno).toBeUndefined();
+    expect((await peer.ask('DEVICE_SET_IRQS', encodeUserIrqSet({ index: 1, action: 'trigger', start: 0, count: 2, data: 'eventfd' }), [eventfd.fd])).header.errno).toBe(22);
+    // Twice the same: the first goes.
+    for (let times = 0; times < 2; times += 1) expect((await peer.ask('DEVICE_SET_IRQS', encodeUserIrqSet({ index: 1, action: 'trigger', start: 0, count: 1, data: 'eventfd' }), [eventfd.fd])).header.errno).toBeUndefined();
+    one.device.driver.raiseMsi();
+    expect((await peer.ask('DMA_MAP', encodeDmaMap({ iova: 0n, size: 4096, offset: 4096, read: true, write: true }), [memory])).header.errno).toBeUndefined();
+    expect((await peer.ask('DMA_MAP', encodeDmaMap({ iova: 0x1000n, size: 8192, offset: 4096, read: true, write: true }), [memory])).header.errno).toBe(22);
+    expect(one.device.driver.dma.write(0n, Uint8Array.of(5))).toBe(true);
+    const byte = new Uint8Array(1);
+    calls.pread(memory, byte, 4096n);
+    expect([byte[0], eventfd.read()]).toEqual([5, 1n]);
+    peer.close();
+    await one.gone(2);
+    expect(one.device.driver.dma.ranges).toEqual([]);
+    calls.close(memory);
+    eventfd.close();
+    expect(openFds()).toBe(before);
+  });
+
+  it.each([
+    ['bytes that are no vfio-user', (peer: RawPeer) => peer.raw(new TextEncoder().encode('GET / HTTP/1.1\r\n\r\n'))],
+    ['a command before VERSION', (peer: RawPeer) => peer.command('DEVICE_GET_INFO', encodeDeviceInfoQuery())],
+    ['another major version', (peer: RawPeer) => peer.command('VERSION', encodeVersion({ ...ownVersion, major: 3 }))],
+    ['a reply to nothing', (peer: RawPeer) => peer.raw(encodeMessage({ id: 9, command: 11, kind: 'reply' }))],
+    ['a size beyond every bound', (peer: RawPeer) => {
+      const bytes = encodeMessage({ id: 1, command: commands.VERSION, kind: 'command' });
+      new DataView(bytes.buffer).setUint32(4, maxMessageBytes + 1, true);
+      peer.raw(bytes);
+    }],
+  ])('ends the connection at %s, and serves the next client', async (_, say) => {
+    const one = served();
+    const peer = RawPeer.connect(one.path);
+    say(peer);
+    await peer.end();
+    await one.gone(1);
+    expect(one.events.find(({ kind }) => kind === 'gone')).toMatchObject({ error: { code: 'VFIO_E_NO_DEVICE' } });
+    const next = await client(one.path);
+    expect((await next.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery())).header.errno).toBeUndefined();
+  });
+
+  it('survives a client that dies in any state', async () => {
+    const one = served();
+    const steps: readonly ((peer: RawPeer) => unknown)[] = [
+      (peer) => peer.raw(encodeMessage({ id: 1, command: commands.VERSION, kind: 'command' }).subarray(0, 7)),
+      (peer) => peer.command('VERSION', encodeVersion(ownVersion)),
+      async (peer) => {
+        await peer.ask('VERSION', encodeVersion(ownVersion));
+        peer.command('DEVICE_FEATURE', encodeUserState('set', 'stop-copy'));
+      },
+      async (peer) => {
+        await peer.ask('VERSION', encodeVersion(ownVersion));
+        for (let n = 0; n < 500; n += 1) peer.command('REGION_READ', encodeRegionAccess({ region: 2, offset: 0, count: 4000 }));
+      },
+    ];
+    for (const [n, step] of steps.entries()) {
+      const peer = RawPeer.connect(one.path);
+      await step(peer);
+      peer.close();
+      await one.gone(n + 1);
+      expect(one.device.driver.opens).toBe(0);
+    }
+    await client(one.path);
+  });
+
+  it('answers every one of 2,500 hostile commands, and lives', async () => {
+    const one = served();
+    const valid: readonly (readonly [number, Uint8Array])[] = [
+      [commands.DEVICE_GET_REGION_INFO, encodeRegionInfoQuery({ index: 1, argsz: 80 })],
+      [commands.DEVICE_GET_IRQ_INFO, encodeIrqInfoQuery(1)],
+      [commands.DEVICE_SET_IRQS, encodeUserIrqSet({ index: 1, action: 'trigger', start: 0, count: 1, data: 'none' })],
+      [commands.REGION_READ, encodeRegionAccess({ region: 2, offset: 0, count: 8 })],
+      [commands.REGION_WRITE, encodeRegionAccess({ region: 2, offset: 0, count: 2 }, Uint8Array.of(1, 2))],
+      [commands.REGION_WRITE_MULTI, encodeWriteMulti([{ region: 2, offset: 0, data: Uint8Array.of(1) }])],
+      [commands.DMA_MAP, encodeDmaMap({ iova: 0n, size: 4096, offset: 0, read: true, write: true })],
+      [commands.DMA_UNMAP, encodeDmaUnmap({ iova: 0n, size: 4096 })],
+      [commands.DEVICE_FEATURE, encodeUserState('set', 'stop')],
+      [commands.MIG_DATA_READ, new Uint8Array(8)],
+      [commands.DEVICE_RESET, new Uint8Array(0)],
+      [commands.VERSION, encodeVersion(ownVersion)],
+    ];
+    const peer = await client(one.path);
+    const before = openFds();
+    const command = fc.constantFrom(...valid).chain(([number, payload]) => fc.tuple(fc.oneof({ weight: 9, arbitrary: fc.constant(number) }, { weight: 1, arbitrary: fc.nat(20) }), hostile([payload]), fc.nat(2)));
+    const memory = calls.memfd('dma', 4096);
+    await fc.assert(fc.asyncProperty(command, async ([number, payload, fds]) => {
+      const { header } = await peer.ask(number, payload, Array.from({ length: fds }, () => memory));
+      expect([header.reply, header.command]).toEqual([true, number]);
+    }), { numRuns: 2500 });
+    calls.close(memory);
+    peer.close();
+    await one.gone(1);
+    expect(openFds()).toBeLessThanOrEqual(before);
+    await client(one.path);
+  });
+
+  it('replaces the socket of a server that died, and nothing else', async () => {
+    const one = served();
+    await expect(new Promise((_, reject) => serveDevice(softwareDevice(), one.path).subscribe({ error: reject }))).rejects.toMatchObject({ code: 'VFIO_E_BUSY' });
+    await client(one.path);
+    const stale = join(folder, 'stale.sock');
+    calls.close(calls.listen(stale, 1));
+    const second = new Served(stale);
+    expect(second.events).toEqual([{ kind: 'listening', path: stale }]);
+    second.serving.unsubscribe();
+    expect(existsSync(stale)).toBe(false);
+    const file = join(folder, 'file');
+    writeFileSync(file, 'precious');
+    await expect(new Promise((_, reject) => serveDevice(softwareDevice(), file).subscribe({ error: reject }))).rejects.toMatchObject({ code: 'VFIO_E_BUSY' });
+    expect(existsSync(file)).toBe(true);
+  });
+});

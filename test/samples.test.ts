@@ -63,7 +63,7 @@ const examples = ['src/operators', 'src/streams'].flatMap(examplesOf);
 describe('the samples of README, of the guides and of doc comments', () => {
   it('are all here', () => {
     expect([program, marbleTest].every((file) => file !== '')).toBe(true);
-    expect([more.length, guide.length, dma.length, serving.length, traces.length]).toEqual([0, 1, 2, 1, 3]);
+    expect([more.length, guide.length, dma.length, serving.length, traces.length]).toEqual([0, 1, 2, 1, 4]);
     expect(examples.length).toBeGreaterThan(10);
   });
 

@@ -7,7 +7,7 @@ import { VfioError } from '../errors.js';
 import { remapRegions } from '../operators/remap-regions.js';
 import { remapIrq } from '../streams/remap-irq.js';
 
-/** A device as a command names it: an address of `openDevice`, or `software:NAME?bytes=N&seed=N&version=1`, and `=NAME` for its name at the other end. */
+/** A device as a command names it: an address of `openDevice`, `software` for one that demands remaps, or `software:NAME?bytes=N&seed=N&version=1`, and `=NAME` for its name at the other end. */
 export interface NamedDevice {
   readonly name: string;
   readonly address: DeviceAddress;
@@ -20,6 +20,7 @@ const mostBytes = 1 << 30;
 /** Throws VFIO_E_ADDRESS. */
 export function parseDevice(text: string): NamedDevice {
   const [, address = '', alias] = /^(.*?)(?:=([^=&?]+))?$/.exec(text) ?? [];
+  if (address === 'software') return { name: alias ?? address, address: softwareDevice() };
   if (!text.startsWith('software:')) return { name: alias ?? address, address };
   const [, name = '', query = '', renamed] = /^software:([^?=]+)(?:\?([^=]*=[^=&]*(?:&[^=]*=[^=&]*)*))?(?:=([^=]+))?$/.exec(text) ?? [];
   const options = new URLSearchParams(query);

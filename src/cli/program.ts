@@ -1,16 +1,21 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Observable } from 'rxjs';
-import { softwareDevice } from '../devices/software/software-device.js';
+import type { State } from '../devices/port.js';
 import { migrateCommand, receiveCommand, resolveCommand } from './commands.js';
 import { conformanceCommand } from './conformance.js';
 import { parseDevice } from './devices.js';
+import { recordCommand } from './record.js';
+import { renderCommand } from './render.js';
+import { replayCommand } from './replay.js';
 import { serveCommand } from './serve.js';
 import type { Screen } from './show.js';
 import { tlsOf, withTls, type TlsFlags } from './tls.js';
 
 const devices = `
-DEVICE   a PCI address, an mdev uuid, group:N, vfio-user:PATH, trace:FILE, or a device in this process: software:NAME?bytes=N&seed=N&version=1,
-         each of these if wanted; =NAME behind a device names it at the other end`;
+DEVICE   a PCI address, an mdev uuid, group:N, vfio-user:PATH, trace:FILE, or a device in this process: software for one that demands
+         remaps, software:NAME?bytes=N&seed=N&version=1 for one with contents`;
+const renamed = `
+         =NAME behind a device names it at the other end`;
 const addresses = `
 ADDRESS  tcp://HOST:PORT or unix:/PATH`;
 const migrationEnds = `
@@ -24,7 +29,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
   let work: Observable<number> | undefined;
   const shown = (json = false): Screen => ({ ...screen, json });
   const program = new Command('npx vfio-rx')
-    .description('VFIO devices: migrate them, and check the drivers of those that can be')
+    .description('VFIO devices: migrate them, check their drivers, and record what they do')
     .exitOverride()
     .configureOutput({ writeOut: screen.write })
     .helpCommand(false);
@@ -37,7 +42,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .option('--patience <MS>', 'how long a phase may take', positive)
     .option('--no-peer-to-peer', 'the devices do no DMA to one another')
     .addOption(json())
-    .addHelpText('after', `${devices}${addresses}\n\nCtrl-C aborts in order: before the decision the source runs again.${migrationEnds}`)
+    .addHelpText('after', `${devices}${renamed}${addresses}\n\nCtrl-C aborts in order: before the decision the source runs again.${migrationEnds}`)
     .action((named: readonly string[], { to, downtime, patience, peerToPeer, ...rest }: TlsFlags & { readonly to: string; readonly journal: string; readonly downtime?: number; readonly patience?: number; readonly peerToPeer: boolean; readonly json?: boolean }) => {
       work = migrateCommand({ devices: named, address: to, journal: rest.journal, noPeerToPeer: !peerToPeer, ...tlsOf(migrate, rest), ...(downtime === undefined ? {} : { downtimeLimitMs: downtime }), ...patient(patience) }, shown(rest.json), interrupt);
     });
@@ -49,7 +54,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .option('--patience <MS>', 'how long a phase may take', positive)
     .option('--exit', 'end when they have been moved')
     .addOption(json())
-    .addHelpText('after', `${devices}${addresses}\n${migrationEnds}`)
+    .addHelpText('after', `${devices}${renamed}${addresses}\n${migrationEnds}`)
     .action((named: readonly string[], { at, exit = false, patience, ...rest }: TlsFlags & { readonly at: string; readonly journal: string; readonly patience?: number; readonly exit?: boolean; readonly json?: boolean }) => {
       work = receiveCommand({ devices: named, address: at, journal: rest.journal, exit, ...tlsOf(receive, rest), ...patient(patience) }, shown(rest.json), interrupt);
     });
@@ -66,25 +71,25 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     });
 
   program.command('serve').description('serves a device by vfio-user, to one client after the other, until Ctrl-C')
-    .argument('<DEVICE>', 'which; software for the sample device in this process')
+    .argument('<DEVICE>', 'which')
     .argument('<ADDRESS>', 'unix:PATH; the device there is vfio-user:PATH')
     .addOption(json())
     .addHelpText('after', `${devices}\n\nEnds with 0 (Ctrl-C), 1 (failed), 2 (usage).`)
     .action((text: string, at: string, { json: asJson }: { readonly json?: boolean }) => {
-      const { name, address } = text === 'software' ? { name: text, address: softwareDevice() } : parseDevice(text);
+      const { name, address } = parseDevice(text);
       work = serveCommand({ name, address, at }, shown(asJson), interrupt);
     });
 
   program.command('conformance').description("goes every way of device_state that a device's flags allow, and says which rules its driver keeps")
-    .argument('<DEVICE>', 'a PCI address, an mdev uuid, group:N, vfio-user:PATH, or software')
+    .argument('<DEVICE>', 'which')
     .addOption(json().conflicts('junit'))
     .option('--junit', 'JUnit XML')
     .option('--destructive', 'also the rules that may hurt the device')
     .option('--patience <MS>', 'how long one call may take', positive)
-    .addHelpText('after', '\nEnds with 0 (no rule is broken), 1 (some are), 2 (usage).')
+    .addHelpText('after', `${devices}\n\nEnds with 0 (no rule is broken), 1 (some are), 2 (usage).`)
     .action((name: string, { json: asJson = false, junit = false, destructive = false, patience }: { readonly json?: boolean; readonly junit?: boolean; readonly destructive?: boolean; readonly patience?: number }) => {
       work = conformanceCommand({
-        address: name === 'software' ? softwareDevice() : name,
+        address: parseDevice(name).address,
         name,
         form: asJson ? 'json' : junit ? 'junit' : 'lines',
         destructive,
@@ -92,8 +97,51 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
       }, screen.write);
     });
 
+  program.command('record').description('serves a device, takes it through states, and writes down what crosses its port')
+    .argument('<DEVICE>', 'which')
+    .argument('[STATE...]', `where device_state goes, one after the other: ${states.join(', ')}`, state)
+    .option('-o, --out <FILE>', 'the trace', 'trace.jsonl')
+    .option('--for <MS>', 'how long', positive)
+    .option('--test <FILE>', 'a test that replays it, for vitest')
+    .addOption(json())
+    .addHelpText('after', `${devices}
+
+It ends after --for, else behind the last state; Ctrl-C ends it in order at any time. Then the device is closed, and the trace whole.
+End with running: there are drivers that keep a state over a close. What there is to save is read and thrown away.
+Ends with 0 (recorded), 1 (failed: what was recorded until then is kept), 2 (usage).`)
+    .action((device: string, through: readonly State[], { out, for: forMs, test, json: asJson }: { readonly out: string; readonly for?: number; readonly test?: string; readonly json?: boolean }) => {
+      work = recordCommand({ device, out, states: through, forMs, test }, shown(asJson), interrupt);
+    });
+
+  program.command('replay').description('runs the standard pipeline over what record has kept, in virtual time')
+    .argument('<TRACE>', 'a file of record')
+    .addOption(json())
+    .addHelpText('after', '\nEnds with 0 (it did what was recorded), 1 (it departed: line, expected and actual are said), 2 (usage).')
+    .action((path: string, { json: asJson }: { readonly json?: boolean }) => {
+      work = replayCommand(path, shown(asJson));
+    });
+
+  program.command('render').description('draws traces, several on one time axis')
+    .argument('<TRACE...>', 'files of record')
+    .addOption(new Option('--text', 'for a terminal (the default)').conflicts(['svg', 'html']))
+    .addOption(new Option('--svg', 'a still picture').conflicts('html'))
+    .option('--html', 'a page with zoom, and with what is under the pointer')
+    .option('-o, --out <FILE>', 'where to; else it is written here')
+    .action((traces: readonly string[], { svg = false, html = false, out }: { readonly svg?: boolean; readonly html?: boolean; readonly out?: string }) => {
+      work = renderCommand({ traces, form: html ? 'html' : svg ? 'svg' : 'text', out, color: screen.terminal !== undefined }, screen.write);
+    });
+
   program.parse(args, { from: 'user' });
   return work ?? program.error('error: a command is needed');
+}
+
+/** What a device can be told without bytes to load. */
+const states: readonly State[] = ['running', 'running-p2p', 'pre-copy', 'pre-copy-p2p', 'stop-copy', 'stop'];
+
+function state(text: string, before: readonly State[] = []): readonly State[] {
+  const named = states.find((one) => one === text);
+  if (named === undefined) throw new InvalidArgumentError(`A state is one of ${states.join(', ')}.`);
+  return [...before, named];
 }
 
 function journal(): Option {

@@ -1,5 +1,6 @@
 import { tap, type MonoTypeOperatorFunction } from 'rxjs';
 import type { InDoubt, MigrationEvent, Moved } from '../migration/plan.js';
+import { formatNs } from '../testing/drawing/drawing.js';
 import { LiveTable, type Terminal } from './live-table.js';
 import { headline } from './words.js';
 
@@ -19,6 +20,11 @@ export function jsonLine(value: object): string {
 /** Says something beside the events: as JSON, or in words. */
 export function say({ write, json }: Screen, value: object, text: string): void {
   write(json ? jsonLine(value) : `${text}\n`);
+}
+
+/** Says what happened, and how long after the begin. */
+export function sayAt(screen: Screen, ns: bigint, did: string): void {
+  say(screen, { ns, did }, `${formatNs(Number(ns)).padStart(10)}  ${did}`);
 }
 
 /** Shows each event that passes: a line of JSON, a live table, or on what is no terminal a line for each phase. */

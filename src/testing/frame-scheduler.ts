@@ -3,7 +3,7 @@ import { TestScheduler } from 'rxjs/testing';
 import { usPerFrame, type FrameUnit } from './frames.js';
 
 /** A test that has run this many actions goes on for ever: an interval that nobody ends, or work that reschedules itself. */
-const endlessAfter = 200_000;
+const usuallyEndlessAfter = 200_000;
 
 /**
  * rxjs's TestScheduler with frames of a microsecond, while every delay that rxjs asks for stays in milliseconds:
@@ -15,6 +15,7 @@ const endlessAfter = 200_000;
 export class FrameScheduler extends TestScheduler {
   readonly unit: FrameUnit;
   readonly #framesPerMs: number;
+  readonly #endlessAfter: number;
   /** No action runs before this frame: the loop was blocked until then. */
   #blockedUntil = 0;
   /** The latest time, ms, that somebody computed for something that is due in `#lateIn`; see `#nowMs`. */
@@ -22,11 +23,12 @@ export class FrameScheduler extends TestScheduler {
   #lateIn = -1;
   #executed = 0;
 
-  constructor(unit: FrameUnit) {
+  constructor(unit: FrameUnit, endlessAfter = usuallyEndlessAfter) {
     super(() => {
       throw new Error('expectations are made by the marble kit, not by its scheduler');
     });
     this.unit = unit;
+    this.#endlessAfter = endlessAfter;
     this.#framesPerMs = 1_000 / usPerFrame(unit);
     this.now = () => this.#nowMs();
   }
@@ -90,8 +92,8 @@ export class FrameScheduler extends TestScheduler {
     }
     this.#lateMs = Math.max(this.#lateMs, dueMs);
     this.#executed += 1;
-    if (this.#executed > endlessAfter) {
-      throw new Error(`virtual time does not come to rest: ${endlessAfter} actions by frame ${this.frame}. Does an interval run that nobody ends, or work that reschedules itself without a delay?`);
+    if (this.#executed > this.#endlessAfter) {
+      throw new Error(`virtual time does not come to rest: ${this.#endlessAfter} actions by frame ${this.frame}. Does an interval run that nobody ends, or work that reschedules itself without a delay?`);
     }
   }
 

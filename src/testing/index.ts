@@ -31,6 +31,9 @@ export {
   type ReleasableDeviceExpectation,
   type SubscriptionExpectation,
 } from './marbles.js';
+export { followTrace, type Followed } from './follow-trace.js';
+export { planOf } from './run-plan.js';
+export { servedRun, type RunPlan } from './served-run.js';
 export { memoryTrace, type MemoryTrace } from '../devices/replay/memory-trace.js';
 export { readTraceFile } from '../devices/replay/read-trace-file.js';
 export { recordPort } from '../devices/replay/record-port.js';

@@ -23,9 +23,9 @@ function said(...args: readonly string[]): { readonly out: string; readonly erro
 describe('vfio-rx', () => {
   it('helps, with all commands and with one', () => {
     const all = said('--help');
-    for (const command of ['migrate', 'receive', 'resolve', 'serve', 'conformance']) {
+    for (const command of ['migrate', 'receive', 'resolve', 'serve', 'conformance', 'record', 'replay', 'render']) {
       expect(all.out).toContain(`\n  ${command} [options]`);
-      expect(said(command, '--help')).toMatchObject({ exit: 0, error: '', out: expect.stringMatching(/--json .*\n[\s\S]*Ends with 0/) as unknown });
+      expect(said(command, '--help')).toMatchObject({ exit: 0, error: '', out: expect.stringMatching(command === 'render' ? /--svg/ : /--json .*\n[\s\S]*Ends with 0/) as unknown });
     }
     expect(all).toMatchObject({ exit: 0, error: '' });
     expect(said()).toMatchObject({ exit: 1, out: '', error: all.out });
@@ -48,6 +48,11 @@ describe('vfio-rx', () => {
     ['conformance', "missing required argument 'DEVICE'"],
     ['conformance a b', "too many arguments for 'conformance'. Expected 1 argument but got 2."],
     ['conformance software --json --junit', "option '--json' cannot be used with option '--junit'"],
+    ['record software running on', "command-argument value 'on' is invalid for argument 'STATE'. A state is one of running, running-p2p, pre-copy, pre-copy-p2p, stop-copy, stop."],
+    ['record software resuming', "command-argument value 'resuming' is invalid for argument 'STATE'. A state is one of running, running-p2p, pre-copy, pre-copy-p2p, stop-copy, stop."],
+    ['record software --for ever', "option '--for <MS>' argument 'ever' is invalid. It takes a number of ms."],
+    ['replay', "missing required argument 'TRACE'"],
+    ['render a.jsonl --svg --html', "option '--svg' cannot be used with option '--html'"],
   ])('%s: says what is wrong in a line', (line, message) => {
     expect(said(...line.split(' '))).toEqual({ exit: 1, out: '', error: `error: ${message}\n` });
   });
@@ -58,6 +63,10 @@ describe('vfio-rx', () => {
     'resolve --journal j --to tcp://a:1',
     'resolve --journal j --at tcp://a:1 --json',
     'serve software unix:/x --json',
+    'record software',
+    'record 0000:03:00.1 --out a.jsonl --for 500 --test a.test.ts --json -- pre-copy running',
+    'replay a.jsonl --json',
+    'render a.jsonl b.jsonl --html -o a.html',
     'conformance software --destructive --patience 5 --junit',
   ])('%s: works', (line) => expect(said(...line.split(' '))).toMatchObject({ exit: 'works', error: '' }));
 });

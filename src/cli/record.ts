@@ -1,0 +1,58 @@
+import { existsSync } from 'node:fs';
+import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, of, tap, throwError, type Observable } from 'rxjs';
+import type { VfioDevice } from '../devices/device.js';
+import { withDevice } from '../devices/open.js';
+import type { State } from '../devices/port.js';
+import { traceFile, type TraceFileReport } from '../devices/replay/trace-file.js';
+import { VfioError } from '../errors.js';
+import { servedRun } from '../testing/served-run.js';
+import { parseDevice } from './devices.js';
+import { keepAsTest } from './keep-as-test.js';
+import { say, sayAt, type Screen } from './show.js';
+
+/** What `vfio-rx record` is told. */
+export interface RecordOptions {
+  readonly device: string;
+  /** The trace's file. */
+  readonly out: string;
+  /** Where device_state goes while it is recorded. */
+  readonly states: readonly State[];
+  /** How long, ms. Default: to the last of the states, or until the interrupt. */
+  readonly forMs?: number | undefined;
+  /** Where a test that replays the trace is written. */
+  readonly test?: string | undefined;
+}
+
+/**
+ * Serves a device, takes it through states, and writes down what crosses its port. Emits the exit code. Fails as `openDevice` and the
+ * remap pipeline do; what was recorded until then is kept.
+ */
+export function recordCommand({ device: named, out, states, forMs, test }: RecordOptions, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
+  return defer(() => {
+    if (test !== undefined && existsSync(test)) {
+      throw new VfioError('VFIO_E_ADDRESS', 'there is such a file, and it may have been changed by hand: name another one', { operation: 'write test', device: test });
+    }
+    const { address } = parseDevice(named);
+    const record = traceFile(out);
+    const written = record.closed.pipe(
+      tap((report) => told(report, screen)),
+      concatMap(({ error }) => (error === undefined ? EMPTY : throwError(() => error))),
+    );
+    const run = (device: VfioDevice): Observable<string> => {
+      say(screen, { recording: device.name, to: out }, `recording ${device.name} to ${out}${forMs === undefined && states.length === 0 ? ', until the interrupt (Ctrl-C)' : ''}`);
+      const sinceNs = device.clock.nowNs();
+      return servedRun(device, { states, until: interrupt, ...(forMs === undefined ? {} : { forMs }) }).pipe(tap((did) => sayAt(screen, device.clock.nowNs() - sinceNs, did)));
+    };
+    const recorded = withDevice(address, run, { record }).pipe(catchError((error: unknown) => concat(written, throwError(() => error))));
+    const kept = defer(() => {
+      if (test !== undefined) keepAsTest(out, test, screen);
+      return of(0);
+    });
+    return concat(concat(recorded, written).pipe(ignoreElements()), kept);
+  });
+}
+
+function told({ path, lines, dropped }: TraceFileReport, screen: Screen): void {
+  const missing = dropped === 0 ? '' : `, and ${dropped} that found no room: the disk is too slow, or full`;
+  say(screen, { trace: path, lines, dropped }, `${path}: ${lines} lines${missing}${lines > 0 ? `. Look at it: vfio-rx render ${path}` : ''}`);
+}

@@ -39,6 +39,7 @@ export class Recorder {
   #linesLeft: number;
   #bytesLeft: number;
   #calls = 0;
+  #ended = false;
   #dropped = 0;
   /** The calls whose subscribe() has not returned, innermost last. */
   readonly #inside: number[] = [];
@@ -119,6 +120,7 @@ export class Recorder {
     this.#linesLeft += reservedLines;
     this.#bytesLeft += reservedBytes;
     this.#write({ kind: 'end', atNs });
+    this.#ended = true;
     this.#sink.end();
   }
 
@@ -178,7 +180,7 @@ export class Recorder {
 
   #put(line: string): boolean {
     const bytes = Buffer.byteLength(line) + 1;
-    if (this.#linesLeft < 1 || this.#bytesLeft < bytes || bytes > traceDefaults.maxLineBytes || !this.#sink.write(line)) return false;
+    if (this.#ended || this.#linesLeft < 1 || this.#bytesLeft < bytes || bytes > traceDefaults.maxLineBytes || !this.#sink.write(line)) return false;
     this.#linesLeft -= 1;
     this.#bytesLeft -= bytes;
     return true;

@@ -20,6 +20,8 @@ type CallEntry = Extract<TraceEntry, { kind: 'call' }>;
 type Output = Extract<TraceEntry, { kind: 'answer' | 'released' }>;
 
 const keptReports = 1024;
+/** What may be let go of again and again, also behind the release. */
+const releases: readonly CallName[] = ['irq.close', 'data.close', 'dma.free'];
 
 /**
  * One run of a recording: what the code under test does must be what the recording has next, and gets what came then. What
@@ -68,6 +70,11 @@ export class ReplayRun {
         subscriber.next(value);
         subscriber.complete();
       };
+      if (this.#over && releases.includes(name)) {
+        subscriber.next(undefined as T);
+        subscriber.complete();
+        return;
+      }
       const entry = this.#match(name, args);
       if (entry instanceof VfioError) {
         subscriber.error(entry);
@@ -122,9 +129,15 @@ export class ReplayRun {
     return entry?.kind === 'end' || entry?.kind === 'dropped' ? undefined : entry;
   }
 
+  /** It was closed, and all of the recording has been: as any port then says. */
+  get #over(): boolean {
+    return this.#closing && this.#departure === undefined && this.#entry === undefined;
+  }
+
   #match<K extends CallName>(name: K, args: ArgsOf<K>): CallEntry | VfioError {
     if (this.#departure !== undefined) return this.#departure;
     const entry = this.#entry;
+    if (this.#over) return this.#closed(name);
     if (entry?.kind !== 'call' || entry.name !== name || !isDeepStrictEqual(entry.args, args)) return this.#depart(callInWords(name, args));
     this.#next += 1;
     return entry;
@@ -149,7 +162,9 @@ export class ReplayRun {
     if (this.#due !== undefined || this.#departure !== undefined) return;
     const entry = this.#entry;
     if (entry === undefined) {
-      if (this.#closing) this.#reports.complete();
+      if (!this.#closing) return;
+      this.#reports.complete();
+      if (this.#waiting.size > 0) this.#settleAll((call) => this.#closed(call));
       return;
     }
     if (!isOutput(entry) || entry.inside !== undefined) return;
@@ -176,14 +191,23 @@ export class ReplayRun {
   #depart(actual: string): VfioError {
     const departure = (this.#departure ??= this.#departed(actual));
     this.#due?.unsubscribe();
-    // What waits would wait for ever. In a turn of its own: the code under test is in the middle of something.
+    this.#settleAll(() => departure);
+    return departure;
+  }
+
+  /** What waits would wait for ever. In a turn of its own: the code under test is in the middle of something. */
+  #settleAll(error: (call: string) => VfioError): void {
     this.clock.scheduler.schedule(() => {
-      const waiting = [...this.#waiting.values()];
+      const waiting = [...this.#waiting];
       this.#waiting.clear();
-      for (const settle of waiting) settle(departure);
+      for (const [call, settle] of waiting) settle(error(`call ${call}`));
       if (this.#closing) this.#reports.complete();
     });
-    return departure;
+  }
+
+  /** A recording ends with the release, and has no calls behind that. */
+  #closed(operation: string): VfioError {
+    return new VfioError('VFIO_E_CLOSED', 'the device is closed: open it again', { operation, device: this.#trace.header.device });
   }
 
   #departed(actual: string): VfioError {

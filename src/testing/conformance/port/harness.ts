@@ -41,6 +41,8 @@ export interface PortScript {
 export type PortNeed =
   /** That act of its script. */
   | keyof PortScript
+  /** Mapped memory that is the device's: accesses to it do not cross the port. */
+  | 'memory'
   /** A remap irq, registered with an ack eventfd. */
   | 'remap'
   /** Mappings of regions, which its driver sees come and go. */

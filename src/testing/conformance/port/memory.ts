@@ -61,7 +61,7 @@ export const memoryRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-4.2',
     title: "a mapping shows the device's memory, both ways",
-    needs: ['mappings'],
+    needs: ['mappings', 'memory'],
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);

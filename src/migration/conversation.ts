@@ -1,4 +1,4 @@
-import { concatMap, defer, EMPTY, filter, map, merge, Observable, Subject, Subscription, take, tap, timer } from 'rxjs';
+import { concatMap, defer, EMPTY, filter, map, merge, Observable, race, Subject, Subscription, take, tap, timer } from 'rxjs';
 import { timerMs, type Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import type { Connection, Transport } from '../transport/transport.js';
@@ -6,6 +6,9 @@ import { formatVersions, type Hello, type Welcome } from '../wire/hello.js';
 import { MessageOrder } from '../wire/message-order.js';
 import type { Message, MessageType } from '../wire/message.js';
 import { Link } from './link.js';
+
+/** How long the last words may take to be sent, ms. */
+const lingerMs = 5000;
 
 /** What one side does with what it hears. */
 export interface Ears {
@@ -81,8 +84,12 @@ export class Conversation {
   /** Hears nothing any more; what was said is still sent. */
   hangUp(): void {
     this.#listening.unsubscribe();
-    this.#link?.close();
+    const link = this.#link;
     this.#link = undefined;
+    if (link === undefined) return;
+    // Listened to first: it may be closed at once.
+    race(timer(timerMs(lingerMs), this.#clock.scheduler), link.closed).subscribe({ next: () => link.abandon(), error: () => link.abandon() });
+    link.close();
   }
 
   #listen<T extends MessageType>(connection: Connection, order: MessageOrder, first: T): Observable<Extract<Message, { readonly type: T }>> {

@@ -1,11 +1,10 @@
 import { concatMap, defer, EMPTY, ignoreElements, type Observable, type Subscriber } from 'rxjs';
 import type { Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
-import type { Transport } from '../transport/transport.js';
 import type { RoundReport } from './fit-downtime.js';
 import { within, type Side } from './device-states.js';
 import type { Journal, JournalEntry } from './journal.js';
-import { Outcome } from './outcome.js';
+import { Outcome, type WaysOut } from './outcome.js';
 import { defaultDeadlines, type Deadlines, type DeviceProgress, type MigrationEvent, type Phase } from './plan.js';
 
 /** How often progress is told while bytes flow, ns. */
@@ -101,14 +100,14 @@ export class Course {
     this.#outcome.notMoved(error);
   }
 
-  /** `ask` tries to end the doubt over a new connection, for a reason of its own if it fails. */
-  doubt(ask: (transport: Transport | undefined) => Observable<unknown>): void {
-    this.#outcome.doubt({ ...this.#now(), because: this.why }, (transport) =>
+  /** What is tried to end the doubt has a reason of its own if it fails. */
+  doubt({ ask, giveUp }: WaysOut): void {
+    const anew = (way: () => Observable<unknown>): Observable<unknown> =>
       defer(() => {
         this.#failure = undefined;
-        return ask(transport);
-      }),
-    );
+        return way();
+      });
+    this.#outcome.doubt({ ...this.#now(), because: this.why }, { ask: (transport) => anew(() => ask(transport)), ...(giveUp === undefined ? {} : { giveUp: anew(() => giveUp) }) });
   }
 
   #now(): { readonly atNs: bigint; readonly devices: readonly DeviceProgress[] } {

@@ -1,4 +1,4 @@
-import { catchError, concat, concatMap, defer, forkJoin, ignoreElements, map, merge, NEVER, observeOn, of, Subject, Subscription, take, tap, type Observable, type Subscriber } from 'rxjs';
+import { catchError, concat, concatMap, defer, EMPTY, forkJoin, ignoreElements, map, merge, NEVER, observeOn, of, Subject, Subscription, take, tap, type Observable, type Subscriber } from 'rxjs';
 import type { Clock } from '../clock.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
@@ -17,6 +17,7 @@ import { allAtRest, allRun, discardAll, onTheWay } from './device-states.js';
 import { Handover } from './handover.js';
 import type { JournalEntry } from './journal.js';
 import { Loader } from './loader.js';
+import { signsOf } from './signs.js';
 import type { DeviceProgress, MigrationEvent, ReceivePlan } from './plan.js';
 
 /** More in flight helps nobody, bytes. */
@@ -71,8 +72,13 @@ export class DestinationRun {
 
   /** The caller wants it no longer: before COMMIT this always helps. */
   abort(): void {
-    if (this.#over) return;
-    this.#course.blame(this.#course.error('VFIO_E_ABORTED', 'the caller gave the migration up'));
+    this.#giveUp(this.#course.error('VFIO_E_ABORTED', 'the caller gave the migration up'));
+  }
+
+  #giveUp(why: VfioError): void {
+    const begun = this.#handover.phase === 'starting' || this.#handover.phase === 'running';
+    if (this.#over || begun) return;
+    this.#course.blame(why);
     this.#handover.post('give-up');
   }
 
@@ -99,7 +105,15 @@ export class DestinationRun {
         if (devices.length === 0 || new Set(devices).size < devices.length) throw incompatible('the source names no device, or one of them twice');
         const fit = forkJoin(devices.map((device, place) => deviceKind(device, device.name).pipe(tap((own) => this.#requireFit(hello, place, own)))));
         const taken = defer(() => {
-          this.#letGo = claim(devices, operation);
+          const giveBack = claim(devices, operation);
+          const signs = signsOf(devices, {
+            failed: ({ name }) => this.#giveUp(new VfioError('VFIO_E_DEVICE_ERROR', 'the device says by its ERR irq that it failed: reset it', { operation, device: name })),
+            asked: ({ name }) => this.#giveUp(new VfioError('VFIO_E_ABORTED', 'the kernel asks for the device back (REQ): it can take none', { operation, device: name })),
+          });
+          this.#letGo = () => {
+            signs.unsubscribe();
+            giveBack();
+          };
           this.#devices = devices;
           return this.#course.write(this.#entry('begun'));
         });
@@ -224,18 +238,28 @@ export class DestinationRun {
 
   #doubt(): void {
     this.#finish();
-    this.#course.doubt((transport = this.#plan.transport) => this.#ask(transport));
+    const giveUp = defer(() => {
+      const { phase } = this.#handover;
+      if (phase !== 'prepared' && phase !== 'cornered') throw this.#course.error('VFIO_E_IN_DOUBT', 'devices of it have run: only the source can end it');
+      this.#course.blame(this.#course.error('VFIO_E_ABORTED', 'the caller gave the migration up'));
+      this.#handover.post('give-up');
+      return EMPTY;
+    });
+    this.#course.doubt({ ask: (transport = this.#plan.transport) => this.#ask(transport), giveUp });
   }
 
   /** Waits for the source, which holds the decision, as long as it takes; once it is there it has its time. */
   #ask(transport: Transport): Observable<unknown> {
+    const bounded = defer(() => {
+      this.#boundCommit();
+      return EMPTY;
+    });
     const met = transport.open(this.#clock).pipe(
-      concatMap((connection) => this.#talk.listen(connection)),
+      concatMap((connection) => merge(this.#talk.listen(connection), bounded)),
       map((hello) => {
         const version = commonVersion(hello.versions);
         if (hello.purpose !== 'resolve' || hello.migration !== this.#migration) throw incompatible('the source came about another migration');
         this.#talk.say({ type: 'welcome', welcome: { version, migration: hello.migration, windowBytes: 1, chunkBytes: 1 } });
-        this.#boundCommit();
         this.#handover.post('connected');
       }),
     );

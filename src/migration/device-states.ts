@@ -1,4 +1,4 @@
-import { catchError, concat, defer, EMPTY, filter, forkJoin, ignoreElements, map, of, take, tap, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import { catchError, concat, defer, EMPTY, filter, forkJoin, ignoreElements, take, tap, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { timerMs, type Clock } from '../clock.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
@@ -61,51 +61,10 @@ export function hasP2p(device: VfioDevice): boolean {
  * ```
  */
 export function allRun(devices: readonly VfioDevice[], deadlineMs: number): Observable<never> {
-  const careful = devices.length > 1 ? devices.filter(hasP2p) : [];
-  return concat(allReach('destination', careful, 'running-p2p', deadlineMs), defer(() => allReach('destination', devices, 'running', deadlineMs)));
-}
-
-/** How a device came back. */
-export interface Recovered {
-  readonly device: string;
-  readonly how: 'ran-on' | 'running' | 'reset' | 'lost';
-  readonly error?: unknown;
-}
-
-/**
- * Brings each device back to RUNNING from wherever it is, once what is outstanding has returned: by its arcs, all P2P states before all
- * RUNNING; by reset where it cannot; and says which. Never fails.
- */
-export function allBack(devices: readonly VfioDevice[], deadlineMs: number): Observable<readonly Recovered[]> {
-  const failures = new Map<VfioDevice, unknown>();
-  const attempt = (device: VfioDevice, state: State): Observable<never> =>
-    concat(atRest(device), defer(() => (device.currentState.state === state || failures.has(device) ? EMPTY : transition(device, state, { deadlineMs })))).pipe(
-      timeout({ first: timerMs(deadlineMs), scheduler: device.clock.scheduler }),
-      ignoreElements(),
-      catchError((error: unknown) => {
-        failures.set(device, error);
-        return EMPTY;
-      }),
-    );
-  const stopped = (device: VfioDevice): boolean => device.currentState.state !== 'running';
-  const all = (some: readonly VfioDevice[], state: State): Observable<never> => (some.length === 0 ? EMPTY : forkJoin(some.map((device) => concat(attempt(device, state), of(undefined)))).pipe(ignoreElements()));
-  return defer(() => {
-    const ranOn = new Set(devices.filter((device) => !stopped(device) && device.currentState.going === undefined));
-    const careful = devices.length > 1 ? devices.filter((device) => hasP2p(device) && !ranOn.has(device)) : [];
-    return concat(
-      all(careful, 'running-p2p'),
-      defer(() => all(devices.filter((device) => !ranOn.has(device)), 'running')),
-      defer(() => forkJoin(devices.map((device) => outcome(device, ranOn.has(device), failures.get(device))))),
-    );
-  });
-}
-
-function outcome(device: VfioDevice, ranOn: boolean, error: unknown): Observable<Recovered> {
-  if (error === undefined) return of({ device: device.name, how: ranOn ? 'ran-on' : 'running' });
-  return device.reset().pipe(
-    map((): Recovered => ({ device: device.name, how: 'reset', error })),
-    catchError((failed: unknown) => of<Recovered>({ device: device.name, how: 'lost', error: failed })),
-  );
+  // Some may run already, where an attempt before this one got no further.
+  const rest = devices.filter(({ currentState }) => currentState.state !== 'running');
+  const careful = devices.length > 1 ? rest.filter(hasP2p) : [];
+  return concat(allReach('destination', careful, 'running-p2p', deadlineMs), defer(() => allReach('destination', rest, 'running', deadlineMs)));
 }
 
 /** Gives up what was loaded: a device that still takes state is reset; one that has loaded it stays stopped, the caller's to close. Never fails. */

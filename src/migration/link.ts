@@ -23,6 +23,7 @@ export class Link {
   #writing = false;
   #looping = false;
   #closing = false;
+  readonly #closed = new Subject<never>();
   #failed: unknown;
 
   constructor(connection: Connection, order: MessageOrder) {
@@ -94,10 +95,20 @@ export class Link {
     this.#write();
   }
 
-  /** Closes when what was said is sent. */
+  get closed(): Observable<never> {
+    return this.#closed;
+  }
+
+  /** Closes when what was said is sent; `closed` completes then. */
   close(): void {
     this.#closing = true;
     this.#write();
+  }
+
+  /** Closes now: a peer that takes nothing any more holds nobody up. */
+  abandon(): void {
+    this.#queue.length = 0;
+    this.#end();
   }
 
   /** A connection that has room answers at once: a loop, not a stack as deep as the queue. */
@@ -106,7 +117,7 @@ export class Link {
     this.#looping = true;
     for (let sending; !this.#writing && (sending = this.#queue.shift()) !== undefined; ) this.#writeOne(sending);
     this.#looping = false;
-    if (this.#closing && !this.#writing) this.#connection.close();
+    if (this.#closing && !this.#writing) this.#end();
   }
 
   #writeOne(sending: Sending): void {
@@ -135,6 +146,11 @@ export class Link {
     for (const { sent } of [sending, ...this.#queue.splice(0)]) {
       if (sent.observed) sent.error(this.#failed);
     }
+    this.#end();
+  }
+
+  #end(): void {
     this.#connection.close();
+    this.#closed.complete();
   }
 }

@@ -20,7 +20,8 @@ import { SourceRun } from './source-run.js';
  * - **Drops** nothing.
  * - **Fails** before the decision, and only when the source runs again: VFIO_E_ABORTED (the caller, or the policy), VFIO_E_PEER (the
  *   destination gave up), VFIO_E_LINK, VFIO_E_STREAM, VFIO_E_INCOMPATIBLE, VFIO_E_DEADLINE (names the phase), VFIO_E_JOURNAL,
- *   VFIO_E_UNSUPPORTED (several devices without P2P), and as `transition` does. After it only where the destination gives the devices back.
+ *   VFIO_E_UNSUPPORTED (several devices without P2P), VFIO_E_BUSY (the device is in a migration, or was taken elsewhere), VFIO_E_DEVICE_ERROR
+ *   (its ERR irq), and as `transition` does. After it only where the destination gives the devices back.
  * - **Releases** on unsubscribe: aborts; before the decision the source runs again, after it the handover goes on unseen.
  *
  * @example

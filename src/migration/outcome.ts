@@ -3,6 +3,12 @@ import { VfioError } from '../errors.js';
 import type { Transport } from '../transport/transport.js';
 import type { DeviceProgress, InDoubt, MigrationEvent, Moved, Resolution } from './plan.js';
 
+/** What a side in doubt can do. */
+export interface WaysOut {
+  readonly ask: (transport: Transport | undefined) => Observable<unknown>;
+  readonly giveUp?: Observable<unknown>;
+}
+
 /** How a migration ends, for whoever subscribed it and for whoever resolves it later. */
 export class Outcome {
   readonly #out: Subscriber<MigrationEvent>;
@@ -35,8 +41,12 @@ export class Outcome {
     this.#resolutions.next(end);
   }
 
-  doubt(at: { readonly atNs: bigint; readonly devices: readonly DeviceProgress[]; readonly because: VfioError }, ask: (transport: Transport | undefined) => Observable<unknown>): void {
-    const event: InDoubt = { phase: 'in-doubt', decision: 'source', ...at, resolve: (transport) => this.#resolve(ask(transport)) };
+  doubt(at: { readonly atNs: bigint; readonly devices: readonly DeviceProgress[]; readonly because: VfioError }, ways: WaysOut): void {
+    const { ask, giveUp } = ways;
+    const event: InDoubt = {
+      phase: 'in-doubt', decision: 'source', ...at, resolve: (transport) => this.#resolve(ask(transport)),
+      ...(giveUp === undefined ? {} : { giveUp: () => this.#resolve(giveUp) }),
+    };
     this.#out.next(event);
     this.#out.complete();
     this.#resolutions.next(new VfioError('VFIO_E_IN_DOUBT', 'still in doubt: try again', { operation: 'resolve', cause: at.because }));

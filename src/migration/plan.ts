@@ -14,7 +14,7 @@ export type Deadlines = Readonly<Record<Phase, number>>;
 
 export const defaultDeadlines: Deadlines = { check: 10_000, 'pre-copy': 3_600_000, stop: 10_000, transfer: 60_000, prepare: 30_000, commit: 10_000, release: 10_000, 'roll-back': 20_000 };
 
-/** Which devices move where, and under which limits. The devices stay the caller's: open before, and closed by it after. */
+/** Which devices move where, and under which limits. The devices stay the caller's: open before, and closed by it after, unless the kernel asks for one. */
 export interface MigrationPlan {
   readonly devices: readonly { readonly source: VfioDevice; /** The name that the destination's plan gives it. */ readonly destination: string }[];
   readonly transport: Transport;
@@ -89,6 +89,12 @@ export interface InDoubt {
   readonly because: VfioError;
   /** Asks over a new connection (the plan's transport, unless another is given), and ends it: the devices run on one side, and which one is the answer. Can be tried again when it fails. */
   readonly resolve: (transport?: Transport) => Observable<Resolution>;
+  /**
+   * The destination only, which has never run: promises on its disk that it never will, discards the devices, and answers `not-moved`. A source that
+   * has decided takes the devices back when it comes and hears of it, from `resolve({ journal, transport })` here. Fails with VFIO_E_IN_DOUBT where
+   * devices have run, or the promise could not be written.
+   */
+  readonly giveUp?: () => Observable<Resolution>;
 }
 
 export type MigrationEvent = MigrationProgress | Moved | InDoubt;

@@ -10,6 +10,8 @@ export interface RoundsParts {
   readonly clock: Clock;
   readonly policy: OperatorFunction<RoundReport, RoundVerdict>;
   readonly pauseMs: number;
+  /** Somebody waits: there is no other round. */
+  readonly hurried: () => boolean;
   /** Told of each round, before it is judged. */
   readonly told: (report: RoundReport) => void;
 }
@@ -34,7 +36,7 @@ export function rounds(parts: RoundsParts): Observable<never> {
     });
     const oneRound = defer(() => {
       const before = sentBytes(savers);
-      const obeyed = verdicts.pipe(take(1), concatMap((verdict) => obey(verdict, over, sentBytes(savers) > before ? 0 : parts.pauseMs, parts.clock)));
+      const obeyed = verdicts.pipe(take(1), concatMap((verdict) => obey(verdict === 'again' && parts.hurried() ? 'switch-over' : verdict, over, sentBytes(savers) > before ? 0 : parts.pauseMs, parts.clock)));
       // Listened for first: a policy may answer at once.
       return concat(merge(...savers.map((saver) => saver.round())), merge(obeyed, judged));
     });

@@ -5,6 +5,7 @@ import type { VfioDevice } from '../devices/device.js';
 import { hasState } from '../devices/protocol/migration-states.js';
 import { VfioError } from '../errors.js';
 import { fitDowntime } from './fit-downtime.js';
+import { bringBack, type Recovered } from '../operators/recover-devices.js';
 import { savedState } from '../streams/saved-state.js';
 import type { Transport } from '../transport/transport.js';
 import { sourceStep, type SourceAct, type SourceEvent, type SourcePhase, type SourceRecord } from '../wire/handover-source.js';
@@ -14,12 +15,13 @@ import { claim } from './claim.js';
 import { Conversation } from './conversation.js';
 import { Course } from './course.js';
 import { deviceKind } from './device-kind.js';
-import { allBack, allReach, hasP2p, onTheWay, type Recovered } from './device-states.js';
+import { allReach, hasP2p, onTheWay } from './device-states.js';
 import { Handover } from './handover.js';
 import type { JournalEntry } from './journal.js';
 import type { DeviceProgress, MigrationEvent, MigrationPlan } from './plan.js';
 import { rounds } from './rounds.js';
 import { Saver } from './saver.js';
+import { signsOf } from './signs.js';
 
 const operation = 'migrate';
 
@@ -39,6 +41,8 @@ export class SourceRun {
   #savers: readonly Saver[] = [];
   /** Gives the devices back; undefined where they were never taken: then they are somebody else's, and not touched. */
   #letGo: (() => void) | undefined;
+  /** The kernel wants these back. */
+  readonly #asked = new Set<VfioDevice>();
   #stoppedNs = 0n;
 
   constructor(plan: MigrationPlan, out: Subscriber<MigrationEvent>, name: string) {
@@ -69,7 +73,11 @@ export class SourceRun {
 
   /** The caller wants it no longer: heard before the decision only. */
   abort(): void {
-    if (this.#handover.phase === 'moving' || this.#handover.phase === 'deciding') this.#fail(this.#course.error('VFIO_E_ABORTED', 'the caller gave the migration up'));
+    this.#giveUp(this.#course.error('VFIO_E_ABORTED', 'the caller gave the migration up'));
+  }
+
+  #giveUp(why: VfioError): void {
+    if (this.#handover.phase === 'moving' || this.#handover.phase === 'deciding') this.#fail(why);
   }
 
   #fail(error: unknown): void {
@@ -94,7 +102,15 @@ export class SourceRun {
       }
       const other = this.#devices.find(({ currentState }) => currentState.state !== 'running' || currentState.going !== undefined);
       if (other !== undefined) throw new VfioError('VFIO_E_BUSY', `the device is in ${other.currentState.state}: only one that runs is migrated`, { operation, device: other.name });
-      this.#letGo = claim(this.#devices, operation);
+      const giveBack = claim(this.#devices, operation);
+      const signs = signsOf(this.#devices, {
+        failed: ({ name }) => this.#giveUp(new VfioError('VFIO_E_DEVICE_ERROR', 'the device says by its ERR irq that it failed: reset it', { operation, device: name })),
+        asked: (device) => this.#asked.add(device),
+      });
+      this.#letGo = () => {
+        signs.unsubscribe();
+        giveBack();
+      };
       return EMPTY;
     });
   }
@@ -113,7 +129,7 @@ export class SourceRun {
     const { policy, downtimeLimitMs = 300, roundPauseMs: pauseMs = 10 } = this.#plan;
     return concat(
       this.#begin(savers, 'pre-copy'),
-      rounds({ savers, clock: this.#clock, policy: policy ?? fitDowntime({ downtimeLimitMs }), pauseMs, told: (report) => this.#course.tell(report) }),
+      rounds({ savers, clock: this.#clock, policy: policy ?? fitDowntime({ downtimeLimitMs }), pauseMs, hurried: () => this.#asked.size > 0, told: (report) => this.#course.tell(report) }),
     );
   }
 
@@ -204,11 +220,11 @@ export class SourceRun {
     const back = (recovered: readonly Recovered[]): void => {
       this.#course.tell();
       const { why } = this.#course;
-      const notes = recovered.flatMap(({ device, how }) => (how === 'reset' ? [`${device} was reset`] : how === 'lost' ? [`${device} did not come back`] : []));
+      const notes = recovered.flatMap(({ device, by }) => (by === 'reset' ? [`${device} was reset`] : by === 'nothing' ? [`${device} did not come back`] : []));
       this.#letGo?.();
       this.#course.notMoved(notes.length === 0 ? why : new VfioError(why.code, `${why.message}; ${notes.join(', ')}`, { operation, device: why.device, cause: why }));
     };
-    allBack(this.#devices, this.#course.deadlines['roll-back']).subscribe({ next: back, error: (error: unknown) => this.#course.notMoved(this.#course.typed(error)) });
+    bringBack(this.#devices, { deadlineMs: this.#course.deadlines['roll-back'] }).subscribe({ next: back, error: (error: unknown) => this.#course.notMoved(this.#course.typed(error)) });
   }
 
   #release(): void {
@@ -221,13 +237,14 @@ export class SourceRun {
     const done = (): void => {
       this.#letGo?.();
       this.#course.moved(downtimeNs);
+      for (const device of this.#asked) void device.close();
     };
     concat(this.#course.write(this.#entry('moved')).pipe(tried), allReach('source', this.#devices, 'stop', this.#course.deadlines.release)).subscribe({ error: done, complete: done });
   }
 
   #doubt(): void {
     this.#talk.hangUp();
-    this.#course.doubt((transport = this.#plan.transport) => this.#ask(transport));
+    this.#course.doubt({ ask: (transport = this.#plan.transport) => this.#ask(transport) });
   }
 
   /** Over a new connection; what comes of it, the handover says. */

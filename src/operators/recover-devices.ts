@@ -1,9 +1,10 @@
-import { catchError, concatMap, defer, filter, forkJoin, map, of, take, tap, throwError, throwIfEmpty, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, defer, EMPTY, filter, forkJoin, ignoreElements, map, of, take, tap, throwError, throwIfEmpty, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { timerMs } from '../clock.js';
 import { VfioError } from '../errors.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { State } from '../devices/port.js';
+import { hasState } from '../devices/protocol/migration-states.js';
 import { wayOf } from '../devices/protocol/migration-ways.js';
 
 /** Where a device is after a failure, and how it got there. */
@@ -29,6 +30,7 @@ export interface RecoverOptions {
 
 /**
  * On failure brings each device, all side by side, to the best state that it can still reach: the recover state, else RUNNING by a reset.
+ * Several devices that are to run have all reached RUNNING_P2P before one of them runs.
  *
  * ```
  * source           --#
@@ -48,18 +50,28 @@ export interface RecoverOptions {
  *   .subscribe({ error: console.error });
  * @see lockstep
  */
-export function recoverDevices<T>(devices: readonly VfioDevice[], { to = 'running', deadlineMs = 5000, tell = () => undefined }: RecoverOptions = {}): MonoTypeOperatorFunction<T> {
-  const all = defer(() => (devices.length === 0 ? of([]) : forkJoin(devices.map((device) => recovered(device, to, deadlineMs)))));
-  return catchError((failure: unknown) => all.pipe(tap(tell), concatMap(() => throwError(() => failure))));
+export function recoverDevices<T>(devices: readonly VfioDevice[], { tell = () => undefined, ...options }: RecoverOptions = {}): MonoTypeOperatorFunction<T> {
+  return catchError((failure: unknown) => bringBack(devices, options).pipe(tap(tell), concatMap(() => throwError(() => failure))));
 }
 
-function recovered(device: VfioDevice, to: State, deadlineMs: number): Observable<Recovered> {
+/** What `recoverDevices` does on failure, for one that has failed otherwise. Says what became of each; never fails. */
+export function bringBack(devices: readonly VfioDevice[], { to = 'running', deadlineMs = 5000 }: Omit<RecoverOptions, 'tell'> = {}): Observable<readonly Recovered[]> {
+  return defer(() => {
+    if (devices.length === 0) return of([]);
+    const careful = to === 'running' && devices.length > 1 ? devices.filter((device) => hasState(device.migration?.flags ?? 0, 'running-p2p') && device.currentState.state !== to) : [];
+    const quiet = defer(() => (careful.length === 0 ? EMPTY : forkJoin(careful.map((device) => recovered(device, 'running-p2p', deadlineMs, false)))));
+    return concat(quiet.pipe(ignoreElements()), defer(() => forkJoin(devices.map((device) => recovered(device, to, deadlineMs, true)))));
+  });
+}
+
+/** @param mayReset whether a reset is tried where the state cannot be reached */
+function recovered(device: VfioDevice, to: State, deadlineMs: number, mayReset: boolean): Observable<Recovered> {
   const within = <V>(work: Observable<V>, what: string): Observable<V> =>
     work.pipe(timeout({ first: timerMs(deadlineMs), scheduler: device.clock.scheduler, with: () => throwError(() => new VfioError('VFIO_E_DEADLINE', `not done within ${deadlineMs} ms`, { operation: what, device: device.name })) }));
   const now = (by: Recovered['by'], why: readonly unknown[]): Recovered => ({ device: device.name, state: device.currentState.state, by, ...(why[0] === undefined ? {} : { error: why[0] }) });
   const idle = within(device.state.pipe(filter(({ going }) => going === undefined), take(1)), 'the write that is under way');
   const byReset = (why: readonly unknown[]): Observable<Recovered> =>
-    within(device.reset(), 'VFIO_DEVICE_RESET').pipe(map(() => now('reset', why)), catchError((error: unknown) => of(now('nothing', [...why, error]))));
+    !mayReset ? of(now('nothing', why)) : within(device.reset(), 'VFIO_DEVICE_RESET').pipe(map(() => now('reset', why)), catchError((error: unknown) => of(now('nothing', [...why, error]))));
 
   return idle.pipe(
     throwIfEmpty(() => new VfioError('VFIO_E_CLOSED', 'the device is closed', { operation: 'recoverDevices', device: device.name })),

@@ -10,6 +10,8 @@
  *    ^--------------------------------recorded-------'
  * ```
  *
+ * Where some run and some cannot (`broken`) it is in doubt, and tries again whenever the source comes (`restarting`).
+ *
  * It runs only after COMMIT, and only when its own disk says so. Prepared, it may not throw the state away in silence: it waits,
  * in doubt, or promises on its disk that it will never run (`refusing`), and only then says that it never ran.
  */
@@ -21,8 +23,9 @@ export type DestinationPhase =
   /** The devices are being started. */
   | 'running'
   | 'ran'
-  /** Some have started and some could not. */
+  /** Some have started and some could not: nobody else may have them, and each time the source comes it is tried again. */
   | 'broken'
+  | 'restarting'
   | 'refusing'
   /** The promise could not be written: neither runs, nor says that it never will. */
   | 'cornered'
@@ -87,7 +90,8 @@ const table: Readonly<Record<DestinationPhase, Partial<Readonly<Record<Destinati
   starting: { recorded: to('running', { act: 'run' }), 'not-recorded': refuse },
   running: { ran: to('ran', send('confirmed')), 'run-failed': refuse, 'run-broke': to('broken', doubt) },
   ran: { commit: to('ran', send('confirmed')) },
-  broken: { connected: to('broken', doubt) },
+  broken: { connected: to('restarting', { act: 'run' }) },
+  restarting: { ran: to('ran', send('confirmed')), 'run-failed': to('broken', doubt), 'run-broke': to('broken', doubt) },
   refusing: { recorded: to('discarded', discard, neverRan), 'not-recorded': to('cornered', doubt) },
   cornered: { connected: refuse, commit: refuse, 'give-up': refuse },
   discarded: { commit: to('discarded', neverRan), abort: to('discarded', neverRan) },

@@ -17,7 +17,7 @@ function bytes({ driver }: Opened): Buffer {
 
 /** Which sides run the state that the source began with; by what the devices hold and do, not by what anybody says. */
 export function owners(p: Pair, state: readonly Buffer[], dead: Dead): readonly string[] {
-  const runs = (some: readonly Opened[], with_: boolean): boolean => some.some((one, n) => running.has(one.driver.state) && (!with_ || state[n]?.equals(bytes(one)) === true));
+  const runs = (some: readonly Opened[], with_: boolean): boolean => some.some((one, n) => one.driver.opens > 0 && running.has(one.driver.state) && (!with_ || state[n]?.equals(bytes(one)) === true));
   return [...(!dead.source && runs(p.source, false) ? ['source'] : []), ...(!dead.destination && runs(p.destination, true) ? ['destination'] : [])];
 }
 

@@ -23,7 +23,7 @@ interface Counted extends Opened {
 }
 
 /** Small, and without demands of its driver: what the tests of a migration move. */
-export const small: SoftwareDeviceOptions = { regions: [{ index: 0, size: 0x1000 }, { index: 2, size: 0x2000 }], remap: false, mailbox: false };
+export const small: SoftwareDeviceOptions = { regions: [{ index: 0, size: 0x1000 }, { index: 2, size: 0x2000 }], remap: false, mailbox: false, irqs: { err: true, req: true } };
 
 /** One side's devices, each with contents of its own. */
 export function opened(clock: Clock, count: number, options: SoftwareDeviceOptions, side: string, settle: () => void): readonly Counted[] {

@@ -16,6 +16,7 @@ const happening = fc.oneof(
   fc.record({ kind: fc.constant('destination arc' as const), device, arc: fc.constantFrom('resuming' as const, 'stop' as const, 'running-p2p' as const, 'running' as const) }),
   fc.record({ kind: fc.constantFrom('source disk' as const, 'destination disk' as const), record: fc.nat({ max: 3 }), twice: fc.boolean(), kept: fc.boolean() }),
   fc.record({ kind: fc.constantFrom('stalls' as const, 'removed' as const), side, device, atMs }),
+  fc.record({ kind: fc.constantFrom('ERR' as const, 'REQ' as const), side, device, atMs: fc.integer({ min: 5, max: 30 }) }),
   fc.record({ kind: fc.constant('illegal request' as const), side, device, atMs, pick: fc.nat() }),
   // Legal for the device, and against the migration that has it; also a reset, at either side.
   fc.record({ kind: fc.constantFrom('other request' as const, 'reset' as const), side, device, atMs, pick: fc.nat() }),
@@ -39,5 +40,5 @@ export type Happening = Scenario['happenings'][number];
 /** Every kind of happening. */
 export const kinds: readonly Happening['kind'][] = [
   'none', 'cut', 'abort', 'unsubscribe', 'give-up', 'leave', 'source dies', 'destination dies', 'cut at', 'source dies at', 'destination dies at', 'bit flips', 'source arc', 'destination arc', 'source disk', 'destination disk',
-  'stalls', 'removed', 'illegal request', 'other request', 'reset', 'second migration',
+  'stalls', 'removed', 'ERR', 'REQ', 'illegal request', 'other request', 'reset', 'second migration',
 ];

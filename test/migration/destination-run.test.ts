@@ -1,0 +1,126 @@
+import { concatMap, config, tap } from 'rxjs';
+import { afterEach, describe, expect, it } from 'vitest';
+import { VfioError } from '../../src/errors.js';
+import type { InDoubt, MigrationEvent } from '../../src/migration/plan.js';
+import { resolve } from '../../src/migration/resolve.js';
+import { virtualClock } from '../support/virtual-clock.js';
+import { contents, pair } from './pair.js';
+
+const unhandled: unknown[] = [];
+config.onUnhandledError = (error) => unhandled.push(error);
+afterEach(() => expect(unhandled.splice(0)).toEqual([]));
+
+function made(count = 1) {
+  const clock = virtualClock();
+  const p = pair(clock, count, () => { clock.flush(); }, {}, { latencyMs: 1 });
+  const last: { source?: MigrationEvent | VfioError; destination?: MigrationEvent | VfioError } = {};
+  const hear = (side: 'source' | 'destination') => ({ next: (event: MigrationEvent) => (last[side] = event), error: (error: unknown) => (last[side] = error as VfioError) });
+  const states = (): readonly string[] => [...p.source, ...p.destination].map(({ driver }) => driver.state);
+  return { clock, p, last, hear, states };
+}
+
+/** COMMIT is lost: both are in doubt, the source has decided. */
+function inDoubt(count = 1) {
+  const all = made(count);
+  const { clock, p, last, hear } = all;
+  const cut = tap(({ phase }: MigrationEvent) => { if (phase === 'commit') clock.scheduler.schedule(() => { p.transport.cut(); }, 0.5); });
+  p.receive().subscribe(hear('destination'));
+  p.migrate().pipe(cut).subscribe(hear('source'));
+  clock.flush();
+  expect([last.source, last.destination]).toMatchObject([{ phase: 'in-doubt' }, { phase: 'in-doubt' }]);
+  const said: string[] = [];
+  const note = { next: (one: string) => said.push(one), error: (error: unknown) => said.push(VfioError.is(error) ? error.code : String(error)) };
+  return { ...all, said, note, source: last.source as InDoubt, destination: last.destination as InDoubt };
+}
+
+describe('the destination', () => {
+  it.each([1, 2] as const)('whose device vanishes while it is loaded fails, and nobody else hears of it (version %i)', (migrationVersion) => {
+    for (let atMs = 1; atMs < 30; atMs += 1) {
+      const clock = virtualClock();
+      const p = pair(clock, 1, () => { clock.flush(); }, { migrationVersion }, { latencyMs: 2 });
+      let code: string | undefined;
+      p.receive({ windowBytes: 256 }).subscribe({ error: (error: unknown) => (code = VfioError.is(error) ? error.code : String(error)) });
+      p.migrate().subscribe({ error: () => undefined });
+      clock.scheduler.schedule(() => { p.destination[0]?.driver.remove(); }, atMs);
+      clock.flush();
+      expect([atMs, code]).not.toEqual([atMs, 'Error']);
+      expect(p.destination[0]?.channels.open).toBe(0);
+    }
+  });
+
+  it('closes every session where one device of several cannot take state', () => {
+    const { clock, p, last, hear } = made(3);
+    p.destination[2]?.driver.faults.failArc('resuming', 'EIO');
+    for (const { driver } of p.destination.slice(0, 2)) driver.faults.arcLatencyUs = 0;
+    p.receive().subscribe(hear('destination'));
+    p.migrate().subscribe(hear('source'));
+    clock.flush();
+    expect(last.destination).toMatchObject({ code: 'VFIO_E_IO', device: 'to2' });
+    expect(p.destination.map(({ channels }) => channels.open)).toEqual([0, 0, 0]);
+  });
+
+  it('is not prepared where somebody has reset a device that was loaded', () => {
+    const { clock, p, last, hear } = made();
+    p.destination[0]?.driver.faults.failArc('stop', 'EIO', 0);
+    const reset = tap(({ phase }: MigrationEvent) => { if (phase === 'prepare') p.destination[0]?.device.reset().subscribe({ error: () => undefined }); });
+    p.receive().pipe(reset).subscribe(hear('destination'));
+    p.migrate().subscribe(hear('source'));
+    clock.flush();
+    expect(VfioError.is(last.destination) && VfioError.is(last.source)).toBe(true);
+    expect(p.source[0]?.driver.state).toBe('running');
+  });
+
+  it('in doubt may give up by itself: it never runs, and the source takes back when it hears of it', () => {
+    const { clock, p, said, note, states, source, destination } = inDoubt(2);
+    destination.giveUp?.().subscribe(note);
+    clock.flush();
+    expect(said).toEqual(['not-moved']);
+    expect(p.destinationJournal.entries.at(-1)?.record).toBe('discarded');
+    resolve({ journal: p.destinationJournal, transport: p.transport.listening, clock }).subscribe(note);
+    source.resolve().subscribe(note);
+    clock.flush();
+    expect(said).toEqual(['not-moved', 'not-moved', 'not-moved']);
+    expect(states()).toEqual(['running', 'running', 'stop', 'stop']);
+    expect(source.giveUp).toBeUndefined();
+  });
+
+  it('of which some run and some could not stays in doubt, cannot give up, and tries again each time that the source comes', () => {
+    const { clock, p, said, note, states, source, destination } = inDoubt(2);
+    p.destination[1]?.driver.faults.failArc('running', 'EIO', 2);
+    const attempt = (): void => {
+      destination.resolve().subscribe(note);
+      source.resolve().subscribe(note);
+      clock.flush();
+    };
+    attempt();
+    expect([said.splice(0).sort(), p.destination[0]?.driver.state]).toEqual([['VFIO_E_IN_DOUBT', 'VFIO_E_IN_DOUBT'], 'running']);
+    destination.giveUp?.().subscribe(note);
+    expect(said.splice(0)).toEqual(['VFIO_E_IN_DOUBT']);
+    attempt();
+    expect(said.splice(0).sort()).toEqual(['VFIO_E_IN_DOUBT', 'VFIO_E_IN_DOUBT']);
+    attempt();
+    expect(said).toEqual(['moved', 'moved']);
+    expect(states()).toEqual(['stop', 'stop', 'running', 'running']);
+    expect(p.destination.map(contents)).toEqual(p.source.map(contents));
+  });
+
+  it('resolves once at a time, a source that came and says nothing has its time, and what is known is answered at once', () => {
+    const { clock, p, said, note, source, destination } = inDoubt();
+    const waiting = destination.resolve().subscribe(note);
+    destination.resolve().subscribe(note);
+    expect(said.splice(0)).toEqual(['VFIO_E_BUSY']);
+    waiting.unsubscribe();
+    // Nobody listens now; the next one waits, and hears nothing but a hello.
+    destination.resolve().subscribe(note);
+    p.transport.connecting.open(clock).pipe(concatMap((connection) => connection.read())).subscribe({ error: () => undefined });
+    clock.flush();
+    expect(said.splice(0)).toEqual(['VFIO_E_IN_DOUBT']);
+    destination.resolve().subscribe(note);
+    source.resolve().subscribe(note);
+    clock.flush();
+    expect(said.splice(0)).toEqual(['moved', 'moved']);
+    destination.resolve().subscribe(note);
+    source.resolve().subscribe(note);
+    expect(said).toEqual(['moved', 'moved']);
+  });
+});

@@ -8,7 +8,11 @@ import { contents, pair } from './pair.js';
 
 const unhandled: unknown[] = [];
 config.onUnhandledError = (error) => unhandled.push(error);
-afterEach(() => expect(unhandled.splice(0)).toEqual([]));
+afterEach(async () => {
+  // RxJS tells in a turn of its own.
+  await new Promise((turn) => setTimeout(turn));
+  expect(unhandled.splice(0)).toEqual([]);
+});
 
 function made(count = 1) {
   const clock = virtualClock();
@@ -102,6 +106,8 @@ describe('the destination', () => {
     expect(said).toEqual(['moved', 'moved']);
     expect(states()).toEqual(['stop', 'stop', 'running', 'running']);
     expect(p.destination.map(contents)).toEqual(p.source.map(contents));
+    // The one that ran was left alone.
+    expect(p.destination[0]?.driver.trace.filter(({ event, fields }) => event === 'state' && fields['from'] === 'running').map(({ fields }) => fields['to'])).toEqual(['resuming']);
   });
 
   it('resolves once at a time, a source that came and says nothing has its time, and what is known is answered at once', () => {

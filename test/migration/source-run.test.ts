@@ -13,7 +13,11 @@ import { watchedWire } from './watched-wire.js';
 
 const unhandled: unknown[] = [];
 config.onUnhandledError = (error) => unhandled.push(error);
-afterEach(() => expect(unhandled.splice(0)).toEqual([]));
+afterEach(async () => {
+  // RxJS tells in a turn of its own.
+  await new Promise((turn) => setTimeout(turn));
+  expect(unhandled.splice(0)).toEqual([]);
+});
 
 function made(count = 1) {
   const clock = virtualClock();

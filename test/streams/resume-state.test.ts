@@ -91,6 +91,16 @@ describe('resumeState', () => {
     });
   });
 
+  it('says that it was not loaded where somebody else has reset the device', () => {
+    marbles((t) => {
+      const { device } = openedNow(t.clock, still);
+      const resuming$ = shared(resumeState(device));
+      t.expect(resuming$.pipe(name)).toBe('<software0,|>');
+      t.expect(device.reset().pipe(map(() => 'r')), '-^').toBe('-<r,|>');
+      t.expect(resuming$.pipe(at(t.hot('--e'), (into) => into.end()))).toBe('--#', undefined, { code: 'VFIO_E_NO_DEVICE', errno: 'ENODEV' });
+    });
+  });
+
   it('refuses a device that is resuming, before its driver is asked', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, still);

@@ -1,5 +1,5 @@
-import { catchError, concatMap, map, of, shareReplay, Subject, tap, throwError, type Observable, type OperatorFunction } from 'rxjs';
-import { describe, it } from 'vitest';
+import { catchError, concatMap, map, NEVER, of, shareReplay, Subject, tap, throwError, type Observable, type OperatorFunction } from 'rxjs';
+import { describe, expect, it } from 'vitest';
 import type { DataChannel, PrecopyInfo } from '../../src/devices/port.js';
 import { errnoError, VfioError } from '../../src/errors.js';
 import { savedState, type SavedState } from '../../src/streams/saved-state.js';
@@ -188,6 +188,15 @@ describe('the rounds', () => {
       const broken = alteredData((data) => ({ precopy: () => data.precopy().pipe(tap(() => { if (t.clock.nowNs() > 0n) throw errnoError('EIO', 'VFIO_MIG_GET_PRECOPY_INFO'); })) }));
       const { device } = openedNow(t.clock, still, broken);
       t.expect(savedState(device).pipe(readAt(t.hot('-a')), catchError((error: unknown) => of(VfioError.is(error) ? error.errno : error)))).toBe('-<b,e,|>', { b: 'b', e: 'EIO' });
+    });
+  });
+
+  it('closes a session whose first estimate nobody waits for any more', () => {
+    marbles((t) => {
+      let closed = 0;
+      const { device } = openedNow(t.clock, still, alteredData((data) => ({ precopy: () => NEVER, close: () => data.close().pipe(tap(() => (closed += 1))) })));
+      t.expect(savedState(device, { from: 'pre-copy' }).pipe(name), '^-!').toBe('---');
+      t.at('---c', { c: () => expect(closed).toBe(1) });
     });
   });
 });

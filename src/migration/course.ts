@@ -1,5 +1,5 @@
-import { concatMap, defer, EMPTY, ignoreElements, type Observable, type Subscriber } from 'rxjs';
-import type { Clock } from '../clock.js';
+import { concatMap, defer, EMPTY, ignoreElements, take, timer, type Observable, type Subscriber } from 'rxjs';
+import { timerMs, type Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import type { RoundReport } from './fit-downtime.js';
 import { within, type Side } from './device-states.js';
@@ -120,14 +120,27 @@ export class Course {
     return this.#parts.journal.write(entry).pipe(ignoreElements());
   }
 
-  /** Writes what the handover wants on the disk, and says what became of it. */
-  record(entry: JournalEntry, post: (event: 'recorded' | 'not-recorded') => void): void {
+  /** Writes what the handover wants on the disk, and says what became of it: `failed`, twice at most, while the disk does not answer. */
+  record(entry: JournalEntry, post: (event: 'recorded' | 'not-recorded' | 'failed') => void): void {
+    const { clock, journal } = this.#parts;
+    const waitMs = timerMs(this.deadlines.commit);
+    const late = timer(waitMs, waitMs, clock.scheduler).pipe(take(2)).subscribe({
+      next: () => {
+        this.blame(new VfioError('VFIO_E_JOURNAL', `it has not answered within ${this.deadlines.commit} ms: what stands there is not known`, { operation: this.#operation, device: journal.name }));
+        post('failed');
+      },
+      error: () => undefined,
+    });
+    const done = (event: 'recorded' | 'not-recorded') => (): void => {
+      late.unsubscribe();
+      post(event);
+    };
     this.write(entry).subscribe({
       error: (error: unknown) => {
         this.blame(error);
-        post('not-recorded');
+        done('not-recorded')();
       },
-      complete: () => post('recorded'),
+      complete: done('recorded'),
     });
   }
 

@@ -187,14 +187,11 @@ export class DestinationRun {
   #say(message: 'prepared' | 'confirmed' | 'never-ran' | 'abort'): void {
     if (message === 'prepared') {
       this.#course.enter('commit');
-      this.#boundCommit();
+      // Once COMMIT has come, what follows from it has a time of its own.
+      this.#talk.after(this.#course.deadlines.commit, () => { if (this.#handover.phase === 'prepared') this.#fail(this.#course.late('commit')); });
     }
     this.#talk.say(message === 'abort' ? { type: 'abort', reason: this.#course.why } : { type: message });
     if (message === 'confirmed') this.#moved();
-  }
-
-  #boundCommit(): void {
-    this.#talk.after(this.#course.deadlines.commit, () => this.#fail(this.#course.late('commit')));
   }
 
   #run(): void {
@@ -251,7 +248,7 @@ export class DestinationRun {
   /** Waits for the source, which holds the decision, as long as it takes; once it is there it has its time. */
   #ask(transport: Transport): Observable<unknown> {
     const bounded = defer(() => {
-      this.#boundCommit();
+      this.#talk.after(this.#course.deadlines.commit, () => this.#fail(this.#course.late('commit')));
       return EMPTY;
     });
     const met = transport.open(this.#clock).pipe(

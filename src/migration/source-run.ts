@@ -239,7 +239,7 @@ export class SourceRun {
       this.#course.moved(downtimeNs);
       for (const device of this.#asked) void device.close();
     };
-    concat(this.#course.write(this.#entry('moved')).pipe(tried), allReach('source', this.#devices, 'stop', this.#course.deadlines.release)).subscribe({ error: done, complete: done });
+    concat(this.#course.within('release', this.#course.write(this.#entry('moved'))).pipe(tried), allReach('source', this.#devices, 'stop', this.#course.deadlines.release)).subscribe({ error: done, complete: done });
   }
 
   #doubt(): void {

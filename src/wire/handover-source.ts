@@ -72,8 +72,8 @@ const inDoubt = to('decided', doubt);
 const table: Readonly<Record<SourcePhase, Partial<Readonly<Record<SourceEvent, SourceStep>>>>> = {
   moving: { prepared: to('deciding', record('decided')), failed: keep, lost: keep, 'never-ran': keep },
   deciding: { recorded: to('decided', commit), 'not-recorded': undo, failed: to('giving-way'), lost: to('giving-way'), 'never-ran': to('giving-way') },
-  'giving-way': { recorded: undo, 'not-recorded': undo },
-  undoing: { recorded: keep, 'not-recorded': to('stuck', doubt) },
+  'giving-way': { recorded: undo, 'not-recorded': undo, failed: to('giving-way', doubt) },
+  undoing: { recorded: keep, 'not-recorded': to('stuck', doubt), failed: to('undoing', doubt) },
   stuck: { connected: undo },
   decided: {
     confirmed: to('moved', { act: 'release' }),
@@ -81,7 +81,7 @@ const table: Readonly<Record<SourcePhase, Partial<Readonly<Record<SourceEvent, S
     failed: inDoubt, lost: inDoubt,
     connected: to('decided', commit),
   },
-  'taking-back': { recorded: to('kept', run), 'not-recorded': inDoubt },
+  'taking-back': { recorded: to('kept', run), 'not-recorded': inDoubt, failed: to('taking-back', doubt) },
   moved: { connected: to('moved', commit) },
   kept: { connected: to('kept', abort), prepared: to('kept', abort) },
 };

@@ -54,7 +54,7 @@ export class ServedConnection implements CommandServer {
     this.#ended = ended;
     this.#irqs = new ServedIrqs({ port, calls: parts.calls, reactor: parts.reactor });
     this.#dma = new ServedDma(port, parts.calls);
-    this.#state = new ServedState(port);
+    this.#state = new ServedState(port, () => this.#dma.ranges);
     this.#connection = new UserConnection(fd, parts, this);
   }
 

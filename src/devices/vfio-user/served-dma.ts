@@ -61,6 +61,10 @@ export class ServedDma {
     return from(going).pipe(concatMap((one) => this.#takeOut(one)), toArray(), map(() => encodeDmaUnmap({ iova, size })));
   }
 
+  get ranges(): readonly IovaRange[] {
+    return [...this.#entries.values()].map(({ iova, size }) => ({ iova, size }));
+  }
+
   /** When the port has let go of it. */
   release(): void {
     for (const { mapped } of this.#entries.values()) mapped.close();

@@ -1,7 +1,7 @@
 import { concatMap, map, of, type Observable } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { disregard } from '../call.js';
-import type { DataChannel, DevicePort } from '../port.js';
+import type { DataChannel, DevicePort, IovaRange } from '../port.js';
 import {
   VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, VFIO_DEVICE_FEATURE_DMA_LOGGING_START, VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_MIGRATION,
 } from '../uapi/constants.js';
@@ -14,10 +14,13 @@ const features: readonly number[] = [
 /** DEVICE_FEATURE and MIG_DATA_*: device_state of a port, its one session, and its log of written pages. */
 export class ServedState {
   readonly #port: DevicePort;
+  readonly #mapped: () => readonly IovaRange[];
   #session: DataChannel | undefined;
 
-  constructor(port: DevicePort) {
+  /** @param mapped what a log is about that names no ranges: all that the client has mapped */
+  constructor(port: DevicePort, mapped: () => readonly IovaRange[]) {
     this.#port = port;
+    this.#mapped = mapped;
   }
 
   feature(payload: Uint8Array): Observable<Uint8Array> {
@@ -38,7 +41,8 @@ export class ServedState {
       case VFIO_DEVICE_FEATURE_DMA_LOGGING_START: {
         this.#require(call, 'set');
         const start = readLoggingStart(call.data);
-        return this.#port.dmaLogging.start(start).pipe(map((pageSize) => encodeLoggingStart({ ...start, pageSize })));
+        const ranges = start.ranges.length === 0 ? this.#mapped() : start.ranges;
+        return this.#port.dmaLogging.start({ ...start, ranges }).pipe(map((pageSize) => encodeLoggingStart({ ...start, pageSize })));
       }
       case VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
         this.#require(call, 'set');

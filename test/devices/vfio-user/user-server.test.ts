@@ -8,7 +8,7 @@ import { serveDevice, softwareDevice, type ServerEvent, type SoftwareDevice } fr
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
 import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
 import { encodeDmaMap, encodeDmaUnmap } from '../../../src/devices/vfio-user/messages/dma.js';
-import { encodeUserState } from '../../../src/devices/vfio-user/messages/feature.js';
+import { encodeLoggingStart, encodeUserState } from '../../../src/devices/vfio-user/messages/feature.js';
 import { commands, encodeMessage, maxMessageBytes } from '../../../src/devices/vfio-user/messages/header.js';
 import { encodeDeviceInfoQuery, encodeIrqInfoQuery, encodeRegionInfoQuery } from '../../../src/devices/vfio-user/messages/infos.js';
 import { encodeRegionAccess, encodeWriteMulti } from '../../../src/devices/vfio-user/messages/region-access.js';
@@ -29,7 +29,7 @@ class Served {
   #told: () => void = () => undefined;
 
   constructor(readonly path: string) {
-    this.device = softwareDevice({ remap: false });
+    this.device = softwareDevice({ remap: false, dmaLogging: 4096 });
     this.serving = serveDevice(this.device, path).subscribe({
       next: (event) => {
         this.events.push(event);
@@ -150,6 +150,16 @@ describe('a vfio-user server', () => {
     calls.close(memory);
     eventfd.close();
     expect(openFds()).toBe(before);
+  });
+
+  it('logs all that is mapped where a log names no ranges', async () => {
+    const one = served();
+    const peer = await client(one.path);
+    const memory = calls.memfd('dma', 8192);
+    for (const iova of [0n, 0x10_0000n]) await peer.ask('DMA_MAP', encodeDmaMap({ iova, size: 4096, offset: 0, read: true, write: true }), [memory]);
+    calls.close(memory);
+    expect((await peer.ask('DEVICE_FEATURE', encodeLoggingStart({ pageSize: 4096, ranges: [] }))).header.errno).toBeUndefined();
+    expect(one.device.driver.dma.log?.ranges).toEqual([{ iova: 0n, size: 4096 }, { iova: 0x10_0000n, size: 4096 }]);
   });
 
   it.each([

@@ -6,7 +6,8 @@ import type { PortScript, PortWitness } from '../../../src/testing/conformance/p
 import type { SoftwareDeviceOptions } from '../../../src/devices/index.js';
 import type { Area, State } from '../../../src/devices/port.js';
 
-const patienceMs = 30_000;
+/** A process that starts on a busy machine, ms. */
+const patienceMs = 55_000;
 const program = join(import.meta.dirname, 'server-process.ts');
 
 /** A device that the other process serves. */

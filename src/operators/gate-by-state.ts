@@ -14,10 +14,10 @@ export interface GateOptions {
  * Lets values pass only while the device is in one of the states. A write of device_state that leads out of them shuts it at once.
  *
  * ```
- * source          -a-b--c--d-e-    -    f-|
- * state           -----[s--]-[r-   ]    ---
- * gateByState     -a-b---------    -    f-|     'running'
- * with hold: 9    -a-b---------<c,d,e>  f-|
+ * source          -a-b-- c--d- e--      f-|
+ * state           -----[s--]-[r--]
+ * gateByState     -a-b-- ----- ---      f-|     'running'
+ * with hold: 9    -a-b-- ----- --<c,d,e>f-|
  * ```
  *
  * - **Emits** what comes while it is open; with `hold` also what came while it was shut, when it opens.

@@ -34,9 +34,9 @@ export interface RecoverOptions {
  *
  * ```
  * source           --#
- * device a         --[r--]              by a write of RUNNING
- * device b         --[r-][R----]        that fails: by a reset
- * recoverDevices   ------------#
+ * device a         --[r--]     by a write of RUNNING
+ * device b         --[r-]#     that fails: by a reset
+ * recoverDevices   --- --#
  * ```
  *
  * - **Emits** what its source does. **Drops** nothing. **Completes** with its source.

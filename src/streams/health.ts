@@ -21,7 +21,7 @@ export interface Health {
  * ```
  * ERR     --1----- ------
  * REQ     -----1-- ------     the device is being unbound
- * state   -------[p--|--]     the deadline of the write passes at |
+ * state   -------[p-----]     the deadline of the write passes at d
  * health  a-b--c-- --d--e     a: all well, b: one error, c: one request too, d: the write is stuck, e: it has returned
  * ```
  *

@@ -26,10 +26,10 @@ export interface ResumingState {
  * Takes a device into RESUMING, where the bytes that `savedState` read are written to it. The same for both generations of device_state.
  *
  * ```
- * state         --[r--]-------[s--]--
- * resumeState   -- ---(a|)
- * a.write       -- ---bbbb---- ------
- * a.end         -- ---------- -----(e|)
+ * state         ---[r--]------[s--]
+ * resumeState   ---- --(a|)
+ * a.write       ---- ----b
+ * a.end         ---- ---------- --e
  * ```
  *
  * - **Emits** one `ResumingState`, which its receiver owns and ends, resets or closes; then **completes**. **Drops** nothing.

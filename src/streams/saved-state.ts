@@ -43,10 +43,10 @@ export interface SavedState {
  * so `transition` takes the device on to PRE_COPY_P2P and STOP_COPY. The same for both generations of device_state.
  *
  * ```
- * state        --[p--]------[s--]------
- * savedState   -- ---(a|)
- * a.read       -- ---bbq-bq- ---bbbe      q: quiet, e: end
- * a.rounds     -- ---r-s--t- ---|
+ * state        --[p--]--        ----      [c--]
+ * savedState   --- --(a|)
+ * a.read       --- ----<b,b,b,q>---<b,b,q>- ------<b,b,b,b,e>|     q: quiet, e: end
+ * a.rounds     --- --r-s        ---t      - --|
  * ```
  *
  * - **Emits** one `SavedState`, which its receiver owns and closes; then **completes**. **Drops** nothing.

@@ -31,6 +31,7 @@ describe('recoverDevices', () => {
       t.at('-l', { l: () => { a.driver.faults.arcLatencyUs = 3; b.driver.faults.arcLatencyUs = 2; b.driver.faults.failArc('running', 'EIO'); } });
       t.expect(failing(t, '--#').pipe(recoverDevices([a.device, b.device], { tell: (recovered) => told.push(recovered) }))).toBe('-----#', undefined, why);
       t.expectDevice(a.device).toShow({ state: '<[s,]>-[r--]' });
+      t.expectDevice(b.device).toShow({ state: '<[s,]>-[r-]#' });
       t.atEnd(() => {
         expect(told.map(short)).toEqual([['a running transition', 'b running reset']]);
         expect(told[0]?.[1]?.error).toMatchObject({ errno: 'EIO' });

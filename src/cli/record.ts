@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, of, tap, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, of, tap, throwError, type Observable } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
 import { withDevice } from '../devices/open.js';
 import type { State } from '../devices/port.js';
@@ -36,17 +36,14 @@ export function recordCommand({ device: named, out, states, forMs, test }: Recor
     const record = traceFile(out);
     const written = record.closed.pipe(
       tap((report) => told(report, screen)),
-      concatMap(({ error }) => {
-        if (error !== undefined) throw error;
-        return EMPTY;
-      }),
+      concatMap(({ error }) => (error === undefined ? EMPTY : throwError(() => error as Error))),
     );
     const run = (device: VfioDevice): Observable<string> => {
       say(screen, { recording: device.name, to: out }, `recording ${device.name} to ${out}${forMs === undefined && states.length === 0 ? ', until the interrupt (Ctrl-C)' : ''}`);
       const sinceNs = device.clock.nowNs();
       return servedRun(device, { states, until: interrupt, ...(forMs === undefined ? {} : { forMs }) }).pipe(tap((did) => sayAt(screen, device.clock.nowNs() - sinceNs, did)));
     };
-    const recorded = withDevice(address, run, { record }).pipe(catchError((error: unknown) => concat(written(() => error))));
+    const recorded = withDevice(address, run, { record }).pipe(catchError((error: unknown) => concat(written, throwError(() => error))));
     const kept = defer(() => {
       if (test !== undefined) keepAsTest(out, test, screen);
       return of(0);

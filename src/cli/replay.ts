@@ -1,4 +1,4 @@
-import { defer, map, of, type Observable } from 'rxjs';
+import { defer, map, of, throwError, type Observable } from 'rxjs';
 import { readTraceFile } from '../devices/replay/read-trace-file.js';
 import { followTrace } from '../testing/follow-trace.js';
 import { planOf } from '../testing/run-plan.js';
@@ -15,7 +15,7 @@ export function replayCommand(path: string, screen: Screen): Observable<number> 
     const { values, error } = followTrace(trace, (device) => servedRun(device, planOf(trace)).pipe(map((did) => ({ ns: device.clock.nowNs(), did }))));
     for (const { ns, did } of values) sayAt(screen, ns, did);
     const { incomplete, entries } = trace;
-    if (error !== undefined && incomplete === undefined) throw error;
+    if (error !== undefined && incomplete === undefined) return throwError(() => error as Error);
     say(screen, { followed: entries.length, ...(incomplete === undefined ? {} : { incomplete }) }, incomplete === undefined ? `followed to its end: ${entries.length} entries` : `followed as far as it goes: ${incomplete.message}`);
     return of(0);
   });

@@ -17,7 +17,7 @@ import { allAtRest, allRun, discardAll, onTheWay } from './device-states.js';
 import { Handover } from './handover.js';
 import type { JournalEntry } from './journal.js';
 import { Loader } from './loader.js';
-import { signsOf } from './signs.js';
+import { failedError, signsOf } from './signs.js';
 import type { DeviceProgress, MigrationEvent, ReceivePlan } from './plan.js';
 
 /** More in flight helps nobody, bytes. */
@@ -105,16 +105,13 @@ export class DestinationRun {
         if (devices.length === 0 || new Set(devices).size < devices.length) throw incompatible('the source names no device, or one of them twice');
         const fit = forkJoin(devices.map((device, place) => deviceKind(device, device.name).pipe(tap((own) => this.#requireFit(hello, place, own)))));
         const taken = defer(() => {
-          const giveBack = claim(devices, operation);
-          const signs = signsOf(devices, {
-            failed: ({ name }) => this.#giveUp(new VfioError('VFIO_E_DEVICE_ERROR', 'the device says by its ERR irq that it failed: reset it', { operation, device: name })),
-            asked: ({ name }) => this.#giveUp(new VfioError('VFIO_E_ABORTED', 'the kernel asks for the device back (REQ): it can take none', { operation, device: name })),
-          });
-          this.#letGo = () => {
-            signs.unsubscribe();
-            giveBack();
-          };
+          const held = new Subscription(claim(devices, operation));
+          this.#letGo = () => held.unsubscribe();
           this.#devices = devices;
+          held.add(signsOf(devices, {
+            failed: (device) => this.#giveUp(failedError(operation, device)),
+            asked: ({ name }) => this.#giveUp(new VfioError('VFIO_E_ABORTED', 'the kernel asks for the device back (REQ): it can take none', { operation, device: name })),
+          }));
           return this.#course.write(this.#entry('begun'));
         });
         const resuming = defer(() => forkJoin(devices.map((device) => resumeState(device, { deadlineMs: this.#course.deadlines.stop }).pipe(onTheWay('destination', 'resuming'), tap((session) => this.#sessions.push(session))))));

@@ -21,7 +21,7 @@ import type { JournalEntry } from './journal.js';
 import type { DeviceProgress, MigrationEvent, MigrationPlan } from './plan.js';
 import { rounds } from './rounds.js';
 import { Saver } from './saver.js';
-import { signsOf } from './signs.js';
+import { failedError, signsOf } from './signs.js';
 
 const operation = 'migrate';
 
@@ -102,15 +102,12 @@ export class SourceRun {
       }
       const other = this.#devices.find(({ currentState }) => currentState.state !== 'running' || currentState.going !== undefined);
       if (other !== undefined) throw new VfioError('VFIO_E_BUSY', `the device is in ${other.currentState.state}: only one that runs is migrated`, { operation, device: other.name });
-      const giveBack = claim(this.#devices, operation);
-      const signs = signsOf(this.#devices, {
-        failed: ({ name }) => this.#giveUp(new VfioError('VFIO_E_DEVICE_ERROR', 'the device says by its ERR irq that it failed: reset it', { operation, device: name })),
+      const held = new Subscription(claim(this.#devices, operation));
+      this.#letGo = () => held.unsubscribe();
+      held.add(signsOf(this.#devices, {
+        failed: (device) => this.#giveUp(failedError(operation, device)),
         asked: (device) => this.#asked.add(device),
-      });
-      this.#letGo = () => {
-        signs.unsubscribe();
-        giveBack();
-      };
+      }));
       return EMPTY;
     });
   }

@@ -6,6 +6,9 @@ import type { InDoubt, MigrationEvent } from '../../src/migration/plan.js';
 import { virtualClock } from '../support/virtual-clock.js';
 import { pair } from './pair.js';
 
+/** Where nobody comes. */
+const nowhere = { name: 'nowhere', open: () => NEVER };
+
 /** A disk that does not answer one kind of entry before it is told. */
 function hanging(record: JournalEntry['record'], answers: Observable<never>): Journal & { readonly entries: readonly JournalEntry[] } {
   const journal = memoryJournal();
@@ -47,12 +50,9 @@ describe('a disk that does not answer', () => {
     const answers = new Subject<never>();
     const { clock, last, runs } = played('source', 'decided', answers);
     const said: string[] = [];
-    (last.source as InDoubt).resolve(NEVER_MET).subscribe({ next: (one) => said.push(one), error: (error: unknown) => said.push(String(error)) });
+    (last.source as InDoubt).resolve(nowhere).subscribe({ next: (one) => said.push(one), error: (error: unknown) => said.push(String(error)) });
     answers.complete();
     clock.flush();
     expect([said, runs()]).toEqual([['not-moved'], [true, false]]);
   });
 });
-
-/** Where nobody comes. */
-const NEVER_MET = { name: 'nowhere', open: () => NEVER };

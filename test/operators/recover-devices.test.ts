@@ -41,6 +41,19 @@ describe('recoverDevices', () => {
     });
   });
 
+  it('has all of several in RUNNING_P2P before one of them runs, and one alone run at once', () => {
+    for (const count of [1, 2]) {
+      marbles((t) => {
+        const all = ['a', 'b'].slice(0, count).map((name) => openedNow(t.clock, { ...twoRegions, remap: false, name }));
+        for (const { device: one } of all) transition(one, 'stop').subscribe({ error: (error: unknown) => { throw error; } });
+        t.at('-l', { l: () => all.forEach(({ driver }, n) => { driver.faults.arcLatencyUs = 1 + n; }) });
+        t.expect(failing(t, '--#').pipe(recoverDevices(all.map((one) => one.device)))).toBe(count === 1 ? '----#' : '------#', undefined, why);
+        if (all[0] !== undefined) t.expectDevice(all[0].device).toShow({ state: count === 1 ? '<[s,]>-[r-]' : '<[s,]>-[<running-p2p>][r]' });
+        if (all[1] !== undefined) t.expectDevice(all[1].device).toShow({ state: '<[s,]>-[<running-p2p>-<],[r>-]' });
+      });
+    }
+  });
+
   it('passes all else through, and asks for nothing where nothing fails', () => {
     marbles((t) => {
       const { device: one } = inState(t, 'a', 'stop');

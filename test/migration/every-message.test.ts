@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { concat, concatMap, defer, EMPTY, map, NEVER, of, tap, timer, type Observable } from 'rxjs';
+import { concat, concatMap, defer, EMPTY, map, of, tap, timer, type Observable } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/clock.js';
 import type { Journal } from '../../src/migration/journal.js';
@@ -7,6 +7,7 @@ import type { MigrationEvent, Resolution } from '../../src/migration/plan.js';
 import { resolve } from '../../src/migration/resolve.js';
 import type { Connection, Transport } from '../../src/transport/transport.js';
 import { virtualClock } from '../support/virtual-clock.js';
+import { mortal } from './disks.js';
 import { owners, states, watchOwners, type Dead } from './owner.js';
 import { pair } from './pair.js';
 
@@ -45,11 +46,6 @@ function acting(transport: Transport, at: number, when: Happening['when'], act: 
 /** A disk that takes its time. */
 function slow(journal: Journal, clock: Clock): Journal {
   return { name: journal.name, read: () => journal.read(), write: (entry) => timer(2, clock.scheduler).pipe(concatMap(() => journal.write(entry))) };
-}
-
-/** A process that is dead writes nothing any more. */
-function mortal(journal: Journal, isDead: () => boolean): Journal {
-  return { name: journal.name, read: () => journal.read(), write: (entry) => defer(() => (isDead() ? NEVER : journal.write(entry))) };
 }
 
 interface Run {

@@ -36,20 +36,24 @@ export function recordCommand({ device: named, out, states, forMs, test }: Recor
     const record = traceFile(out);
     const written = record.closed.pipe(
       tap((report) => told(report, screen)),
-      concatMap(({ error }) => (error === undefined ? EMPTY : throwError(() => error as Error))),
+      concatMap(({ error }) => (error === undefined ? EMPTY : fails(error))),
     );
     const run = (device: VfioDevice): Observable<string> => {
       say(screen, { recording: device.name, to: out }, `recording ${device.name} to ${out}${forMs === undefined && states.length === 0 ? ', until the interrupt (Ctrl-C)' : ''}`);
       const sinceNs = device.clock.nowNs();
       return servedRun(device, { states, until: interrupt, ...(forMs === undefined ? {} : { forMs }) }).pipe(tap((did) => sayAt(screen, device.clock.nowNs() - sinceNs, did)));
     };
-    const recorded = withDevice(address, run, { record }).pipe(catchError((error: unknown) => concat(written, throwError(() => error))));
+    const recorded = withDevice(address, run, { record }).pipe(catchError((error: unknown) => concat(written, fails(error))));
     const kept = defer(() => {
       if (test !== undefined) keepAsTest(out, test, screen);
       return of(0);
     });
     return concat(concat(recorded, written).pipe(ignoreElements()), kept);
   });
+}
+
+function fails(error: unknown): Observable<never> {
+  return throwError(() => error);
 }
 
 function told({ path, lines, dropped }: TraceFileReport, screen: Screen): void {

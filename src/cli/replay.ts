@@ -12,11 +12,16 @@ import { say, sayAt, type Screen } from './show.js';
 export function replayCommand(path: string, screen: Screen): Observable<number> {
   return defer(() => {
     const trace = readTraceFile(path);
-    const { values, error } = followTrace(trace, (device) => servedRun(device, planOf(trace)).pipe(map((did) => ({ ns: device.clock.nowNs(), did }))));
-    for (const { ns, did } of values) sayAt(screen, ns, did);
+    const followed = followTrace(trace, (device) => servedRun(device, planOf(trace)).pipe(map((did) => ({ ns: device.clock.nowNs(), did }))));
+    for (const { ns, did } of followed.values) sayAt(screen, ns, did);
     const { incomplete, entries } = trace;
-    if (error !== undefined && incomplete === undefined) return throwError(() => error as Error);
-    say(screen, { followed: entries.length, ...(incomplete === undefined ? {} : { incomplete }) }, incomplete === undefined ? `followed to its end: ${entries.length} entries` : `followed as far as it goes: ${incomplete.message}`);
+    if (incomplete !== undefined) say(screen, { followed: entries.length, incomplete }, `followed as far as it goes: ${incomplete.message}`);
+    else if ('error' in followed) return fails(followed.error);
+    else say(screen, { followed: entries.length }, `followed to its end: ${entries.length} entries`);
     return of(0);
   });
+}
+
+function fails(error: unknown): Observable<never> {
+  return throwError(() => error);
 }

@@ -39,7 +39,8 @@ export class Recorder {
   #linesLeft: number;
   #bytesLeft: number;
   #calls = 0;
-  #ended = false;
+  /** Behind the end nothing is written; one that comes inside a call waits until that has returned. */
+  #end: 'not yet' | 'due' | 'written' = 'not yet';
   #dropped = 0;
   /** The calls whose subscribe() has not returned, innermost last. */
   readonly #inside: number[] = [];
@@ -114,13 +115,18 @@ export class Recorder {
   }
 
   end(): void {
+    this.#end = 'due';
+    if (this.#inside.length === 0) this.#writeEnd();
+  }
+
+  #writeEnd(): void {
     this.#flush();
     const atNs = this.#clock.nowNs();
     // For these there is room, unless the sink itself has none.
     this.#linesLeft += reservedLines;
     this.#bytesLeft += reservedBytes;
     this.#write({ kind: 'end', atNs });
-    this.#ended = true;
+    this.#end = 'written';
     this.#sink.end();
   }
 
@@ -148,6 +154,7 @@ export class Recorder {
     } finally {
       this.#inside.pop();
       if (this.#held?.call === call) this.#flush();
+      if (this.#end === 'due' && this.#inside.length === 0) this.#writeEnd();
     }
   }
 
@@ -180,7 +187,7 @@ export class Recorder {
 
   #put(line: string): boolean {
     const bytes = Buffer.byteLength(line) + 1;
-    if (this.#ended || this.#linesLeft < 1 || this.#bytesLeft < bytes || bytes > traceDefaults.maxLineBytes || !this.#sink.write(line)) return false;
+    if (this.#end === 'written' || this.#linesLeft < 1 || this.#bytesLeft < bytes || bytes > traceDefaults.maxLineBytes || !this.#sink.write(line)) return false;
     this.#linesLeft -= 1;
     this.#bytesLeft -= bytes;
     return true;

@@ -1,7 +1,7 @@
-import { concatMap, firstValueFrom } from 'rxjs';
+import { concatMap, firstValueFrom, Subject } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { softwareDevice } from '../../../src/devices/software/software-device.js';
-import type { DevicePort } from '../../../src/devices/port.js';
+import type { DevicePort, ReleaseReport } from '../../../src/devices/port.js';
 import { memoryTrace } from '../../../src/devices/replay/memory-trace.js';
 import { recordPort } from '../../../src/devices/replay/record-port.js';
 import type { RecordingOptions, TraceSink } from '../../../src/devices/replay/recorder.js';
@@ -172,5 +172,29 @@ describe('recordPort', () => {
       expect(text().length).toBeLessThanOrEqual(limits.maxBytes ?? 10_000);
       expect(entries.filter(({ kind }) => kind === 'call').length).toBeGreaterThan(0);
     }
+  });
+
+  it('ends behind the call in which all was released, and writes nothing behind its end', () => {
+    const clock = virtualClock();
+    const released = new Subject<ReleaseReport>();
+    const closing = altered(now(softwareDevice(twoRegions).open(clock)), () => ({
+      released,
+      close: () => {
+        released.next({ what: 'device closed' });
+        released.complete();
+      },
+    }));
+    const trace = memoryTrace();
+    const port = recordPort(closing, trace);
+    port.close();
+    now(port.regionInfo(0));
+    expect(trace.text.split('\n').slice(1, -1).map((line) => line.replace(/"at":"\d+",/, ''))).toEqual([
+      '{"call":1,"do":"close","with":{"keepViews":false}}',
+      '{"released":"device closed","inside":1}',
+      '{"released":null,"inside":1}',
+      '{"answer":1,"do":"close","inside":1,"is":null}',
+      '{"end":true}',
+    ]);
+    expect(readTrace(trace.text).incomplete).toBeUndefined();
   });
 });

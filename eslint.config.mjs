@@ -3,7 +3,7 @@ import rxjsX from 'eslint-plugin-rxjs-x';
 
 /** Strict TypeScript and strict rxjs over everything; plain scripts get the rules that need no types. */
 export default tseslint.config(
-  { ignores: ['dist/', 'coverage/', '.cache/', 'node_modules/'] },
+  { ignores: ['dist/', '.samples/', 'coverage/', '.cache/', 'node_modules/'] },
   ...tseslint.configs.recommended,
   {
     files: ['src/**/*.ts', 'test/**/*.ts', 'examples/**/*.ts', 'bench/**/*.ts'],

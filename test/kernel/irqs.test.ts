@@ -14,6 +14,8 @@ import { VfioPci } from '../support/pci.js';
 import { RawUser } from '../support/raw-user.js';
 
 const index = { intx: 0, msi: 1, msix: 2, err: 3, req: 4 } as const;
+/** As in CI. */
+const seed = process.env['VFIO_RX_SEED'] === undefined ? undefined : Number(process.env['VFIO_RX_SEED']);
 const vectorOf = map(({ line, count }: IrqSignal) => `${line.vector}:${count}`);
 
 /** A call about `count` vectors, by fresh eventfds where it takes some. */
@@ -81,9 +83,14 @@ describe.each([
       away: fc.boolean(),
     });
     const all = known();
+    // Also after a failure: the next, smaller one begins with a device that is off.
+    const off = (): void => {
+      for (const { info } of all) user.disable(info.index);
+    };
     let taken = 0;
     fc.assert(fc.property(fc.array(call, { minLength: 10, maxLength: 20 }), (calls) => {
       const enabled = new Map<number, number>();
+      const unmaskers = new Set<number>();
       const on = (): ReadonlySet<IrqKind> => new Set(all.filter(({ info }) => (enabled.get(info.index) ?? 0) > 0).map(({ kind }) => kind));
       for (const { nth, action, data, start, count, away } of calls) {
         const { info, kind } = all[nth % all.length] ?? { info: user.irq(0), kind: 'intx' };
@@ -92,16 +99,30 @@ describe.each([
         // One that is refused needs no eventfds.
         const use = { kind, info, enabled: enabled.get(info.index) ?? 0, on: on() };
         if (irqRefusal({ ...about, ...(data === 'none' ? { data, count } : data === 'bool' ? { data, vectors: new Array<boolean>(count).fill(true) } : { data, fds: new Array<number>(count).fill(0) }) }, use) !== undefined) continue;
+        // vfio-pci answers EBUSY to a second one, until the index is off. (This library registers one, with the trigger.)
+        if (action === 'unmask' && data === 'eventfd' && unmaskers.has(info.index)) continue;
         // vfio-pci leaves INTx on without an eventfd, the sample driver does not. (This library never asks for that: it turns the index off.)
         const set = setOf(user, about, data, count, away && kind !== 'intx');
         expect(user.setIrqs(set), JSON.stringify({ set, use: { ...use, on: [...use.on] } })).toBe('ok');
         enabled.set(info.index, enabledAfter(set, kind, use.enabled, -1));
+        if (action === 'unmask' && data === 'eventfd') unmaskers.add(info.index);
+        if (enabled.get(info.index) === 0) unmaskers.delete(info.index);
         taken += 1;
       }
-      for (const [one, vectors] of enabled) if (vectors > 0) user.disable(one);
-    }), { numRuns: 25 });
+    }), { numRuns: 25, plugins: [fc.afterEach(off)], ...(seed === undefined ? {} : { seed }) });
     expect(taken).toBeGreaterThan(50);
   });
+});
+
+it('vfio-pci takes one eventfd that unmasks INTx, and another one when the index was off', () => {
+  using pci = VfioPci.edu();
+  using user = new RawUser(pci.address);
+  const unmask = () => user.setIrqs(setOf(user, { index: index.intx, action: 'unmask', start: 0 }, 'eventfd', 1));
+  for (let time = 0; time < 2; time += 1) {
+    expect(user.trigger(index.intx, user.eventfd())).toBe('ok');
+    expect([unmask(), unmask()]).toEqual(['ok', 'EBUSY']);
+    expect(user.disable(index.intx)).toBe('ok');
+  }
 });
 
 describe('irqs of the sample driver', () => {

@@ -158,9 +158,10 @@ class Run {
     const late = <T>(step: number): MonoTypeOperatorFunction<T> => lateBy(this.#schedule.lateUs[step] ?? [], scheduler);
     let code = 'unsubscribed';
     const ended = (): void => {
+      // Without an irq the device goes on by itself; but a batch that was cut off maps nothing (and its transition says so: VFIO_E_CANCELED).
+      if (hasIrq(this.#schedule.device.row) || this.#batch !== undefined) this.#served = false;
       this.#pipeline = undefined;
       this.#batch = undefined;
-      if (hasIrq(this.#schedule.device.row)) this.#served = false;
       this.#log.add({ what: 'pipeline ended', code, irqs: this.#driver.irqs, waiters: this.#driver.waiters });
     };
     const cast = this.#cast;

@@ -76,6 +76,8 @@ export interface Cell {
   readonly nonsense: string | undefined;
   /** What falls, and what holds in its place. */
   readonly falls: readonly InsteadName[];
+  /** What of it falls so seldom that no run may demand it: less than once in 10,000 schedules. */
+  readonly seldom: readonly PromiseName[];
   /** What holds because there is nothing that could break it. */
   readonly vacuous: readonly PromiseName[];
   /** What else is to be known of the cell. */
@@ -115,6 +117,11 @@ const byRow: Readonly<Partial<Record<RowName, Falls>>> = {
   'bitmap, none': { 'signal before the layout': [...early, 'driverTimesOut'], 'drain always': [...eaten, 'neverRead'], 'add one': ['foundLater', 'driverTimesOut', 'notAsked'] },
 };
 
+/** The eaten number and the one that makes up for it have to meet within one wait. */
+const seldomFalls: Readonly<Partial<Record<RowName, Readonly<Record<string, readonly PromiseName[]>>>>> = {
+  'bitmap, value': { 'drain sometimes': ['P3', 'P5'], 'drain at the ack': ['P3', 'P5'] },
+};
+
 /** Nothing that the user does ever ends a wait, so that no revocation succeeds and no ack covers anything. */
 const nothingSucceeds: readonly PromiseName[] = ['P3', 'P4', 'P5'];
 
@@ -140,6 +147,7 @@ export function cellOf(rowName: RowName, what: string): Cell {
     fault,
     nonsense,
     falls: nonsense === undefined ? (byRow[rowName]?.[what] ?? everywhere[what] ?? []) : [],
+    seldom: seldomFalls[rowName]?.[what] ?? [],
     vacuous: [...(vacuousIn[what] ?? []), ...(vacuousInRow[rowName] ?? []), ...(vacuousInCell[rowName]?.[what] ?? [])],
     note: notes[what],
   };

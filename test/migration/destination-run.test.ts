@@ -1,18 +1,13 @@
-import { concatMap, config, tap } from 'rxjs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { concatMap, tap } from 'rxjs';
+import { describe, expect, it } from 'vitest';
 import { VfioError } from '../../src/errors.js';
 import type { InDoubt, MigrationEvent } from '../../src/migration/plan.js';
 import { resolve } from '../../src/migration/resolve.js';
+import { nothingUnhandled } from '../support/unhandled.js';
 import { virtualClock } from '../support/virtual-clock.js';
 import { contents, pair } from './pair.js';
 
-const unhandled: unknown[] = [];
-config.onUnhandledError = (error) => unhandled.push(error);
-afterEach(async () => {
-  // RxJS tells in a turn of its own.
-  await new Promise((turn) => setTimeout(turn));
-  expect(unhandled.splice(0)).toEqual([]);
-});
+nothingUnhandled();
 
 function made(count = 1) {
   const clock = virtualClock();

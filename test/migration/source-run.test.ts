@@ -1,5 +1,5 @@
-import { config, map, of, tap } from 'rxjs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { map, of, tap } from 'rxjs';
+import { describe, expect, it } from 'vitest';
 import { VfioError } from '../../src/errors.js';
 import { memoryJournal } from '../../src/migration/journal.js';
 import type { RoundReport, RoundVerdict } from '../../src/migration/fit-downtime.js';
@@ -7,17 +7,12 @@ import { memoryTransport } from '../../src/transport/memory-transport.js';
 import type { Connection } from '../../src/transport/transport.js';
 import { transition } from '../../src/streams/transition.js';
 import { MessageEncoder, type Message } from '../../src/wire/message.js';
+import { nothingUnhandled } from '../support/unhandled.js';
 import { virtualClock } from '../support/virtual-clock.js';
 import { pair } from './pair.js';
 import { watchedWire } from './watched-wire.js';
 
-const unhandled: unknown[] = [];
-config.onUnhandledError = (error) => unhandled.push(error);
-afterEach(async () => {
-  // RxJS tells in a turn of its own.
-  await new Promise((turn) => setTimeout(turn));
-  expect(unhandled.splice(0)).toEqual([]);
-});
+nothingUnhandled();
 
 function made(count = 1) {
   const clock = virtualClock();

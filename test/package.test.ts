@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -69,6 +69,10 @@ marbles((t) => t.expect(t.cold('|')).toBe('|'));
 `;
 
 describe('the package', () => {
+  it('has a command that can be run from a clone too', () => {
+    expect(statSync(join(root, 'dist/cli/main.js')).mode & 0o111).toBe(0o111);
+  });
+
   it('has what it needs and nothing of the workshop', () => {
     for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/devices/linux/syscall-worker.mjs', 'docs/errors.md', 'ARCHITECTURE.md', 'README.md', 'LICENSE', 'drivers/linux/COPYING', 'drivers/linux/vfio_region_remap.h']) {
       expect(files).toContain(path);

@@ -3,7 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } 
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { nodeOf, noNode, otherNodes } from './support/node-versions.js';
 
 const run = promisify(execFile);
 const root = resolve(import.meta.dirname, '..');
@@ -19,6 +21,7 @@ interface Packed {
 }
 
 let files: readonly string[] = [];
+let tarball = '';
 
 /** Packed as it would be published, and unpacked beside its dependencies: what a user has, without a network. */
 beforeAll(async () => {
@@ -26,7 +29,8 @@ beforeAll(async () => {
   const [packed] = JSON.parse(stdout) as readonly Packed[];
   files = packed?.files.map(({ path }) => path) ?? [];
   mkdirSync(installed, { recursive: true });
-  await run('tar', ['-xzf', join(folder, packed?.filename ?? ''), '-C', installed, '--strip-components=1']);
+  tarball = join(folder, packed?.filename ?? '');
+  await run('tar', ['-xzf', tarball, '-C', installed, '--strip-components=1']);
   for (const name of ['rxjs', 'tslib', 'fp-ts', 'io-ts', 'koffi', '@koromix', '@types', 'undici-types', 'commander', 'cli-progress', 'string-width', 'strip-ansi', 'ansi-regex', 'emoji-regex', 'is-fullwidth-code-point']) {
     symlinkSync(join(root, 'node_modules', name), join(folder, 'node_modules', name));
   }
@@ -35,10 +39,27 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** A program of a user of the package. Fails as it fails. */
-async function user(name: string, program: string): Promise<string> {
+async function user(name: string, program: string, node = process.execPath): Promise<string> {
   const file = join(folder, name);
   writeFileSync(file, program);
-  return (await run(process.execPath, [file], { cwd: folder })).stdout;
+  return (await run(node, [file], { cwd: folder })).stdout;
+}
+
+/** What a bundler keeps of the package and its dependencies in a program: their folders and files. */
+async function bundled(program: string): Promise<readonly string[]> {
+  const { metafile } = await build({
+    stdin: { contents: program, resolveDir: folder },
+    absWorkingDir: folder,
+    bundle: true,
+    write: false,
+    metafile: true,
+    platform: 'node',
+    format: 'esm',
+    external: ['rxjs'],
+    logLevel: 'silent',
+  });
+  const kept = Object.values(metafile.outputs).flatMap(({ inputs }) => Object.entries(inputs));
+  return kept.filter(([, { bytesInOutput }]) => bytesInOutput > 0).map(([file]) => file.replace(/^.*node_modules\//, ''));
 }
 
 const remapOnce = `
@@ -49,6 +70,19 @@ remapIrq(device).pipe(remapRegions(device)).subscribe(({ because, acked }) => co
 const { to } = await lastValueFrom(transition(device, 'pre-copy'));
 console.log(to);
 await device.close();
+`;
+
+const served = /^registered false\n(signal true\n)+(after-transition false\n)?pre-copy\n$/;
+
+const required = `
+const { lastValueFrom, firstValueFrom } = require('rxjs');
+const { openDevice, remapIrq, remapRegions, softwareDevice, transition } = require('vfio-rx');
+firstValueFrom(openDevice(softwareDevice())).then(async (device) => {
+  remapIrq(device).pipe(remapRegions(device)).subscribe(({ because, acked }) => console.log(because, acked));
+  const { to } = await lastValueFrom(transition(device, 'pre-copy'));
+  console.log(to);
+  await device.close();
+});
 `;
 
 const everyEntry = `
@@ -85,8 +119,44 @@ describe('the package', () => {
   }, patienceMs);
 
   it('serves a remap', async () => {
-    expect(await user('remap.mjs', remapOnce)).toMatch(/^registered false\n(signal true\n)+(after-transition false\n)?pre-copy\n$/);
+    expect(await user('remap.mjs', remapOnce)).toMatch(served);
   }, patienceMs);
+
+  it('can be required by CommonJS', async () => {
+    expect(await user('remap.cjs', required)).toMatch(served);
+  }, patienceMs);
+
+  for (const major of otherNodes) {
+    it(`works on node ${major}, from both kinds of modules`, async (ctx) => {
+      const why = noNode(major);
+      if (why !== undefined) return ctx.skip(why);
+      const node = nodeOf(major);
+      expect((await run(node, ['--version'])).stdout).toMatch(new RegExp(`^v${major}\\.`));
+      expect(await user('remap.mjs', remapOnce, node)).toMatch(served);
+      expect(await user('remap.cjs', required, node)).toMatch(served);
+      const { stdout } = await run(node, [join(installed, 'dist/cli/main.js'), 'conformance', 'software'], { cwd: folder });
+      expect(stdout).toContain('12 passed, 0 failed, 2 skipped');
+    }, patienceMs);
+  }
+
+  it('is what publint and attw would have it be', async () => {
+    const bin = (name: string) => join(root, 'node_modules', '.bin', name);
+    expect((await run(bin('publint'), ['run', tarball, '--strict'], { cwd: folder })).stdout).toContain('All good!');
+    // CommonJS takes the ES modules by require(), which node can from 20.19 on; hence there is one build, not two.
+    await expect(run(bin('attw'), [tarball, '--profile', 'esm-only'], { cwd: folder })).resolves.toMatchObject({ stderr: '' });
+  }, patienceMs);
+
+  it('has no script that an installation would run', async () => {
+    const { scripts } = JSON.parse((await run('tar', ['-xzOf', tarball, 'package/package.json'])).stdout) as { scripts: Record<string, string> };
+    expect(Object.keys(scripts).filter((name) => /^(pre|post)?install$|^prepare$/.test(name))).toEqual([]);
+  });
+
+  it('leaves out of a bundle what is not used', async () => {
+    const kept = await bundled(`import { lockstep } from 'vfio-rx/operators';\nconsole.log(lockstep);`);
+    expect(kept).toContain('vfio-rx/dist/operators/lockstep.js');
+    expect(kept.filter((file) => !/^vfio-rx\/dist\/(operators|errors|clock)/.test(file) && file !== '<stdin>')).toEqual([]);
+    expect(await bundled(`import 'vfio-rx';`)).toEqual([]);
+  });
 
   it('brings its command', async () => {
     const { stdout } = await run(process.execPath, [join(installed, 'dist/cli/main.js'), 'conformance', 'software'], { cwd: folder });
@@ -94,10 +164,11 @@ describe('the package', () => {
   }, patienceMs);
 
   it('brings its types', async () => {
-    const file = join(folder, 'typed.mts');
-    writeFileSync(file, typed);
+    // The same text as an ES module and as CommonJS.
+    const typedFiles = ['typed.mts', 'typed.cts'].map((name) => join(folder, name));
+    for (const file of typedFiles) writeFileSync(file, typed);
     const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
     const options = ['--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2023', '--lib', 'es2023,esnext.disposable', '--types', 'node'];
-    await expect(run(process.execPath, [tsc, ...options, file], { cwd: folder })).resolves.toMatchObject({ stdout: '' });
+    await expect(run(process.execPath, [tsc, ...options, ...typedFiles], { cwd: folder })).resolves.toMatchObject({ stdout: '' });
   }, patienceMs);
 });

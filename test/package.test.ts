@@ -108,7 +108,7 @@ describe('the package', () => {
   });
 
   it('has what it needs and nothing of the workshop', () => {
-    for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/devices/linux/syscall-worker.mjs', 'docs/errors.md', 'ARCHITECTURE.md', 'README.md', 'LICENSE', 'drivers/linux/COPYING', 'drivers/linux/vfio_region_remap.h']) {
+    for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/devices/linux/syscall-worker.mjs', 'docs/errors.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'SECURITY.md', 'README.md', 'LICENSE', 'drivers/linux/COPYING', 'drivers/linux/vfio_region_remap.h']) {
       expect(files).toContain(path);
     }
     expect(files.filter((path) => /^(src|test|examples|bench)\/|\.map$|\.ko$/.test(path))).toEqual([]);

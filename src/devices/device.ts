@@ -38,7 +38,7 @@ const closeBudgetMs = 100;
  */
 export class VfioDevice implements AsyncDisposable {
   readonly info: DeviceInfo;
-  /** The calls that its driver keeps; see `health`. */
+  /** The calls that its driver keeps; `health` tells them. @internal */
   readonly stuck = new StuckCalls();
   /** undefined: the device cannot migrate. */
   readonly migration: MigrationTraits | undefined;
@@ -54,6 +54,7 @@ export class VfioDevice implements AsyncDisposable {
   #sessionAtWrite: RemapSession | undefined;
   #closed = false;
 
+  /** @internal */
   constructor(port: DevicePort, opened: OpenedDevice) {
     this.port = port;
     this.info = opened.info;

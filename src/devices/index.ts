@@ -8,15 +8,21 @@ export { pciCapabilityId, type PciCapability, type PciExtendedCapability } from 
 export { Region, type Layouts, type NotMapped } from './regions.js';
 export type { AreaDma, DmaHold } from './dma-holds.js';
 export type { Hold, Holder, MappedPiece } from './holders.js';
-export type { StateView } from './state-writer.js';
+export type { RemapSession } from './remap-session.js';
+export type { StateView, WrittenState } from './state-writer.js';
 export type { StuckCall } from './stuck-calls.js';
 export type {
   AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, DmaLimits, DmaLogging, DmaLoggingRequest, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, IrqSignal, Mapping,
   MigrationTraits, PortTraits, PrecopyInfo, RegionInfo, ReleaseReport, State, StateReply,
 } from './port.js';
+export type { Suspendable } from './decoding.js';
 export { dirtyRanges, type DirtyBitmap } from './protocol/dirty-pages.js';
+export type { MappedLayout } from './protocol/layout-diff.js';
+export type { RemapAgreement, RemapPage, SpokenProfile } from './protocol/negotiation.js';
+export type { IrqAction, IrqData, IrqSet } from './uapi/irq-set.js';
+export type { RegionRemapCapability, RemapCapability, RfcV4Capability } from './uapi/remap-capability.js';
 export { pciIrqRows, type IrqKind, type IrqRow } from './protocol/irq-rules.js';
-export { VfioError, errorCodes, type VfioErrorCode } from '../errors.js';
+export { VfioError, errorCodes, type VfioErrorCode, type VfioErrorDetails } from '../errors.js';
 export { realClock, type Clock, type StallWatch } from '../clock.js';
 export type { TraceSink } from './replay/recorder.js';
 export { portChannel, warningChannel, type Lane, type PortEvent, type Warning } from '../diagnostics.js';
@@ -24,7 +30,8 @@ export { softwareDevice, type SoftwareDevice } from './software/software-device.
 export { sampleRegions, type SoftwareDeviceOptions, type SoftwareRegion } from './software/options.js';
 export type { SoftwareRemap } from './software/remap-shape.js';
 export type { SoftwareIrqs } from './software/device-irqs.js';
-export type { SoftwareVendorDriver, Violation, ViolationKind } from './software/driver-face.js';
+export type { Drain, Faults } from './software/faults.js';
+export type { PageWitness, SoftwareVendorDriver, Violation, ViolationKind } from './software/driver-face.js';
 export type { SoftwareDmaRange, SoftwareIommu } from './software/dma.js';
 export type { PreCopyScript } from './software/pre-copy-script.js';
 export type { GuestStats, MailboxStats } from './software/mailbox.js';

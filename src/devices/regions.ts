@@ -82,6 +82,7 @@ export class Region implements Suspendable {
   #moved = true;
   #rights: { readonly readable: boolean; readonly writable: boolean };
 
+  /** @internal */
   constructor(port: DevicePort, layouts: Cell<Layouts>, info: RegionInfo, gate: RegionGate) {
     this.index = info.index;
     this.#port = port;

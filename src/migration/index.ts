@@ -8,5 +8,7 @@ export { resolve, type ResolvePlan } from './resolve.js';
 export type { Deadlines, DeviceProgress, InDoubt, MigrationEvent, MigrationPlan, MigrationProgress, Moved, Phase, ReceivePlan, Resolution } from './plan.js';
 export { memoryTransport, type MemoryTransport, type MemoryTransportOptions } from '../transport/memory-transport.js';
 export { connectTo, listenAt, socketTransport, type ConnectOptions, type ListenOptions } from '../transport/socket-transport.js';
+export type { DestinationRecord } from '../wire/handover-destination.js';
+export type { SourceRecord } from '../wire/handover-source.js';
 export type { TlsOptions } from '../transport/tls.js';
 export type { Connection, Transport } from '../transport/transport.js';

@@ -14,6 +14,7 @@ export { brokenPorts, type BrokenPort } from './conformance/port/twins.js';
 export { checkStream, describeStream, streamRules } from './conformance/stream/check-stream.js';
 export type { StreamNeed, StreamSubject } from './conformance/stream/subject.js';
 export { brokenStreams, type BrokenStream } from './conformance/stream/twins.js';
+export type { PatienceOptions } from './conformance/patience.js';
 export { junitOf, linesOf } from './conformance/report.js';
 export type { Lacks, Rule, RuleResult, TestRunner } from './conformance/rule.js';
 export { virtualRun } from './conformance/virtual-run.js';
@@ -41,7 +42,9 @@ export type { RecordingOptions, TraceSink } from '../devices/replay/recorder.js'
 export type { Departure } from '../devices/replay/replay-run.js';
 export { replayTrace, type TraceReplay } from '../devices/replay/replay-trace.js';
 export { traceFile, type TraceFile, type TraceFileOptions, type TraceFileReport } from '../devices/replay/trace-file.js';
-export type { TraceEntry, TraceHeader } from '../devices/trace/entry.js';
+export type { CallName } from '../devices/trace/calls.js';
+export type { TracedError } from '../devices/trace/values.js';
+export type { AnswerEntry, CallEntry, DetachEntry, DroppedEntry, EndEntry, ReleasedEntry, TraceEntry, TraceHeader } from '../devices/trace/entry.js';
 export { readTrace, type Trace, type TraceLimits } from '../devices/trace/reader.js';
 export type { Drawable, RecordedLanes } from './drawing/drawing.js';
 export { renderHtml } from './drawing/render-html.js';

@@ -18,6 +18,7 @@ export class MarbleError extends Error {
   readonly expected: string | undefined;
   readonly actual: string | undefined;
 
+  /** @internal */
   constructor(message: string, at: CallSite | undefined, compared?: { readonly expected: string; readonly actual: string }, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = 'AssertionError';

@@ -9,6 +9,7 @@ export class PreCopyScript {
   readonly #machine: () => { readonly state: State; readonly session: Session | undefined };
   #initialBytes = 0;
 
+  /** @internal */
   constructor(machine: () => { readonly state: State; readonly session: Session | undefined }) {
     this.#machine = machine;
   }
@@ -35,7 +36,7 @@ export class PreCopyScript {
     this.#saving().reinit(bytes);
   }
 
-  /** What the state machine tells: a session of saving begins. */
+  /** What the state machine tells: a session of saving begins. @internal */
   begins(session: Session): void {
     if (session instanceof SaveSession && this.#initialBytes > 0) session.fill(this.#initialBytes, true);
   }

@@ -1,0 +1,12 @@
+import { execFile } from 'node:child_process';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { expect, it } from 'vitest';
+
+const root = resolve(import.meta.dirname, '..');
+
+it('documents every type that a public signature names, and every link leads somewhere', async () => {
+  const typedoc = join(root, 'node_modules', '.bin', 'typedoc');
+  // Warnings are errors (typedoc.json), and what it printed stands in the rejection.
+  await expect(promisify(execFile)(typedoc, ['--emit', 'none'], { cwd: root })).resolves.toMatchObject({ stderr: '' });
+}, 240_000);

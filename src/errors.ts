@@ -39,7 +39,7 @@ export const errorCodes = {
   VFIO_E_CERTIFICATE: 'certificate, key or authorities of this side are none, or do not fit together',
   VFIO_E_PEER: 'the other side of a migration gave it up, for the reason that it gave',
   VFIO_E_DEVICE_ERROR: 'the device reported an uncorrectable error (its ERR irq): what it holds is not to be relied on',
-  VFIO_E_ABORTED: 'a migration was given up, by its caller or its policy',
+  VFIO_E_ABORTED: 'its caller gave it up, by a signal or otherwise; or a migration\'s policy did',
   VFIO_E_JOURNAL: 'the journal of a migration could not be read or written',
   VFIO_E_IN_DOUBT: 'it is not known yet on which side the devices of a migration run',
   VFIO_E_IO: 'the kernel answered an errno that no other code stands for',

@@ -23,6 +23,7 @@ export type { IrqAction, IrqData, IrqSet } from './uapi/irq-set.js';
 export type { RegionRemapCapability, RemapCapability, RfcV4Capability } from './uapi/remap-capability.js';
 export { pciIrqRows, type IrqKind, type IrqRow } from './protocol/irq-rules.js';
 export { VfioError, errorCodes, type VfioErrorCode, type VfioErrorDetails } from '../errors.js';
+export type { Abortable } from '../abort.js';
 export { realClock, type Clock, type StallWatch } from '../clock.js';
 export type { TraceSink } from './replay/recorder.js';
 export { portChannel, warningChannel, type Lane, type PortEvent, type Warning } from '../diagnostics.js';

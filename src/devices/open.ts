@@ -1,6 +1,7 @@
 import { catchError, concat, concatMap, defer, filter, finalize, forkJoin, from, ignoreElements, map, Observable, of, throwError, toArray } from 'rxjs';
+import { untilAborted, type Abortable } from '../abort.js';
 import { realClock, type Clock } from '../clock.js';
-import { VfioError } from '../errors.js';
+import { VfioError, type VfioErrorDetails } from '../errors.js';
 import { absentIsEmpty } from './call.js';
 import { VfioDevice } from './device.js';
 import { openKernelPort } from './kernel/open-kernel-port.js';
@@ -25,7 +26,7 @@ export interface PortSource {
 export type DeviceAddress = string | PortSource;
 
 /** How a device is opened. */
-export interface OpenOptions {
+export interface OpenOptions extends Abortable {
   /** Default: real time. A virtual clock works on software devices and recorded runs only (else VFIO_E_CLOCK). */
   readonly clock?: Clock;
   /** Where what crosses the port is written down from the first call on; `traceFile` makes one. Default: nowhere, at no cost. */
@@ -43,17 +44,17 @@ const mostIrqs = 1024;
  * Nothing is mapped yet: `remapRegions` maps in its first batch, `device.mapRegion()` maps one region.
  *
  * **Fails** with VFIO_E_ADDRESS, VFIO_E_UNAVAILABLE, VFIO_E_PERMISSION, VFIO_E_GROUP_NOT_VIABLE, VFIO_E_NO_DEVICE, VFIO_E_BUSY,
- * VFIO_E_LIMIT, VFIO_E_PROTOCOL.
+ * VFIO_E_LIMIT, VFIO_E_PROTOCOL; with VFIO_E_ABORTED before the device has come, if `signal` is aborted.
  */
 export function openDevice(address: DeviceAddress, options: OpenOptions = {}): Call<VfioDevice> {
-  return new Observable<VfioDevice>((subscriber) => {
+  const opened = new Observable<VfioDevice>((subscriber) => {
     const clock = options.clock ?? realClock;
     let port: DevicePort | undefined;
     let handedOver = false;
     const opening = openPort(address, clock)
       .pipe(
-        map((opened) => (port = options.record === undefined ? opened : recordPort(opened, options.record))),
-        concatMap((opened) => survey(observedPort(opened))),
+        map((raw) => (port = options.record === undefined ? raw : recordPort(raw, options.record))),
+        concatMap((seen) => survey(observedPort(seen))),
       )
       .subscribe({
         next: (device) => {
@@ -74,11 +75,16 @@ export function openDevice(address: DeviceAddress, options: OpenOptions = {}): C
       if (port === undefined) options.record?.end();
     };
   });
+  return opened.pipe(untilAborted(options.signal, opening(address)));
+}
+
+function opening(address: DeviceAddress): VfioErrorDetails {
+  return { operation: 'open', device: typeof address === 'string' ? address : undefined };
 }
 
 /**
  * Opens a device for the time that `body` lives: when it completes, fails or is unsubscribed the device is closed, and
- * completion or error is passed on only when nothing is held any more.
+ * completion or error is passed on only when nothing is held any more. An aborted `signal` ends `body`, too.
  *
  * @example
  * withDevice('0000:03:00.0', (device) => remapIrq(device).pipe(remapRegions(device)))
@@ -91,7 +97,7 @@ export function withDevice<T>(address: DeviceAddress, body: (device: VfioDevice)
         return device.released.pipe(ignoreElements());
       });
       const failed = (error: unknown) => concat(closed, throwError(() => error));
-      return concat(defer(() => body(device)).pipe(catchError(failed)), closed).pipe(finalize(() => void device.close()));
+      return concat(defer(() => body(device)).pipe(untilAborted(options?.signal, opening(address)), catchError(failed)), closed).pipe(finalize(() => void device.close()));
     }),
   );
 }

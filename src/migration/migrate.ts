@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Observable } from 'rxjs';
+import { eitherAbort } from '../abort.js';
 import type { MigrationEvent, MigrationPlan } from './plan.js';
 import { SourceRun } from './source-run.js';
 
@@ -31,7 +32,7 @@ import { SourceRun } from './source-run.js';
  */
 export function migrate(plan: MigrationPlan): Observable<MigrationEvent> {
   return new Observable<MigrationEvent>((subscriber) => {
-    const run = new SourceRun(plan, subscriber, plan.migration ?? randomUUID());
+    const run = new SourceRun({ ...plan, abort: eitherAbort(plan.abort, plan.signal) }, subscriber, plan.migration ?? randomUUID());
     run.start();
     return () => run.abort();
   });

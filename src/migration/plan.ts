@@ -27,6 +27,8 @@ export interface MigrationPlan {
   readonly deadlines?: Partial<Deadlines>;
   /** Its first value aborts in order: events until the source runs again, then VFIO_E_ABORTED. Unsubscribing does the same, unseen. */
   readonly abort?: Observable<unknown>;
+  /** The same, as a signal. */
+  readonly signal?: AbortSignal | undefined;
   /** The devices do no DMA to one another: they may be stopped one after the other, also where they have no P2P states. */
   readonly noPeerToPeer?: boolean;
   /** How long a round waits where no device had anything new, ms. Default 10. */
@@ -44,6 +46,8 @@ export interface ReceivePlan {
   readonly deadlines?: Partial<Deadlines>;
   /** Its first value gives up: before COMMIT the devices are discarded. Unsubscribing does the same, unseen. */
   readonly abort?: Observable<unknown>;
+  /** The same, as a signal. */
+  readonly signal?: AbortSignal | undefined;
   /** What all devices together may have in flight, bytes. Default 16 MiB. */
   readonly windowBytes?: number;
 }

@@ -1,4 +1,5 @@
 import { Observable } from 'rxjs';
+import { eitherAbort } from '../abort.js';
 import { DestinationRun } from './destination-run.js';
 import type { MigrationEvent, ReceivePlan } from './plan.js';
 
@@ -27,7 +28,7 @@ import type { MigrationEvent, ReceivePlan } from './plan.js';
  */
 export function receive(plan: ReceivePlan): Observable<MigrationEvent> {
   return new Observable<MigrationEvent>((subscriber) => {
-    const run = new DestinationRun(plan, subscriber);
+    const run = new DestinationRun({ ...plan, abort: eitherAbort(plan.abort, plan.signal) }, subscriber);
     run.start();
     return () => run.abort();
   });

@@ -1,4 +1,5 @@
 import { concatMap, Observable, Subscription, throwError, timer, type Subscriber } from 'rxjs';
+import { untilAborted, type Abortable } from '../abort.js';
 import { realClock, timerMs, type Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import type { Connection, Transport } from '../transport/transport.js';
@@ -13,7 +14,7 @@ import { Link } from './link.js';
 import { defaultDeadlines, type Resolution } from './plan.js';
 
 /** What a side that was started again knows. */
-export interface ResolvePlan {
+export interface ResolvePlan extends Abortable {
   readonly journal: Journal;
   /** The source connects, the destination listens. */
   readonly transport: Transport;
@@ -36,7 +37,7 @@ export interface ResolvePlan {
  *
  * - **Emits** `moved` or `not-moved`; then **completes**. **Drops** nothing.
  * - **Fails** with VFIO_E_JOURNAL (nothing stands there), VFIO_E_LINK, VFIO_E_INCOMPATIBLE (the other side came about another migration),
- *   VFIO_E_DEADLINE, VFIO_E_IN_DOUBT; it can be tried again.
+ *   VFIO_E_DEADLINE, VFIO_E_IN_DOUBT, by `signal` VFIO_E_ABORTED; it can be tried again.
  * - **Releases** on unsubscribe: the connection.
  *
  * @example
@@ -49,6 +50,7 @@ export function resolve(plan: ResolvePlan): Observable<Resolution> {
       if (entry !== undefined) return new Observable<Resolution>((subscriber) => new Resolver(plan, entry, subscriber).start());
       return throwError(() => new VfioError('VFIO_E_JOURNAL', 'nothing stands there: there was no migration', { operation: 'resolve', device: plan.journal.name }));
     }),
+    untilAborted(plan.signal, { operation: 'resolve', device: plan.journal.name }),
   );
 }
 

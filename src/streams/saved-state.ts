@@ -1,4 +1,5 @@
 import { catchError, concatMap, defer, EMPTY, filter, map, of, takeUntil, tap, throwError, type Observable } from 'rxjs';
+import { untilAborted } from '../abort.js';
 import { Cell } from '../cell.js';
 import { VfioError } from '../errors.js';
 import { disregard } from '../devices/call.js';
@@ -64,7 +65,7 @@ export function savedState(device: VfioDevice, options: SaveOptions = {}): Call<
       throw new VfioError('VFIO_E_BUSY', `the device is in ${state}: its state is being saved already`, { operation: 'savedState', device: device.name });
     }
     const from = options.from ?? (hasState(device.migration?.flags ?? 0, 'pre-copy') ? 'pre-copy' : 'stop-copy');
-    return transition(device, from, options).pipe(concatMap(({ data }) => begun(device, data, from)));
+    return transition(device, from, options).pipe(concatMap(({ data }) => begun(device, data, from).pipe(untilAborted(options.signal, { operation: 'savedState', device: device.name }))));
   });
 }
 

@@ -1,4 +1,5 @@
 import { catchError, defer, finalize, map, takeWhile, throwError, timeout, type Observable } from 'rxjs';
+import { untilAborted, type Abortable } from '../abort.js';
 import { VfioError } from '../errors.js';
 import { timerMs, type StallWatch } from '../clock.js';
 import type { VfioDevice } from '../devices/device.js';
@@ -8,7 +9,7 @@ import { longestWaitMs } from '../devices/remap-session.js';
 import type { WrittenState } from '../devices/state-writer.js';
 
 /** How long the caller of `transition` is ready to wait. */
-export interface TransitionOptions {
+export interface TransitionOptions extends Abortable {
   /** How long the caller waits, ms. Default: what the driver may wait at most for its acks, and 5000 more. */
   readonly deadlineMs?: number;
 }
@@ -46,7 +47,7 @@ const nsPerMs = 1_000_000n;
  * - **Drops** nothing.
  * - **Fails** before the kernel is asked: VFIO_E_ARC (no such arc; some kernels lock up on blocked ones), VFIO_E_BUSY (another
  *   write is outstanding), VFIO_E_UNSUPPORTED (the device cannot migrate). After: VFIO_E_REFUSED (the remap irq is not enabled),
- *   VFIO_E_ACK_TIMEOUT (names how long user code blocked the event loop, if it did), VFIO_E_CANCELED, VFIO_E_DEADLINE (the write stays outstanding).
+ *   VFIO_E_ACK_TIMEOUT (names how long user code blocked the event loop, if it did), VFIO_E_CANCELED; VFIO_E_DEADLINE and, by `signal`, VFIO_E_ABORTED (the write stays outstanding).
  * - **Releases** on unsubscribe: detaches. The write goes on, a later one is refused until it has returned, and a late data_fd is closed.
  *
  * @example
@@ -78,7 +79,7 @@ export function transition(device: VfioDevice, to: State, options: TransitionOpt
       catchError((error: unknown) => throwError(() => withStall(error, device, operation, stalls))),
       finalize(() => stalls.stop()),
     );
-  });
+  }).pipe(untilAborted(options.signal, { operation: `device_state ${to}`, device: device.name }));
 }
 
 function arcOf({ state, returnedNs, data }: WrittenState, at: Pick<Arc, 'device' | 'from' | 'atNs'>): Arc {

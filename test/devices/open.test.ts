@@ -64,6 +64,18 @@ describe('openDevice', () => {
     });
   });
 
+  it('aborted before the device has come leaves nothing open, and says so; aborted before it began it opens nothing', () => {
+    marbles((t) => {
+      const slow = softwareSource(twoRegions, () => ({ getState: () => timer(0.005, t.clock.scheduler).pipe(map(() => 'running' as const)) }));
+      const controller = new AbortController();
+      t.at('---x', { x: () => controller.abort('enough') });
+      t.expect(openDevice(slow, { clock: t.clock, signal: controller.signal })).toBe('---#', undefined, { code: 'VFIO_E_ABORTED', operation: 'open', cause: 'enough' });
+      const other = softwareSource(twoRegions);
+      t.expect(openDevice(other, { clock: t.clock, signal: AbortSignal.abort() })).toBe('#', undefined, { code: 'VFIO_E_ABORTED' });
+      t.atEnd(() => expect([slow.driver.opens, other.driver.opens]).toEqual([0, 0]));
+    });
+  });
+
   it('unsubscribed before the device has come leaves nothing open', () => {
     marbles((t) => {
       const slow = softwareSource(twoRegions, () => ({ getState: () => timer(0.005, t.clock.scheduler).pipe(map(() => 'running' as const)) }));
@@ -144,6 +156,16 @@ describe('withDevice', () => {
       const source = softwareSource(twoRegions);
       t.expect(withDevice(source, (device) => device.mapRegion(0).pipe(mergeMap(() => NEVER)), { clock: t.clock }), '^--!').toBe('');
       t.at('-x--y', { x: () => expect(source.driver.vmas).toBe(1), y: () => expect([source.driver.opens, source.driver.vmas]).toEqual([0, 0]) });
+    });
+  });
+
+  it('closes when it is aborted, and fails when nothing is held', () => {
+    marbles((t) => {
+      const source = softwareSource(twoRegions);
+      const controller = new AbortController();
+      t.at('---x', { x: () => controller.abort() });
+      const run$ = withDevice(source, (device) => device.mapRegion(0).pipe(mergeMap(() => NEVER)), { clock: t.clock, signal: controller.signal });
+      t.expect(run$.pipe(tap({ error: () => expect([source.driver.opens, source.driver.vmas]).toEqual([0, 0]) }))).toBe('---#', undefined, { code: 'VFIO_E_ABORTED' });
     });
   });
 

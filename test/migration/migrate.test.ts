@@ -112,9 +112,9 @@ describe('a migration', () => {
 
 describe('what fails before the decision ends with the source running', () => {
   it.each(['check', 'pre-copy', 'stop', 'transfer', 'prepare'])('aborted in phase %s', (phase) => {
-    for (const how of ['abort', 'unsubscribe', 'cut', 'destination'] as const) {
+    for (const how of ['abort', 'signal', 'unsubscribe', 'cut', 'destination'] as const) {
       const { clock, p } = make(2, {}, { latencyMs: 1 });
-      const [abort, giveUp] = [new Subject<void>(), new Subject<void>()];
+      const [abort, giveUp, controller] = [new Subject<void>(), new Subject<void>(), new AbortController()];
       const destination = watch(p.receive({ abort: giveUp }));
       let acted = false;
       const act = (event: MigrationEvent): void => {
@@ -123,16 +123,17 @@ describe('what fails before the decision ends with the source running', () => {
         // As the event would be answered: in another turn.
         clock.scheduler.schedule(() => {
           if (how === 'abort') abort.next();
+          else if (how === 'signal') controller.abort();
           else if (how === 'unsubscribe') source.unsubscribe();
           else if (how === 'cut') p.transport.cut();
           else giveUp.next();
         });
       };
-      const source: Watched = watch(p.migrate({ abort, deadlines: { check: 1000 } }).pipe(tap(act)));
+      const source: Watched = watch(p.migrate({ abort, signal: controller.signal, deadlines: { check: 1000 } }).pipe(tap(act)));
       clock.flush();
       expect(acted).toBe(true);
       expect(states(p.source)).toEqual(['running', 'running']);
-      if (how !== 'unsubscribe') expectRolledBack(p, source, how === 'abort' ? 'VFIO_E_ABORTED' : how === 'cut' ? 'VFIO_E_LINK' : 'VFIO_E_PEER');
+      if (how !== 'unsubscribe') expectRolledBack(p, source, how === 'abort' || how === 'signal' ? 'VFIO_E_ABORTED' : how === 'cut' ? 'VFIO_E_LINK' : 'VFIO_E_PEER');
       if (phase !== 'check' || how !== 'cut') expect(destination.error).toMatchObject({ code: how === 'cut' ? 'VFIO_E_LINK' : how === 'destination' ? 'VFIO_E_ABORTED' : 'VFIO_E_PEER' });
       expect(p.sourceJournal.entries.map(({ record }) => record)).not.toContain('decided');
     }

@@ -83,6 +83,22 @@ describe('transition', () => {
     });
   });
 
+  it('is left when it is aborted, and the write goes on', () => {
+    marbles((t) => {
+      const closed: string[] = [];
+      const { device } = openedNow(t.clock, { ...twoRegions, remap: false }, slowState(t, 5, (what) => closed.push(what)));
+      const controller = new AbortController();
+      const { signal } = controller;
+      t.at('--x', { x: () => controller.abort('enough') });
+      t.expect(transition(device, 'pre-copy', { signal })).toBe('--#', undefined, { code: 'VFIO_E_ABORTED', operation: 'device_state pre-copy', cause: 'enough' });
+      t.expect(transition(device, 'stop'), '---^').toBe('---#', undefined, { code: 'VFIO_E_BUSY' });
+      t.expect(deviceState(device).pipe(states)).toBe('b----c', { b: 'running>pre-copy', c: 'pre-copy' });
+      // Aborted before it begins, it asks for nothing.
+      t.expect(transition(device, 'stop', { signal }), '------^').toBe('------#', undefined, { code: 'VFIO_E_ABORTED' });
+      t.atEnd(() => expect(closed).toEqual(['closed']));
+    });
+  });
+
   it('is refused as busy while a write is outstanding, also where the state of before has no such arc', () => {
     marbles((t) => {
       const { device } = openedNow(t.clock, twoRegions, slowState(t, 5, () => undefined));

@@ -1,32 +1,22 @@
-import { capHeaderLayout } from '../uapi/capabilities.js';
 import {
   VFIO_DEVICE_FLAGS_PCI,
   VFIO_DEVICE_FLAGS_RESET,
   VFIO_IRQ_INFO_EVENTFD,
   VFIO_IRQ_INFO_MASKABLE,
   VFIO_REGION_INFO_CAP_SPARSE_MMAP,
-  VFIO_REGION_INFO_CAP_TYPE,
   VFIO_REGION_INFO_FLAG_CAPS,
   VFIO_REGION_INFO_FLAG_MMAP,
   VFIO_REGION_INFO_FLAG_READ,
   VFIO_REGION_INFO_FLAG_WRITE,
-  VFIO_REGION_REMAP_CAP,
-  VFIO_REGION_REMAP_CAP_TYPE,
-  VFIO_REGION_REMAP_CAP_TYPE_VERSION,
-  VFIO_REGION_REMAP_CAP_VERSION,
-  VFIO_REGION_REMAP_FLAG_DOORBELL,
-  VFIO_REGION_REMAP_FLAG_NO_ACK,
   VFIO_REGION_REMAP_IRQ_INFO_CAPS,
-  VFIO_REGION_REMAP_IRQ_SUBTYPE,
-  VFIO_REGION_REMAP_IRQ_SUBTYPE_RFC_V4,
-  VFIO_REGION_REMAP_IRQ_TYPE,
   VFIO_REGION_SAVING_LAYOUT_CAP,
 } from '../uapi/constants.js';
 import { deviceInfoLayout } from '../uapi/device-info.js';
 import { irqInfoChainLayout, irqInfoLayout } from '../uapi/irq-info.js';
-import { regionInfoLayout, regionTypeLayout } from '../uapi/region-info.js';
-import { irqTypeLayout, remapCapLayout } from '../uapi/remap-capability.js';
-import { sparseAreaLayout, sparseMmapLayout, type Area } from '../uapi/sparse-areas.js';
+import { regionInfoLayout } from '../uapi/region-info.js';
+import type { RemapCapability } from '../uapi/remap-capability.js';
+import type { Area } from '../uapi/sparse-areas.js';
+import { areasPiece, chained, regionTypePiece, remapPieces, type Piece } from '../uapi/write-capabilities.js';
 import type { RegionShape } from './options.js';
 import type { PageShape, RemapShape } from './remap-shape.js';
 
@@ -37,12 +27,6 @@ import type { PageShape, RemapShape } from './remap-shape.js';
 
 /** Where vfio-pci puts region n in the device's file. */
 const fileOffsetOf = (index: number): bigint => BigInt(index) << 40n;
-
-interface Piece {
-  readonly id: number;
-  readonly version: number;
-  readonly bytes: Uint8Array;
-}
 
 export function deviceInfoAnswer(numRegions: number, numIrqs: number, face: 'pci' | 'non-pci'): Uint8Array {
   const { bytes, view } = blank(deviceInfoLayout.sizeof);
@@ -65,7 +49,7 @@ export function regionInfoAnswer(index: number, region: RegionShape | undefined,
   const [first] = areas;
   const whole = first?.offset === 0 && first.size === region.size;
   const pieces = [
-    ...(region.type === undefined ? [] : [typePiece(region.type)]),
+    ...(region.type === undefined ? [] : [regionTypePiece(region.type)]),
     ...(areas.length > 0 && !whole ? [areasPiece(VFIO_REGION_INFO_CAP_SPARSE_MMAP, areas)] : []),
     ...(savingAreas === undefined ? [] : [areasPiece(VFIO_REGION_SAVING_LAYOUT_CAP, savingAreas)]),
   ];
@@ -87,7 +71,7 @@ export function irqInfoAnswer(index: number, { flags, count }: { readonly flags:
 /** A remap irq, which has one vector, and its page. */
 export function remapIrqInfoAnswer({ shape, page }: { readonly shape: RemapShape; readonly page: PageShape }): Uint8Array {
   const flags = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_REGION_REMAP_IRQ_INFO_CAPS;
-  return irqAnswer(irqInfoChainLayout.sizeof, page.irqIndex, flags, 1, remapPieces(shape, page));
+  return irqAnswer(irqInfoChainLayout.sizeof, page.irqIndex, flags, 1, remapPieces(capabilityOf(shape, page)));
 }
 
 function irqAnswer(sizeof: number, index: number, flags: number, count: number, pieces: readonly Piece[]): Uint8Array {
@@ -107,64 +91,13 @@ export function answerInto(buffer: Uint8Array, answer: Uint8Array, fixedBytes: n
   if (!fits && capOffsetAt !== undefined && buffer.length >= capOffsetAt + 4) view.setUint32(capOffsetAt, 0, true);
 }
 
-function typePiece({ type, subtype }: { readonly type: number; readonly subtype: number }): Piece {
-  const { bytes, view } = blank(regionTypeLayout.sizeof);
-  view.setUint32(regionTypeLayout.type, type, true);
-  view.setUint32(regionTypeLayout.subtype, subtype, true);
-  return { id: VFIO_REGION_INFO_CAP_TYPE, version: 1, bytes };
-}
-
-/** The sparse mmap capability, and what has its layout. */
-function areasPiece(id: number, areas: readonly Area[]): Piece {
-  const { bytes, view } = blank(sparseMmapLayout.sizeof + areas.length * sparseAreaLayout.sizeof);
-  view.setUint32(sparseMmapLayout.nr_areas, areas.length, true);
-  areas.forEach((area, n) => {
-    const at = sparseMmapLayout.areas + n * sparseAreaLayout.sizeof;
-    view.setBigUint64(at + sparseAreaLayout.offset, BigInt(area.offset), true);
-    view.setBigUint64(at + sparseAreaLayout.size, BigInt(area.size), true);
-  });
-  return { id, version: 1, bytes };
-}
-
-function remapPieces(remap: RemapShape, { page, regions }: PageShape): readonly Piece[] {
-  const rfcV4 = remap.profile === 'rfc-v4';
-  const type = blank(irqTypeLayout.sizeof);
-  type.view.setUint32(irqTypeLayout.type, VFIO_REGION_REMAP_IRQ_TYPE, true);
-  type.view.setUint32(irqTypeLayout.subtype, rfcV4 ? VFIO_REGION_REMAP_IRQ_SUBTYPE_RFC_V4 : VFIO_REGION_REMAP_IRQ_SUBTYPE, true);
-  const kind = { id: VFIO_REGION_REMAP_CAP_TYPE, version: VFIO_REGION_REMAP_CAP_TYPE_VERSION, bytes: type.bytes };
-  if (rfcV4) return [kind];
-  const rest = blank(remapCapLayout.sizeof);
-  rest.view.setUint32(remapCapLayout.page, page, true);
-  const flags = (remap.signals === 'doorbell' ? VFIO_REGION_REMAP_FLAG_DOORBELL : 0) | (remap.ack === 'none' ? VFIO_REGION_REMAP_FLAG_NO_ACK : 0);
-  rest.view.setUint32(remapCapLayout.flags, flags, true);
-  rest.view.setBigUint64(remapCapLayout.regions, regions, true);
-  // At least 1: a fraction of a millisecond is a wait of its own in virtual time, but 0 is invalid in the capability.
-  rest.view.setUint32(remapCapLayout.ack_timeout_ms, Math.max(1, Math.round(remap.ackTimeoutMs)), true);
-  rest.view.setUint32(remapCapLayout.max_waits, remap.maxWaits, true);
-  return [kind, { id: VFIO_REGION_REMAP_CAP, version: VFIO_REGION_REMAP_CAP_VERSION, bytes: rest.bytes }];
-}
-
-/** Puts the capabilities behind the struct, eight-byte aligned, and fills in argsz and the chain's offsets. */
-function chained(fixed: Uint8Array, capOffsetAt: number, pieces: readonly Piece[]): Uint8Array {
-  const offsets: number[] = [];
-  let end = fixed.length;
-  for (const piece of pieces) {
-    const at = Math.ceil(end / 8) * 8;
-    offsets.push(at);
-    end = at + piece.bytes.length;
-  }
-  const { bytes, view } = blank(end);
-  bytes.set(fixed);
-  view.setUint32(0, bytes.length, true);
-  if (pieces.length > 0) view.setUint32(capOffsetAt, offsets[0] ?? 0, true);
-  pieces.forEach((piece, n) => {
-    const at = offsets[n] ?? 0;
-    bytes.set(piece.bytes, at);
-    view.setUint16(at + capHeaderLayout.id, piece.id, true);
-    view.setUint16(at + capHeaderLayout.version, piece.version, true);
-    view.setUint32(at + capHeaderLayout.next, offsets[n + 1] ?? 0, true);
-  });
-  return bytes;
+function capabilityOf(remap: RemapShape, { page, regions }: PageShape): RemapCapability {
+  if (remap.profile === 'rfc-v4') return { subtype: 'rfc-v4' };
+  return {
+    subtype: 'region-remap', page, regions, doorbell: remap.signals === 'doorbell', noAck: remap.ack === 'none', maxWaits: remap.maxWaits,
+    // At least 1: a fraction of a millisecond is a wait of its own in virtual time, but 0 is invalid in the capability.
+    ackTimeoutMs: Math.max(1, Math.round(remap.ackTimeoutMs)),
+  };
 }
 
 function blank(size: number): { readonly bytes: Uint8Array; readonly view: DataView } {

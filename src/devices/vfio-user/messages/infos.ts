@@ -1,12 +1,10 @@
 import { protocolError, viewOf, type Origin } from '../../uapi/bytes.js';
+import { VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, VFIO_REGION_INFO_CAP_SPARSE_MMAP, VFIO_REGION_INFO_FLAG_CAPS, VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_REMAP_IRQ_INFO_CAPS } from '../../uapi/constants.js';
 import { capHeaderLayout } from '../../uapi/capabilities.js';
-import {
-  VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, VFIO_REGION_INFO_CAP_SPARSE_MMAP, VFIO_REGION_INFO_CAP_TYPE, VFIO_REGION_INFO_FLAG_CAPS, VFIO_REGION_INFO_FLAG_MMAP,
-} from '../../uapi/constants.js';
 import { deviceInfoLayout, type DeviceInfo } from '../../uapi/device-info.js';
-import { irqInfoLayout, type IrqInfo } from '../../uapi/irq-info.js';
-import { regionInfoLayout, regionTypeLayout, type RegionInfo } from '../../uapi/region-info.js';
-import { sparseAreaLayout, sparseMmapLayout } from '../../uapi/sparse-areas.js';
+import { irqInfoChainLayout, irqInfoLayout, type IrqInfo } from '../../uapi/irq-info.js';
+import { regionInfoLayout, type RegionInfo } from '../../uapi/region-info.js';
+import { areasPiece, chained, regionTypePiece, remapPieces, type Piece } from '../../uapi/write-capabilities.js';
 import { payloadView, struct } from './fields.js';
 
 /**
@@ -51,9 +49,10 @@ export function encodeRegionInfoQuery({ index, argsz }: InfoQuery): Uint8Array {
   return bytes;
 }
 
-export function encodeIrqInfoQuery(index: number): Uint8Array {
+/** `argsz` beyond the struct is for who can read a chain. */
+export function encodeIrqInfoQuery(index: number, argsz: number = irqInfoLayout.sizeof): Uint8Array {
   const { bytes, view } = struct(irqInfoLayout.sizeof);
-  view.setUint32(irqInfoLayout.argsz, bytes.length, true);
+  view.setUint32(irqInfoLayout.argsz, argsz, true);
   view.setUint32(irqInfoLayout.index, index, true);
   return bytes;
 }
@@ -67,69 +66,45 @@ export function readInfoQuery(payload: Uint8Array, operation: string): InfoQuery
   return { index: view.getUint32(irqInfoLayout.index, true), argsz };
 }
 
-export function encodeIrqInfo({ index, flags, count }: Pick<IrqInfo, 'index' | 'flags' | 'count'>): Uint8Array {
-  const bytes = encodeIrqInfoQuery(index);
+/** The reply for an irq. A remap irq has a chain, where the client takes so much; where not it says what it needs. */
+export function encodeIrqInfo({ index, flags, count, remap }: Pick<IrqInfo, 'index' | 'flags' | 'count' | 'remap'>, argsz: number = irqInfoLayout.sizeof): Uint8Array {
+  const whole = remap === undefined ? undefined : chained(new Uint8Array(irqInfoChainLayout.sizeof), irqInfoChainLayout.cap_offset, remapPieces(remap));
+  const fits = whole !== undefined && argsz >= whole.length;
+  const bytes = fits ? whole : encodeIrqInfoQuery(index, whole?.length);
   const view = viewOf(bytes);
-  view.setUint32(irqInfoLayout.flags, flags, true);
+  view.setUint32(irqInfoLayout.flags, (flags & ~VFIO_REGION_REMAP_IRQ_INFO_CAPS) | (fits ? VFIO_REGION_REMAP_IRQ_INFO_CAPS : 0), true);
+  view.setUint32(irqInfoLayout.index, index, true);
   view.setUint32(irqInfoLayout.count, count, true);
   return bytes;
 }
+
+/** What a reply tells of a region. */
+export type UserRegionInfo = Pick<RegionInfo, 'index' | 'flags' | 'size' | 'fileOffset' | 'areas' | 'type' | 'msixMappable'>;
 
 /**
  * The reply for a region, as much of it as a client with this `argsz` takes: without its chain where that does not fit, and then the
  * client asks again. `areas` of a mappable region always travel as a sparse capability: peers send the fd with it alone.
  */
-export function encodeRegionInfo(info: Pick<RegionInfo, 'index' | 'flags' | 'size' | 'fileOffset' | 'areas' | 'type' | 'msixMappable'>, argsz: number): Uint8Array {
-  const chain = chainOf(info);
-  const needed = regionInfoLayout.sizeof + chain.length;
-  const whole = argsz >= needed;
-  const { bytes, view } = struct(regionInfoLayout.sizeof, whole ? chain : undefined);
-  const withCaps = whole && chain.length > 0;
-  view.setUint32(regionInfoLayout.argsz, needed, true);
-  view.setUint32(regionInfoLayout.flags, (info.flags & ~VFIO_REGION_INFO_FLAG_CAPS) | (withCaps ? VFIO_REGION_INFO_FLAG_CAPS : 0), true);
+export function encodeRegionInfo(info: UserRegionInfo, argsz: number): Uint8Array {
+  const pieces = piecesOf(info);
+  const whole = chained(new Uint8Array(regionInfoLayout.sizeof), regionInfoLayout.cap_offset, pieces);
+  const fits = argsz >= whole.length;
+  const bytes = fits ? whole : new Uint8Array(regionInfoLayout.sizeof);
+  const view = viewOf(bytes);
+  view.setUint32(regionInfoLayout.argsz, whole.length, true);
+  view.setUint32(regionInfoLayout.flags, (info.flags & ~VFIO_REGION_INFO_FLAG_CAPS) | (fits && pieces.length > 0 ? VFIO_REGION_INFO_FLAG_CAPS : 0), true);
   view.setUint32(regionInfoLayout.index, info.index, true);
-  view.setUint32(regionInfoLayout.cap_offset, withCaps ? regionInfoLayout.sizeof : 0, true);
   view.setBigUint64(regionInfoLayout.size, BigInt(info.size), true);
   view.setBigUint64(regionInfoLayout.offset, BigInt(info.fileOffset), true);
   return bytes;
 }
 
-function chainOf({ flags, areas, type, msixMappable }: Pick<RegionInfo, 'flags' | 'areas' | 'type' | 'msixMappable'>): Uint8Array {
-  const capabilities: Uint8Array[] = [];
-  if ((flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0) capabilities.push(sparseCapability(areas));
-  if (type !== undefined) {
-    const { bytes, view } = struct(regionTypeLayout.sizeof);
-    view.setUint16(capHeaderLayout.id, VFIO_REGION_INFO_CAP_TYPE, true);
-    view.setUint16(capHeaderLayout.version, 1, true);
-    view.setUint32(regionTypeLayout.type, type.type, true);
-    view.setUint32(regionTypeLayout.subtype, type.subtype, true);
-    capabilities.push(bytes);
-  }
-  if (msixMappable) {
-    const { bytes, view } = struct(capHeaderLayout.sizeof);
-    view.setUint16(capHeaderLayout.id, VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, true);
-    view.setUint16(capHeaderLayout.version, 1, true);
-    capabilities.push(bytes);
-  }
-  let offset: number = regionInfoLayout.sizeof;
-  capabilities.forEach((bytes, n) => {
-    offset += bytes.length;
-    viewOf(bytes).setUint32(capHeaderLayout.next, n === capabilities.length - 1 ? 0 : offset, true);
-  });
-  return Uint8Array.from(capabilities.flatMap((bytes) => [...bytes]));
-}
-
-function sparseCapability(areas: RegionInfo['areas']): Uint8Array {
-  const { bytes, view } = struct(sparseMmapLayout.sizeof, new Uint8Array(areas.length * sparseAreaLayout.sizeof));
-  view.setUint16(capHeaderLayout.id, VFIO_REGION_INFO_CAP_SPARSE_MMAP, true);
-  view.setUint16(capHeaderLayout.version, 1, true);
-  view.setUint32(sparseMmapLayout.nr_areas, areas.length, true);
-  areas.forEach(({ offset, size }, n) => {
-    const at = sparseMmapLayout.areas + n * sparseAreaLayout.sizeof;
-    view.setBigUint64(at + sparseAreaLayout.offset, BigInt(offset), true);
-    view.setBigUint64(at + sparseAreaLayout.size, BigInt(size), true);
-  });
-  return bytes;
+function piecesOf({ flags, areas, type, msixMappable }: UserRegionInfo): readonly Piece[] {
+  return [
+    ...((flags & VFIO_REGION_INFO_FLAG_MMAP) === 0 ? [] : [areasPiece(VFIO_REGION_INFO_CAP_SPARSE_MMAP, areas)]),
+    ...(type === undefined ? [] : [regionTypePiece(type)]),
+    ...(msixMappable ? [{ id: VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, version: 1, bytes: new Uint8Array(capHeaderLayout.sizeof) }] : []),
+  ];
 }
 
 /** GET_REGION_IO_FDS, answered without any: every access is a message, or goes through a mapping. */

@@ -23,10 +23,12 @@ export interface Capabilities {
   readonly pageSizes: number;
   /** It takes REGION_WRITE_MULTI. */
   readonly writeMultiple: boolean;
+  /** It speaks the region-remap protocol over this connection. An extension of this library, `"vfio_rx": {"remap": 1}`; used where both sides say so. */
+  readonly remap: boolean;
 }
 
 /** What the protocol's text says of a side that says nothing. */
-export const defaultCapabilities: Capabilities = { maxFds: 1, maxDataBytes, maxDmaMaps: 65_535, pageSizes: 4096, writeMultiple: false };
+export const defaultCapabilities: Capabilities = { maxFds: 1, maxDataBytes, maxDmaMaps: 65_535, pageSizes: 4096, writeMultiple: false, remap: false };
 
 /** VERSION, in both directions. */
 export interface Version {
@@ -39,7 +41,7 @@ export interface Version {
 export const ownVersion: Version = {
   major: 0,
   minor: 0,
-  capabilities: { maxFds: maxMessageFds, maxDataBytes, maxDmaMaps: 65_535, pageSizes: 4096, writeMultiple: true },
+  capabilities: { maxFds: maxMessageFds, maxDataBytes, maxDmaMaps: 65_535, pageSizes: 4096, writeMultiple: true, remap: true },
 };
 
 const count = (least: number, most: number): t.Type<number> =>
@@ -57,6 +59,7 @@ const codec = t.partial({
     max_dma_maps: count(0, Number.MAX_SAFE_INTEGER),
     pgsizes: count(1, Number.MAX_SAFE_INTEGER),
     write_multiple: t.boolean,
+    vfio_rx: t.partial({ remap: count(0, Number.MAX_SAFE_INTEGER) }),
   }),
 });
 
@@ -69,6 +72,7 @@ export function encodeVersion({ major, minor, capabilities }: Version): Uint8Arr
       max_dma_maps: capabilities.maxDmaMaps,
       pgsizes: capabilities.pageSizes,
       ...(capabilities.writeMultiple ? { write_multiple: true } : {}),
+      ...(capabilities.remap ? { vfio_rx: { remap: 1 } } : {}),
     },
   });
   const text = new TextEncoder().encode(`${json}\0`);
@@ -106,6 +110,7 @@ function readCapabilities(text: Uint8Array): Capabilities {
     maxDmaMaps: said.max_dma_maps ?? defaultCapabilities.maxDmaMaps,
     pageSizes: said.pgsizes ?? defaultCapabilities.pageSizes,
     writeMultiple: said.write_multiple ?? defaultCapabilities.writeMultiple,
+    remap: (said.vfio_rx?.remap ?? 0) >= 1,
   };
 }
 

@@ -18,6 +18,15 @@ describe('the INFO messages', () => {
     expect(readRegionInfo(encodeRegionInfo(region, 4096), 1)).toMatchObject({ areas, type, size, fileOffset, msixMappable: true });
   });
 
+  it('a remap irq travels with its chain, to who takes so much', () => {
+    const remap = { subtype: 'region-remap', page: 1, doorbell: true, noAck: false, regions: 0b101n, ackTimeoutMs: 500, maxWaits: 2 } as const;
+    const info = { index: 5, flags: 3, count: 1, remap };
+    expect(readIrqInfo(encodeIrqInfo(info, 256), 5)).toMatchObject({ count: 1, remap });
+    const short = encodeIrqInfo(info, 32);
+    expect([short.length, new DataView(short.buffer).getUint32(0, true)]).toEqual([16, encodeIrqInfo(info, 256).length]);
+    expect(encodeIrqInfo(info)).toEqual(short);
+  });
+
   it('a region that does not fit is answered without its chain, and says what it needs: two areas are 80 bytes', () => {
     const { index, flags, size, areas } = region;
     const short = encodeRegionInfo({ index, flags, size, fileOffset: 0, areas, msixMappable: false }, 32);
@@ -43,6 +52,7 @@ describe('the INFO messages', () => {
     survives(read, [encodeRegionInfoQuery({ index: 7, argsz: 80 })]);
     survives((bytes) => readRegionInfo(bytes, 1), [encodeRegionInfo(region, 4096)]);
     survives((bytes) => readIrqInfo(bytes, 2), [encodeIrqInfo({ index: 2, flags: 9, count: 4 })]);
+    survives((bytes) => readIrqInfo(bytes, 5), [encodeIrqInfo({ index: 5, flags: 3, count: 1, remap: { subtype: 'region-remap', page: 0, doorbell: false, noAck: false, regions: 3n, ackTimeoutMs: 1, maxWaits: 1 } }, 256)]);
     survives((bytes) => readDeviceInfo(bytes), [encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 })]);
   });
 });

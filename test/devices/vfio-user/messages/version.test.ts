@@ -21,13 +21,19 @@ describe('VERSION', () => {
 
   it('reads what QEMU and libvfio-user say', () => {
     const qemu = '{"capabilities": {"pgsizes": 4096, "max_msg_fds": 16, "max_dma_maps": 65535, "max_data_xfer_size": 1048576, "migration": {"max_bitmap_size": 268435456, "pgsize": 4096}, "write_multiple": true}}\0';
-    expect(readVersion(payload(qemu))).toEqual(ownVersion);
+    expect(readVersion(payload(qemu))).toEqual({ ...ownVersion, capabilities: { ...ownVersion.capabilities, remap: false } });
     const libvfioUser = '{ "capabilities": { "max_msg_fds": 8, "max_data_xfer_size": 1048576, "migration": { "pgsize": 4096 } } }\0';
     expect(readVersion(payload(libvfioUser, 0, 2))).toEqual({ major: 0, minor: 2, capabilities: { ...defaultCapabilities, maxFds: 8 } });
   });
 
   it('takes the defaults where nothing is said', () => {
     for (const json of ['', '\0', '{}\0', '{"capabilities":{}}\0']) expect(readVersion(payload(json)).capabilities).toEqual(defaultCapabilities);
+  });
+
+  it('offers remaps as an extension that nobody else need know', () => {
+    const remapOf = (remap: unknown): boolean => readVersion(payload(`${JSON.stringify({ capabilities: { vfio_rx: { remap } } })}\0`)).capabilities.remap;
+    expect([remapOf(0), remapOf(1), remapOf(2), remapOf(undefined)]).toEqual([false, true, true, false]);
+    expect(() => remapOf('1')).toThrow(expect.objectContaining({ code: 'VFIO_E_PROTOCOL' }));
   });
 
   it.each([
@@ -55,5 +61,5 @@ describe('VERSION', () => {
     expect(readVersion(payload('{"capabilities":{"max_data_xfer_size":9007199254740991}}\0')).capabilities.maxDataBytes).toBe(1 << 20);
   });
 
-  it('survives whatever comes', () => survives(readVersion, [encodeVersion(ownVersion), payload('{"capabilities":{"max_msg_fds":8}}\0')]));
+  it('survives whatever comes', () => survives(readVersion, [encodeVersion(ownVersion), payload('{"capabilities":{"max_msg_fds":8,"vfio_rx":{"remap":1}}}\0')]));
 });

@@ -78,6 +78,11 @@ export interface DevicePort extends AsyncDisposable {
   setIrqs(act: IrqAct): Call<void>;
   /** *Now.* Maps a page-aligned part of a region. */
   map(region: number, area: Area): Call<Mapping>;
+  /**
+   * *Now.* The same, into memory of whoever asks, as large as the area: what a server of the device shows its client. While it is mapped the device's bytes are there,
+   * and nowhere else; it lives until `released` completes. Missing where a device's memory cannot be put anywhere.
+   */
+  mapInto?(region: number, area: Area, memory: ArrayBufferLike): Call<Mapping>;
   /** *Now.* Takes a page-aligned part of the mapping (all of it without `area`) away from the user. */
   unmap(mapping: Mapping, area?: Area): Call<void>;
   /** *Now.* Zeroed memory of this process for DMA, whole pages (else VFIO_E_RANGE). It lives until it is freed or the device is closed; a child process does not get it. */

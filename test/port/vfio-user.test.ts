@@ -9,15 +9,12 @@ import { OtherProcess } from '../support/vfio-user/other-process.js';
 const other = new OtherProcess();
 afterAll(() => other.dispose());
 
-const noRemap = 'plain vfio-user shows no remap irq, so the driver never asks for an ack (section 8 of the protocol would)';
-
 /** A software device, served by another process: what crosses is the socket, and what its fds stand for. */
 function vfioUserHarness(): PortHarness {
   const open: DevicePort[] = [];
   return {
     patienceMs: 10_000,
     briefMs: 200,
-    lacks: { remap: noRemap, state: noRemap, revoke: noRemap, restore: noRemap, mappings: 'the memory of a software device is in no file that could be handed over' },
     openPort: async ({ ackTimeoutMs = 2000 } = {}) => {
       const { path, witness, script } = other.serve({ remap: { ackTimeoutMs } });
       const port = await firstValueFrom(openUserPort(path, realClock));

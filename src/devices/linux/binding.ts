@@ -39,6 +39,8 @@ export interface Binding {
   /** The count (0 to 2^64-1), or -errno. */
   readCount(fd: number): bigint;
   writeCount(fd: number, count: bigint): number;
+  /** False where a write would wait now: what another process handed over may have no O_NONBLOCK. */
+  takesWrite(fd: number): boolean;
 
   epollCreate(flags: number): number;
   /** `slot` and `generation` (32 bits each) come back in the words of a ready event. */
@@ -60,7 +62,7 @@ export interface Binding {
   /** No more is sent: the other side reads the end. */
   shutdownOutput(fd: number): number;
   dup(fd: number): number;
-  /** Memory as a file, of `bytes`, for whoever gets its fd. */
+  /** Memory as a file, of `bytes`, for whoever gets its fd; nobody can make it shorter or longer any more. */
   memfd(name: string, bytes: number): number;
   /** One sendmsg; `fds` travel with the first byte. How many bytes went: they may be fewer. Never raises SIGPIPE. */
   sendMessage(fd: number, bytes: Uint8Array, fds: readonly number[]): number;

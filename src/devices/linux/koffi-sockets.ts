@@ -4,7 +4,7 @@ import type { Binding } from './binding.js';
 type Koffi = typeof import('koffi');
 
 /** What the sockets of this library need of libc. */
-type Sockets = Pick<Binding, 'socket' | 'connect' | 'bind' | 'listen' | 'accept' | 'shutdownOutput' | 'dup' | 'memfd' | 'sendMessage' | 'receiveMessage'>;
+type Sockets = Pick<Binding, 'socket' | 'connect' | 'bind' | 'listen' | 'accept' | 'shutdownOutput' | 'dup' | 'memfd' | 'takesWrite' | 'sendMessage' | 'receiveMessage'>;
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -13,6 +13,11 @@ const SOCK_CLOEXEC = 0o2000000;
 const SHUT_WR = 1;
 const F_DUPFD_CLOEXEC = 1030;
 const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const F_ADD_SEALS = 1033;
+/** F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW: touching what was cut off would end this process. */
+const fixedSize = 1 | 2 | 4;
+const POLLOUT = 4;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_CTRUNC = 0x8;
@@ -25,6 +30,8 @@ const mostFds = 253;
 
 /** struct sockaddr_un. */
 const address = { family: 0, path: 2, sizeof: 110 } as const;
+/** struct pollfd, in the place of a message. */
+const pollfd = { fd: 0, events: 4, revents: 6 } as const;
 /** struct msghdr, iovec and cmsghdr of 64-bit Linux, one behind the other in one buffer. */
 const msghdr = { iov: 16, iovlen: 24, control: 32, controllen: 40, flags: 48, sizeof: 56 } as const;
 const iovec = { base: 64, len: 72 } as const;
@@ -44,6 +51,7 @@ export function bindSockets(koffi: Koffi): Sockets {
   const fcntl = libc.func('int fcntl(int, int, int64_t)') as (fd: number, command: number, argument: number) => number;
   const memfdCreate = libc.func('int memfd_create(const char *, unsigned int)') as (name: string, flags: number) => number;
   const ftruncate = libc.func('int ftruncate(int, int64_t)') as (fd: number, bytes: number) => number;
+  const poll = libc.func('int poll(int64_t, unsigned long, int)') as (fds: number, count: number, timeoutMs: number) => number;
   const close = libc.func('int close(int)') as (fd: number) => number;
   const sendmsg = libc.func('int64_t sendmsg(int, int64_t, int)') as (fd: number, message: number, flags: number) => number;
   const recvmsg = libc.func('int64_t recvmsg(int, int64_t, int)') as (fd: number, message: number, flags: number) => number;
@@ -88,11 +96,18 @@ export function bindSockets(koffi: Koffi): Sockets {
     shutdownOutput: (fd) => result(shutdown(fd, SHUT_WR)),
     dup: (fd) => result(fcntl(fd, F_DUPFD_CLOEXEC, 0)),
     memfd(name, bytes) {
-      const fd = result(memfdCreate(name, MFD_CLOEXEC));
+      const fd = result(memfdCreate(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
       if (fd < 0) return fd;
       const sized = result(ftruncate(fd, bytes));
-      if (sized < 0) close(fd);
-      return sized < 0 ? sized : fd;
+      const sealed = sized < 0 ? sized : result(fcntl(fd, F_ADD_SEALS, fixedSize));
+      if (sealed < 0) close(fd);
+      return sealed < 0 ? sealed : fd;
+    },
+    takesWrite(fd) {
+      scratch.setInt32(pollfd.fd, fd, true);
+      scratch.setInt16(pollfd.events, POLLOUT, true);
+      scratch.setInt16(pollfd.revents, 0, true);
+      return poll(base, 1, 0) === 1 && (scratch.getInt16(pollfd.revents, true) & POLLOUT) !== 0;
     },
     sendMessage(fd, bytes, fds) {
       if (fds.length > mostFds) return -constants.errno.EINVAL;

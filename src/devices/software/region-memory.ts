@@ -30,15 +30,18 @@ export interface StaleWrite {
 class MappedPart implements Mapping {
   readonly region: number;
   readonly area: Area;
-  readonly memory: SharedArrayBuffer;
-  readonly words: BigUint64Array<SharedArrayBuffer>;
+  readonly memory: ArrayBufferLike;
+  readonly words: BigUint64Array;
+  /** The user's: it may be gone when nothing of it is mapped any more, so no poison is looked for then. */
+  readonly lent: boolean;
   /** What of it is still mapped. */
   live: readonly Area[];
 
-  constructor(region: number, area: Area) {
+  constructor(region: number, area: Area, memory: ArrayBufferLike | undefined) {
     this.region = region;
     this.area = area;
-    this.memory = new SharedArrayBuffer(area.size);
+    this.lent = memory !== undefined;
+    this.memory = memory ?? new SharedArrayBuffer(area.size);
     this.words = new BigUint64Array(this.memory);
     this.live = [area];
   }
@@ -94,9 +97,9 @@ export class RegionMemory {
   }
 
   /** A page is in one mapping at a time, since each is memory of its own: undefined where some of the area is mapped already. */
-  map(area: Area): Mapping | undefined {
+  map(area: Area, memory?: ArrayBufferLike): Mapping | undefined {
     if (intersectAreas(this.mappedAreas, [area]).length > 0) return undefined;
-    const part = new MappedPart(this.index, area);
+    const part = new MappedPart(this.index, area, memory);
     if (this.#reachable) new Uint8Array(part.memory).set(new Uint8Array(this.#own, area.offset, area.size));
     else part.words.fill(poison);
     this.#mapped.add(part);
@@ -114,7 +117,7 @@ export class RegionMemory {
     for (const gone of going) {
       if (this.#reachable) eachWord(part, gone, (at, offset) => (own[offset / wordBytes] = homecoming(Atomics.exchange(part.words, at, poison))));
       else this.#check(part, gone, true);
-      this.#poisoned.push({ part, area: gone });
+      if (!part.lent) this.#poisoned.push({ part, area: gone });
     }
     while (this.#poisoned.length > watchedParts) {
       const oldest = this.#poisoned.shift();

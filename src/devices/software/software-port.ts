@@ -119,15 +119,11 @@ export class SoftwarePort implements DevicePort {
   }
 
   map(region: number, area: Area): Call<Mapping> {
-    return this.#now('mmap', (operation) => {
-      this.#requirePages(area, operation);
-      const mapping = this.#driver.mmap(region, area);
-      if (mapping === 'EINVAL') throw this.#error('VFIO_E_RANGE', `region ${region} does not offer ${print(area)} now: ask for its layout again`, operation, mapping);
-      if (mapping === 'EBUSY') throw this.#error('VFIO_E_BUSY', `some of ${print(area)} of region ${region} is mapped already, and this device gives a page to one mapping at a time`, operation, mapping);
-      if (typeof mapping === 'string') throw errnoError(mapping, operation, this.name);
-      if (region === this.#driver.shape.mailbox) this.#scan();
-      return mapping;
-    });
+    return this.#map(region, area);
+  }
+
+  mapInto(region: number, area: Area, memory: ArrayBufferLike): Call<Mapping> {
+    return this.#map(region, area, memory);
   }
 
   unmap(mapping: Mapping, area: Area = mapping.area): Call<void> {
@@ -236,6 +232,19 @@ export class SoftwarePort implements DevicePort {
   [Symbol.asyncDispose](): Promise<void> {
     this.close();
     return lastValueFrom(this.released.pipe(map(() => undefined)), { defaultValue: undefined });
+  }
+
+  #map(region: number, area: Area, memory?: ArrayBufferLike): Call<Mapping> {
+    return this.#now('mmap', (operation) => {
+      this.#requirePages(area, operation);
+      if (memory !== undefined && memory.byteLength !== area.size) throw this.#error('VFIO_E_RANGE', `${memory.byteLength} bytes of memory are not ${print(area)}`, operation, undefined);
+      const mapping = this.#driver.mmap(region, area, memory);
+      if (mapping === 'EINVAL') throw this.#error('VFIO_E_RANGE', `region ${region} does not offer ${print(area)} now: ask for its layout again`, operation, mapping);
+      if (mapping === 'EBUSY') throw this.#error('VFIO_E_BUSY', `some of ${print(area)} of region ${region} is mapped already, and this device gives a page to one mapping at a time`, operation, mapping);
+      if (typeof mapping === 'string') throw errnoError(mapping, operation, this.name);
+      if (region === this.#driver.shape.mailbox) this.#scan();
+      return mapping;
+    });
   }
 
   /** A call on the state lane: begun in a later turn, answered in one later still, counted until then. */

@@ -271,12 +271,12 @@ export class VendorDriver implements SoftwareVendorDriver {
     this.#remap?.at(index)?.disable();
   }
 
-  mmap(region: number, area: Area): Mapping | Errno {
+  mmap(region: number, area: Area, memory?: ArrayBufferLike): Mapping | Errno {
     if (this.#removed) return 'ENODEV';
     const failure = this.faults.take(`map ${region}`);
     if (failure !== undefined) return failure;
     if (!coversAreas(this.#layouts.offered(region), [area])) return 'EINVAL';
-    const mapping = this.#memory.get(region)?.map(area);
+    const mapping = this.#memory.get(region)?.map(area, memory);
     if (mapping === undefined) return 'EBUSY';
     this.#trace.add('mmap', { region, ...hexArea(area) });
     return mapping;

@@ -24,8 +24,8 @@ export interface Reply {
   readonly fds: readonly number[];
 }
 
-/** Answers a command, once (one that wants no answer gets none); a number is an errno. */
-export type Answer = (reply: Uint8Array | number) => void;
+/** Answers a command, once (one that wants no answer gets none); a number is an errno. The fds stay the caller's. */
+export type Answer = (reply: Uint8Array | number, fds?: readonly number[]) => void;
 
 /** Who serves what the other side asks. */
 export interface CommandServer {
@@ -53,6 +53,7 @@ export class UserConnection {
   readonly #outstanding = new Map<number, Outstanding>();
   #nextId = 0;
   #over: VfioError | undefined;
+  #ending = false;
 
   /** The fd is the connection's from here on. */
   constructor(fd: number, parts: ConnectionParts, server: CommandServer) {
@@ -91,6 +92,7 @@ export class UserConnection {
 
   /** Says that nothing more comes; the other side then closes, which `lost` tells. */
   end(): void {
+    this.#ending = true;
     this.#socket.end();
   }
 
@@ -123,11 +125,11 @@ export class UserConnection {
       return;
     }
     let answered = header.noReply;
-    this.#server.command(commandName(header.command), payload, fds, (reply) => {
+    this.#server.command(commandName(header.command), payload, fds, (reply, replyFds) => {
       if (answered || this.#over !== undefined) return;
       answered = true;
       const envelope = { id: header.id, command: header.command, kind: 'reply' } as const;
-      this.#socket.send(typeof reply === 'number' ? encodeMessage({ ...envelope, errno: reply }) : encodeMessage(envelope, reply));
+      this.#socket.send(typeof reply === 'number' ? encodeMessage({ ...envelope, errno: reply }) : encodeMessage(envelope, reply), replyFds);
     });
   }
 
@@ -149,7 +151,10 @@ export class UserConnection {
 
   #lost(error: unknown): void {
     const cause = error ?? (this.#decoder.inside ? protocolError({ operation: 'vfio-user' }, 0, 'the connection ended inside a message') : undefined);
-    const gone = new VfioError('VFIO_E_NO_DEVICE', 'the connection to the server is lost: open the device again', { operation: 'vfio-user', device: this.#parts.name, cause });
+    const origin = { operation: 'vfio-user', device: this.#parts.name, cause };
+    const gone = this.#ending && cause === undefined
+      ? new VfioError('VFIO_E_CANCELED', 'the device was closed before this was answered', origin)
+      : new VfioError('VFIO_E_NO_DEVICE', 'the connection to the server is lost: open the device again', origin);
     this.#finish(gone);
     this.#server.lost(cause === undefined ? undefined : gone);
   }

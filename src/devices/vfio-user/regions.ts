@@ -4,6 +4,7 @@ import { KernelMappings } from '../kernel/mappings.js';
 import { fileHolds } from '../linux/file-bounds.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { AccessRequest, Area, Call, Mapping, RegionInfo } from '../port.js';
+import { coversAreas } from '../protocol/areas.js';
 import { initialAnswerBytes, maxAnswerBytes, maxAttempts, neverSettles } from '../uapi/argsz.js';
 import { protocolError, requireU32, viewOf } from '../uapi/bytes.js';
 import { VFIO_REGION_INFO_FLAG_MMAP } from '../uapi/constants.js';
@@ -59,7 +60,7 @@ export class UserRegions {
       map((layout) => {
         this.#parts.requireOpen(`mmap region ${region}`);
         const fd = this.#places.get(region)?.fd ?? -1;
-        if (fd >= 0 && !fileHolds(fd, layout.fileOffset + area.offset, area.size)) {
+        if (fd >= 0 && coversAreas(layout.areas, [area]) && !fileHolds(fd, layout.fileOffset + area.offset, area.size)) {
           throw new VfioError('VFIO_E_PROTOCOL', 'the file that the server sent for this region ends before the area: report that there', { operation: `mmap region ${region}`, device: this.#parts.device });
         }
         return this.#mappings.map(layout, area, fd);

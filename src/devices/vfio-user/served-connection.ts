@@ -1,46 +1,51 @@
 import { constants } from 'node:os';
-import { concat, concatMap, defaultIfEmpty, defer, map, of, toArray, type Observable } from 'rxjs';
+import { concatMap, defaultIfEmpty, EMPTY, map, of, toArray, type Observable } from 'rxjs';
 import { VfioError, type VfioErrorCode } from '../../errors.js';
 import { absentIsEmpty } from '../call.js';
-import type { DevicePort } from '../port.js';
+import type { DevicePort, IrqInfo } from '../port.js';
 import { protocolError } from '../uapi/bytes.js';
-import { VFIO_REGION_INFO_FLAG_MMAP } from '../uapi/constants.js';
-import { UserConnection, type Answer, type CommandServer, type ConnectionParts } from './connection.js';
+import { UserConnection, type Answer, type CommandServer, type ConnectionParts, type Reply } from './connection.js';
+import { isStateCommand } from './messages/feature.js';
 import type { CommandName } from './messages/header.js';
-import { encodeDeviceInfo, encodeIrqInfo, encodeNoIoFds, encodeRegionInfo, readInfoQuery } from './messages/infos.js';
-import { encodeRegionAccess, encodeWritesDone, readRegionData, readRegionPart, readWriteMulti } from './messages/region-access.js';
+import { encodeDeviceInfo, encodeIrqInfo, encodeNoIoFds, readInfoQuery, remapTravels } from './messages/infos.js';
 import { readUserIrqSet } from './messages/set-irqs.js';
 import { encodeVersion, ownVersion, readVersion } from './messages/version.js';
 import { ServedDma } from './served-dma.js';
 import { ServedIrqs } from './served-irqs.js';
+import { ServedLane, type LaneParts, type ServedCommand } from './served-lane.js';
+import { ServedRegions } from './served-regions.js';
+import { ServedRemaps } from './served-remaps.js';
+import { ServedShares } from './served-shares.js';
 import { ServedState } from './served-state.js';
 
 /** Commands that wait behind the one that is served; then the client is held up. */
 const mostWaiting = 64;
-
-interface Waiting {
-  readonly name: CommandName | undefined;
-  readonly payload: Uint8Array;
-  readonly fds: readonly number[];
-  readonly answer: Answer;
-}
+/** Those about device_state that wait behind one that is blocked: more are EBUSY, since a client that is held up could not ack. */
+const mostStateCalls = 16;
 
 const nothing = new Uint8Array(0);
 
 /**
  * One client of a port. Commands are served one after the other and answered in their order, as the protocol wants; a port whose driver keeps one of them keeps
  * the client. What the port cannot do over this socket it says by errno.
+ *
+ * Where both sides speak of remaps a driver may keep a write of device_state until the client has asked, unmapped and acked: so what is about device_state has an
+ * order of its own, and everything else goes past it. Each begins when all that came before it has been served.
  */
 export class ServedConnection implements CommandServer {
   readonly #port: DevicePort;
   readonly #connection: UserConnection;
+  readonly #regions: ServedRegions;
+  readonly #shares: ServedShares;
   readonly #irqs: ServedIrqs;
+  readonly #remaps: ServedRemaps;
   readonly #dma: ServedDma;
   readonly #state: ServedState;
-  readonly #waiting: Waiting[] = [];
+  readonly #commands: ServedLane;
+  readonly #stateCommands: ServedLane;
   readonly #ended: (error: VfioError | undefined) => void;
   #agreed = false;
-  #serving = false;
+  #remapAgreed = false;
   #error: VfioError | undefined;
   #over = false;
 
@@ -50,11 +55,28 @@ export class ServedConnection implements CommandServer {
    * @param ended called once, when the client has gone and the port is released; with an error where the client broke the protocol
    */
   constructor(fd: number, port: DevicePort, parts: ConnectionParts, ended: (error: VfioError | undefined) => void) {
+    const { calls, reactor } = parts;
     this.#port = port;
     this.#ended = ended;
-    this.#irqs = new ServedIrqs({ port, calls: parts.calls, reactor: parts.reactor });
-    this.#dma = new ServedDma(port, parts.calls);
+    this.#shares = new ServedShares(port, calls);
+    this.#regions = new ServedRegions(port, this.#shares);
+    this.#irqs = new ServedIrqs({ port, calls, reactor });
+    this.#remaps = new ServedRemaps({ port, calls, reactor, shares: this.#shares });
+    this.#dma = new ServedDma(port, calls);
     this.#state = new ServedState(port, () => this.#dma.ranges);
+    const lane: Omit<LaneParts, 'serve'> = {
+      errnoOf,
+      closeFds: (fds) => this.#connection.closeFds(fds),
+      moved: () => {
+        if (this.#commands.length < mostWaiting / 2) this.#connection.resume();
+      },
+      failed: (error) => {
+        this.#error = error as VfioError;
+        this.close();
+      },
+    };
+    this.#commands = new ServedLane({ ...lane, serve: (command, fds) => this.#inOrder(command, fds) });
+    this.#stateCommands = new ServedLane({ ...lane, serve: (command, fds) => this.#serve(command, fds) });
     this.#connection = new UserConnection(fd, parts, this);
   }
 
@@ -64,9 +86,8 @@ export class ServedConnection implements CommandServer {
       this.#agree(name, payload, answer);
       return;
     }
-    this.#waiting.push({ name, payload, fds, answer });
-    if (this.#waiting.length >= mostWaiting) this.#connection.pause();
-    if (!this.#serving) this.#next();
+    if (this.#commands.length >= mostWaiting - 1) this.#connection.pause();
+    this.#commands.push({ name, payload, fds, answer });
   }
 
   lost(error: VfioError | undefined): void {
@@ -78,12 +99,15 @@ export class ServedConnection implements CommandServer {
   close(): void {
     if (this.#over) return;
     this.#over = true;
-    for (const { fds } of this.#waiting.splice(0)) this.#connection.closeFds(fds);
+    this.#commands.end();
+    this.#stateCommands.end();
     this.#state.release();
     this.#irqs.release();
+    this.#remaps.release();
     this.#port.close();
     const released = (): void => {
       this.#dma.release();
+      this.#shares.release();
       this.#connection.close(new VfioError('VFIO_E_CLOSED', 'the server has closed the device', { operation: 'serve', device: this.#port.name }));
       this.#ended(this.#error);
     };
@@ -93,40 +117,23 @@ export class ServedConnection implements CommandServer {
   /** VERSION comes first, and once; whatever else comes first is no vfio-user. */
   #agree(name: CommandName | undefined, payload: Uint8Array, answer: Answer): void {
     if (name !== 'VERSION') throw protocolError({ operation: 'vfio-user VERSION' }, 0, 'the client began with another message');
-    readVersion(payload);
+    this.#remapAgreed = readVersion(payload).capabilities.remap;
     this.#agreed = true;
-    answer(encodeVersion(ownVersion));
+    answer(encodeVersion({ ...ownVersion, capabilities: { ...ownVersion.capabilities, remap: this.#remapAgreed } }));
   }
 
-  #next(): void {
-    const one = this.#waiting.shift();
-    if (one === undefined || this.#over) return;
-    if (this.#waiting.length < mostWaiting / 2) this.#connection.resume();
-    const fds = [...one.fds];
-    let reply: Uint8Array = nothing;
-    const done = (answer: Uint8Array | number): void => {
-      this.#connection.closeFds(fds.splice(0));
-      this.#serving = false;
-      try {
-        one.answer(answer);
-      } catch (error) {
-        this.#error = error as VfioError;
-        this.close();
-        return;
-      }
-      this.#next();
-    };
-    this.#serving = true;
-    defer(() => this.#serve(one, fds)).subscribe({
-      next: (answer) => {
-        reply = answer;
-      },
-      error: (error: unknown) => done(errnoOf(error)),
-      complete: () => done(reply),
-    });
+  #inOrder(command: ServedCommand, fds: number[]): Observable<Reply> {
+    if (!this.#remapAgreed || !isStateCommand(command.name, command.payload)) return this.#serve(command, fds);
+    if (this.#stateCommands.length >= mostStateCalls) throw this.#refusal('VFIO_E_BUSY', 'a write of device_state has not returned');
+    this.#stateCommands.push({ ...command, fds: fds.splice(0) });
+    return EMPTY;
   }
 
-  #serve({ name, payload }: Waiting, fds: number[]): Observable<Uint8Array> {
+  #serve({ name, payload }: ServedCommand, fds: number[]): Observable<Reply> {
+    return name === 'DEVICE_GET_REGION_INFO' ? this.#regions.info(payload) : this.#answer(name, payload, fds).pipe(map((reply) => ({ payload: reply, fds: [] })));
+  }
+
+  #answer(name: CommandName | undefined, payload: Uint8Array, fds: number[]): Observable<Uint8Array> {
     switch (name) {
       case 'DMA_MAP':
         return silent(this.#dma.map(payload, fds));
@@ -134,8 +141,6 @@ export class ServedConnection implements CommandServer {
         return this.#dma.unmap(payload);
       case 'DEVICE_GET_INFO':
         return this.#port.info().pipe(map(encodeDeviceInfo));
-      case 'DEVICE_GET_REGION_INFO':
-        return this.#regionInfo(payload);
       case 'DEVICE_GET_REGION_IO_FDS':
         return of(encodeNoIoFds(readInfoQuery(payload, name).index));
       case 'DEVICE_GET_IRQ_INFO':
@@ -143,11 +148,11 @@ export class ServedConnection implements CommandServer {
       case 'DEVICE_SET_IRQS':
         return this.#setIrqs(payload, fds);
       case 'REGION_READ':
-        return this.#read(payload);
+        return this.#regions.read(payload);
       case 'REGION_WRITE':
-        return this.#write(payload);
+        return this.#regions.write(payload);
       case 'REGION_WRITE_MULTI':
-        return this.#writeMulti(payload);
+        return this.#regions.writeMulti(payload);
       case 'DEVICE_RESET':
         return silent(this.#port.reset().pipe(map(() => this.#state.release())));
       case 'DEVICE_FEATURE':
@@ -161,30 +166,16 @@ export class ServedConnection implements CommandServer {
     }
   }
 
-  /** An index that the device does not use is a region of no bytes. Memory of the device is not shared: accesses are messages. */
-  #regionInfo(payload: Uint8Array): Observable<Uint8Array> {
-    const { index, argsz } = readInfoQuery(payload, 'DEVICE_GET_REGION_INFO');
-    const unused = { index, flags: 0, size: 0, fileOffset: 0, areas: [], msixMappable: false };
-    const asked = this.#port.regionInfo(index).pipe(map((info) => ({ ...info, flags: info.flags & ~VFIO_REGION_INFO_FLAG_MMAP, areas: [], msixMappable: false })));
-    return this.#port.info().pipe(
-      concatMap(({ regions }) => {
-        if (index >= regions) throw this.#refusal('VFIO_E_NO_REGION', `there is no region ${index}`);
-        return asked.pipe(absentIsEmpty('VFIO_E_NO_REGION'), defaultIfEmpty(unused));
-      }),
-      map((info) => encodeRegionInfo(info, argsz)),
-    );
-  }
-
-  /** An index that the device does not use is an irq of no vectors. So is a remap irq: its acks have no way through this socket that a driver could wait for. */
+  /** An index that the device does not use is an irq of no vectors. So is a remap irq that this client cannot serve. */
   #irqInfo(payload: Uint8Array): Observable<Uint8Array> {
-    const { index } = readInfoQuery(payload, 'DEVICE_GET_IRQ_INFO');
+    const { index, argsz } = readInfoQuery(payload, 'DEVICE_GET_IRQ_INFO');
     const unused = { index, flags: 0, count: 0 };
     return this.#port.info().pipe(
       concatMap(({ irqs }) => {
         if (index >= irqs) throw this.#refusal('VFIO_E_NO_IRQ', `there is no irq ${index}`);
-        return this.#port.irqInfo(index).pipe(absentIsEmpty('VFIO_E_NO_IRQ'), map((info) => (info.remap === undefined ? info : unused)), defaultIfEmpty(unused));
+        return this.#port.irqInfo(index).pipe(absentIsEmpty('VFIO_E_NO_IRQ'), map((info) => (this.#isShown(info) ? info : unused)), defaultIfEmpty(unused));
       }),
-      map(encodeIrqInfo),
+      map((info) => encodeIrqInfo(info, argsz)),
     );
   }
 
@@ -192,28 +183,14 @@ export class ServedConnection implements CommandServer {
     const set = readUserIrqSet(payload, fds.length);
     return this.#port.irqInfo(set.index).pipe(
       concatMap((info) => {
-        if (info.remap !== undefined || set.start + set.count > info.count) throw this.#refusal('VFIO_E_NO_IRQ', `irq ${set.index} has no such vector`);
-        return silent(this.#irqs.set(set, fds));
+        if (!this.#isShown(info) || set.start + set.count > info.count) throw this.#refusal('VFIO_E_NO_IRQ', `irq ${set.index} has no such vector`);
+        return silent(info.remap === undefined ? this.#irqs.set(set, fds) : this.#remaps.set(info, set, fds));
       }),
     );
   }
 
-  #read(payload: Uint8Array): Observable<Uint8Array> {
-    const part = readRegionPart(payload);
-    if (part.count === 0) return of(encodeRegionAccess(part));
-    return this.#port.access({ region: part.region, offset: part.offset, readBytes: part.count }).pipe(map((data) => encodeRegionAccess(part, data)));
-  }
-
-  #write(payload: Uint8Array): Observable<Uint8Array> {
-    const { data, ...part } = readRegionData(payload);
-    if (part.count === 0) return of(encodeRegionAccess(part));
-    return this.#port.access({ region: part.region, offset: part.offset, write: data }).pipe(map(() => encodeRegionAccess(part)));
-  }
-
-  #writeMulti(payload: Uint8Array): Observable<Uint8Array> {
-    const writes = readWriteMulti(payload);
-    const each = writes.map(({ region, offset, data }) => defer(() => this.#port.access({ region, offset, write: data })));
-    return concat(...each).pipe(toArray(), map(() => encodeWritesDone(writes.length)));
+  #isShown(info: IrqInfo): boolean {
+    return info.remap === undefined || (this.#remapAgreed && remapTravels(info));
   }
 
   #refusal(code: VfioErrorCode, message: string): VfioError {

@@ -1,6 +1,7 @@
 import { concat, concatMap, defer, EMPTY, from, map, of, repeat, toArray, type Observable } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { disregard } from '../call.js';
+import { eventfdFacts } from '../linux/eventfd-facts.js';
 import type { Reactor, ReactorSlot } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Call, DevicePort, IrqHandle } from '../port.js';
@@ -39,12 +40,14 @@ export class ServedIrqs {
   set(set: UserIrqSet, fds: number[]): Observable<unknown> {
     const { index, action, start, count } = set;
     if (set.data === 'eventfd') {
+      if (fds.some((fd) => eventfdFacts(fd) === undefined)) throw new VfioError('VFIO_E_RANGE', 'what came is no eventfd', { operation: 'DEVICE_SET_IRQS', device: this.#parts.port.name });
       if (action === 'mask') throw new VfioError('VFIO_E_UNSUPPORTED', 'no eventfd tells of masks', { operation: 'DEVICE_SET_IRQS', device: this.#parts.port.name });
       const vectors = Array.from({ length: count }, (_, n) => start + n);
       if (action === 'unmask') return concat(...vectors.map((vector, n) => this.#acks(index, vector, fds.length === 0 ? undefined : fds, n)));
       return fds.length === 0 ? this.#withoutFds(index, vectors) : this.#triggers(index, vectors, fds);
     }
-    if (action === 'trigger' && set.data === 'none' && count === 0) return this.#closeAll(index, [...(this.#indexes.get(index) ?? none).keys()]);
+    if (action === 'trigger' && count > 0) return of(this.#loopback(index, set.data === 'bool' ? set.vectors.flatMap((on, n) => (on ? [start + n] : [])) : Array.from({ length: count }, (_, n) => start + n)));
+    if (action === 'trigger' && set.data === 'none') return this.#closeAll(index, [...(this.#indexes.get(index) ?? none).keys()]);
     return this.#parts.port.setIrqs(set.data === 'bool' ? { index, action, start, data: 'bool', vectors: set.vectors } : { index, action, start, data: 'none', count });
   }
 
@@ -52,6 +55,19 @@ export class ServedIrqs {
   release(): void {
     for (const served of this.#indexes.values()) for (const one of served.values()) this.#drop(one);
     this.#indexes.clear();
+  }
+
+  /** As if the device had signalled: it need not be asked for that, and the client has its signal before the reply. */
+  #loopback(index: number, vectors: readonly number[]): void {
+    const served = this.#vectorsOf(index);
+    if (Math.max(...vectors) > Math.max(-1, ...served.keys())) throw new VfioError('VFIO_E_RANGE', `irq ${index} has no such vector enabled`, { operation: 'DEVICE_SET_IRQS', device: this.#parts.port.name });
+    for (const vector of vectors) this.#signal(served.get(vector), 1n);
+  }
+
+  /** A full eventfd holds all that a count can tell; one that would wait is not waited for. */
+  #signal(one: Served | undefined, count: bigint): void {
+    const { binding } = this.#parts.calls;
+    if (one?.fd !== undefined && binding.takesWrite(one.fd)) binding.writeCount(one.fd, count);
   }
 
   /** Enables what is not enabled yet, and hands over the eventfds. */
@@ -91,10 +107,7 @@ export class ServedIrqs {
   #forwardSignals(one: Served): void {
     const signals = defer(() => one.handle.next()).pipe(repeat());
     signals.subscribe({
-      // A full eventfd holds all that a count can tell.
-      next: ({ count }) => {
-        if (one.fd !== undefined) this.#parts.calls.binding.writeCount(one.fd, count);
-      },
+      next: ({ count }) => this.#signal(one, count),
       error: () => undefined,
     });
   }

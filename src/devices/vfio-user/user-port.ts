@@ -8,6 +8,7 @@ import type {
   AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, Mapping, MigrationTraits, PortTraits,
   RegionInfo, ReleaseReport, State, StateReply,
 } from '../port.js';
+import { bytesNeeded, initialAnswerBytes, maxAnswerBytes, maxAttempts, neverSettles } from '../uapi/argsz.js';
 import { requireU32 } from '../uapi/bytes.js';
 import { readDeviceInfo } from '../uapi/device-info.js';
 import { readIrqInfo } from '../uapi/irq-info.js';
@@ -16,7 +17,7 @@ import { UserDma } from './dma.js';
 import { UserDmaLogging } from './dma-logging.js';
 import { UserIrqs } from './irqs.js';
 import type { CommandName } from './messages/header.js';
-import { encodeDeviceInfoQuery, encodeIrqInfoQuery } from './messages/infos.js';
+import { encodeDeviceInfoQuery, encodeIrqInfoQuery, remapTravels } from './messages/infos.js';
 import { defaultCapabilities, encodeVersion, ownVersion, readVersion, type Capabilities } from './messages/version.js';
 import { UserMigration } from './migration.js';
 import { UserRegions } from './regions.js';
@@ -119,7 +120,7 @@ export class UserPort implements DevicePort {
     const operation = `VFIO_DEVICE_GET_IRQ_INFO(${index})`;
     const asked = this.#open(operation, () => {
       requireU32(index, 'an irq index', { operation, device: this.name });
-      return this.#plain('DEVICE_GET_IRQ_INFO', operation, encodeIrqInfoQuery(index)).pipe(map(({ payload }) => readIrqInfo(payload, index, this.name)));
+      return this.#askIrq(index, operation, this.#server.remap ? initialAnswerBytes : undefined, maxAttempts);
     });
     return this.#absent('EINVAL', 'VFIO_E_NO_IRQ', `the device has no irq ${index}`, asked);
   }
@@ -250,6 +251,20 @@ export class UserPort implements DevicePort {
     this.#connection.close(reason);
     this.#lost.error(reason);
     this.#ended.complete();
+  }
+
+  /** A remap irq is one only where both sides have said that they speak of remaps, and where its acks carry numbers: nothing else has a way through this socket. */
+  #askIrq(index: number, operation: string, argsz: number | undefined, attempts: number): Call<IrqInfo> {
+    if (attempts === 0) throw neverSettles(argsz ?? 0, { operation, device: this.name });
+    return this.#plain('DEVICE_GET_IRQ_INFO', operation, encodeIrqInfoQuery(index, argsz)).pipe(
+      concatMap(({ payload }) => {
+        const needed = argsz === undefined || payload.length < 4 ? undefined : bytesNeeded(payload, maxAnswerBytes, { operation, device: this.name });
+        if (needed !== undefined) return this.#askIrq(index, operation, needed, attempts - 1);
+        const info = readIrqInfo(payload, index, this.name);
+        if (info.remap === undefined || (this.#server.remap && remapTravels(info))) return of(info);
+        return of({ index, flags: 0, count: 0, eventfd: false, maskable: false, automasked: false, noResize: false });
+      }),
+    );
   }
 
   /** A request whose reply brings no fds: those that come all the same are closed. */

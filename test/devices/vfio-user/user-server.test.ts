@@ -228,7 +228,8 @@ describe('a vfio-user server', () => {
     const command = fc.constantFrom(...valid).chain(([number, payload]) => fc.tuple(fc.oneof({ weight: 9, arbitrary: fc.constant(number) }, { weight: 1, arbitrary: fc.nat(20) }), hostile([payload]), fc.nat(2)));
     const memory = calls.memfd('dma', 4096);
     await fc.assert(fc.asyncProperty(command, async ([number, payload, fds]) => {
-      const { header } = await peer.ask(number, payload, Array.from({ length: fds }, () => memory));
+      const { header, fds: received } = await peer.ask(number, payload, Array.from({ length: fds }, () => memory));
+      for (const fd of received) calls.close(fd);
       expect([header.reply, header.command]).toEqual([true, number]);
     }), { numRuns: 2500 });
     calls.close(memory);

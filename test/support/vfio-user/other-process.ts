@@ -1,5 +1,5 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { PortScript, PortWitness } from '../../../src/testing/conformance/port/harness.js';
@@ -17,6 +17,11 @@ export interface ServedDevice {
   readonly script: PortScript;
   /** What the device reads there by DMA, and whether it could write `text` in its place. */
   dma(iova: bigint, text: string): { readonly seen: string | null; readonly wrote: boolean };
+}
+
+/** How often memory of a served device is mapped in this process. */
+function mappingsHere(): number {
+  return readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => line.includes('/memfd:vfio-rx region')).length;
 }
 
 /** The process that serves. It is asked and answers while this one waits: what its driver saw is read at each use, as a property. */
@@ -52,7 +57,8 @@ export class OtherProcess {
       dma: (iova, text) => this.#ask({ op: 'dma', id, args: [iova.toString(), text] }) as { seen: string | null; wrote: boolean },
       witness: {
         get opens() { return see()['opens'] as unknown as number; },
-        get vmas() { return see()['vmas'] as unknown as number; },
+        // Of this process: what the driver itself sees mapped is the server's.
+        get vmas() { return mappingsHere(); },
         get irqs() { return see()['irqs'] as unknown as number; },
         get waiters() { return see()['waiters'] as unknown as number; },
         get sent() { return BigInt(see()['sent'] as unknown as string); },
@@ -63,8 +69,8 @@ export class OtherProcess {
         get trace() { return see()['trace'] as unknown as PortWitness['trace']; },
       },
       script: {
-        revoke: () => { throw new Error('over a plain socket nothing is revoked'); },
-        restore: () => { throw new Error('over a plain socket nothing is revoked'); },
+        revoke: (region) => { act('revoke', [region]); },
+        restore: (region) => { act('restore', [region]); },
         raiseMsi: () => { act('raiseMsi', []); },
         intx: (up) => { act('intx', [up]); },
         ignoreAcks: (on) => { act('ignoreAcks', [on]); },

@@ -30,6 +30,8 @@ function driverOf(id: number): SoftwareDevice['driver'] {
 function scriptOf(id: number): Record<string, (...args: never[]) => void> {
   const driver = driverOf(id);
   return {
+    revoke: (region: number) => { driver.revoke(region); },
+    restore: (region: number) => { driver.restore(region); },
     raiseMsi: () => { driver.raiseMsi(); },
     intx: (up: boolean) => { if (up) driver.raise(face.intx); else driver.lower(face.intx); },
     ignoreAcks: (on: boolean) => { driver.faults.ignoreAcks = on; },

@@ -1,4 +1,4 @@
-import { protocolError, readExact } from '../../uapi/bytes.js';
+import { protocolError, readExact, viewOf } from '../../uapi/bytes.js';
 import {
   VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, VFIO_DEVICE_FEATURE_DMA_LOGGING_START, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_MIGRATION,
   VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_MASK, VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_SET,
@@ -9,7 +9,7 @@ import { maxLoggedRanges } from '../../uapi/dma-logging.js';
 import { featureMigrationLayout, migStateLayout } from '../../uapi/migration-feature.js';
 import { stateName, stateNumber, type State } from '../../uapi/migration-state.js';
 import { dataAfter, payloadView, struct } from './fields.js';
-import { maxDataBytes } from './header.js';
+import { maxDataBytes, type CommandName } from './header.js';
 
 /** DEVICE_FEATURE: struct vfio_device_feature; where the kernel's structs point to memory the data stands inline here. */
 export const loggingStartLayout = { page_size: 0, num_ranges: 8, reserved: 12, ranges: 16, sizeof: 16 } as const;
@@ -42,6 +42,12 @@ export function readFeatureCall(payload: Uint8Array): FeatureCall {
     data: payload.subarray(deviceFeatureLayout.sizeof),
     argsz: view.getUint32(deviceFeatureLayout.argsz, true),
   };
+}
+
+/** Whether a command is about device_state: it may stay unanswered for as long as the driver of the device waits for something. */
+export function isStateCommand(name: CommandName | undefined, payload: Uint8Array): boolean {
+  if (name === 'DEVICE_RESET' || name === 'MIG_DATA_READ' || name === 'MIG_DATA_WRITE') return true;
+  return name === 'DEVICE_FEATURE' && payload.length >= deviceFeatureLayout.sizeof && (viewOf(payload).getUint32(deviceFeatureLayout.flags, true) & VFIO_DEVICE_FEATURE_MASK) === VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE;
 }
 
 /** The flags of MIGRATION, as a reply carries them. */

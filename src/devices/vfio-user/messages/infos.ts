@@ -78,6 +78,11 @@ export function encodeIrqInfo({ index, flags, count, remap }: Pick<IrqInfo, 'ind
   return bytes;
 }
 
+/** Whether what this remap irq demands can be done over a socket: its acks must carry their number. */
+export function remapTravels({ remap }: Pick<IrqInfo, 'remap'>): boolean {
+  return remap?.subtype === 'region-remap' && !remap.noAck;
+}
+
 /** What a reply tells of a region. */
 export type UserRegionInfo = Pick<RegionInfo, 'index' | 'flags' | 'size' | 'fileOffset' | 'areas' | 'type' | 'msixMappable'>;
 

@@ -1,0 +1,77 @@
+import { defer, type Observable } from 'rxjs';
+import type { Answer, Reply } from './connection.js';
+import type { CommandName } from './messages/header.js';
+
+/** A command that has come. */
+export interface ServedCommand {
+  readonly name: CommandName | undefined;
+  readonly payload: Uint8Array;
+  readonly fds: readonly number[];
+  readonly answer: Answer;
+}
+
+/** What a lane needs of its connection. */
+export interface LaneParts {
+  /** One command; it takes the fds that it keeps out of `fds`. One that completes without a reply is answered by somebody else. */
+  readonly serve: (command: ServedCommand, fds: number[]) => Observable<Reply>;
+  readonly errnoOf: (error: unknown) => number;
+  readonly closeFds: (fds: readonly number[]) => void;
+  /** After each command. */
+  readonly moved: () => void;
+  /** An answer could not be sent. */
+  readonly failed: (error: unknown) => void;
+}
+
+/** Commands that are served one after the other and answered in their order. */
+export class ServedLane {
+  readonly #parts: LaneParts;
+  readonly #waiting: ServedCommand[] = [];
+  #serving = false;
+  #over = false;
+
+  constructor(parts: LaneParts) {
+    this.#parts = parts;
+  }
+
+  /** How many wait. */
+  get length(): number {
+    return this.#waiting.length;
+  }
+
+  push(command: ServedCommand): void {
+    this.#waiting.push(command);
+    if (!this.#serving) this.#next();
+  }
+
+  /** Nothing further is begun. */
+  end(): void {
+    this.#over = true;
+    for (const { fds } of this.#waiting.splice(0)) this.#parts.closeFds(fds);
+  }
+
+  #next(): void {
+    const one = this.#over ? undefined : this.#waiting.shift();
+    if (one === undefined) return;
+    const fds = [...one.fds];
+    let reply: Reply | undefined;
+    const done = (error?: unknown): void => {
+      this.#parts.closeFds(fds.splice(0));
+      this.#serving = false;
+      try {
+        if (error !== undefined) one.answer(this.#parts.errnoOf(error));
+        else if (reply !== undefined) one.answer(reply.payload, reply.fds);
+      } catch (cause) {
+        this.#parts.failed(cause);
+        return;
+      }
+      this.#parts.moved();
+      this.#next();
+    };
+    this.#serving = true;
+    defer(() => this.#parts.serve(one, fds)).subscribe({
+      next: (answer) => (reply = answer),
+      error: (error: unknown) => done(error ?? new Error('a call failed without an error')),
+      complete: () => done(),
+    });
+  }
+}

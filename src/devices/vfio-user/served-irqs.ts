@@ -46,7 +46,10 @@ export class ServedIrqs {
       if (action === 'unmask') return concat(...vectors.map((vector, n) => this.#acks(index, vector, fds.length === 0 ? undefined : fds, n)));
       return fds.length === 0 ? this.#withoutFds(index, vectors) : this.#triggers(index, vectors, fds);
     }
-    if (action === 'trigger' && count > 0) return of(this.#loopback(index, set.data === 'bool' ? set.vectors.flatMap((on, n) => (on ? [start + n] : [])) : Array.from({ length: count }, (_, n) => start + n)));
+    if (action === 'trigger' && count > 0) {
+      this.#loopback(index, set.data === 'bool' ? set.vectors.flatMap((on, n) => (on ? [start + n] : [])) : Array.from({ length: count }, (_, n) => start + n));
+      return of(undefined);
+    }
     if (action === 'trigger' && set.data === 'none') return this.#closeAll(index, [...(this.#indexes.get(index) ?? none).keys()]);
     return this.#parts.port.setIrqs(set.data === 'bool' ? { index, action, start, data: 'bool', vectors: set.vectors } : { index, action, start, data: 'none', count });
   }

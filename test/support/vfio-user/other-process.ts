@@ -80,6 +80,11 @@ export class OtherProcess {
     };
   }
 
+  /** Makes the process a client of a device: `block` leaves it in a write of device_state that waits for an ack. */
+  client(path: string, act: 'block'): void {
+    this.#ask({ op: 'client', id: 0, path, act });
+  }
+
   /** Ends it as a crash would. */
   kill(): void {
     this.#child.kill('SIGKILL');

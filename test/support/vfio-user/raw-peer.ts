@@ -42,9 +42,9 @@ export class RawPeer {
   }
 
   /** A client that has agreed on the version. */
-  static async agreed(path: string): Promise<RawPeer> {
+  static async agreed(path: string, version = encodeVersion(ownVersion)): Promise<RawPeer> {
     const peer = RawPeer.connect(path);
-    await peer.ask('VERSION', encodeVersion(ownVersion));
+    await peer.ask('VERSION', version);
     return peer;
   }
 
@@ -53,6 +53,8 @@ export class RawPeer {
     return new Promise((resolve, reject) => {
       this.#told = () => {
         const message = this.#messages.shift();
+        // One message for each who waits: the next one rests.
+        if (message !== undefined || this.ended) this.#told = () => undefined;
         if (message !== undefined) resolve(message);
         else if (this.ended) reject(new Error('the other side has ended the connection'));
       };

@@ -1,5 +1,8 @@
 import { createReadStream, openSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { firstValueFrom } from 'rxjs';
+import { realClock } from '../../../src/clock.js';
+import { openUserPort } from '../../../src/devices/vfio-user/open-user-port.js';
 import { serveDevice, softwareDevice, type SoftwareDevice, type SoftwareDeviceOptions } from '../../../src/devices/index.js';
 import { sampleFace as face } from '../../../src/testing/conformance/port/harness.js';
 
@@ -11,7 +14,7 @@ const [, , requests = '', replies = ''] = process.argv;
 const out = openSync(replies, 'r+');
 
 interface Request {
-  readonly op: 'serve' | 'witness' | 'script' | 'dma';
+  readonly op: 'serve' | 'witness' | 'script' | 'dma' | 'client';
   readonly id: number;
   readonly path?: string;
   readonly options?: SoftwareDeviceOptions;
@@ -53,6 +56,16 @@ function serve({ id, path = '', options = {} }: Request): void {
   });
 }
 
+/** Opens a device of somebody else, and answers when its driver waits for an ack that will not come. */
+async function blockClient(path: string): Promise<void> {
+  const port = await firstValueFrom(openUserPort(path, realClock));
+  const irq = await firstValueFrom(port.irq(face.remap, { ackFd: true }));
+  const signal = firstValueFrom(irq.next());
+  port.setState('stop-copy').subscribe({ error: () => undefined });
+  await signal;
+  answer(true);
+}
+
 function handle(request: Request): void {
   switch (request.op) {
     case 'serve':
@@ -71,6 +84,9 @@ function handle(request: Request): void {
       answer({ seen: seen === undefined ? null : new TextDecoder().decode(seen), wrote });
       return;
     }
+    case 'client':
+      blockClient(request.path ?? '').catch((error: unknown) => { answer({ error: String(error) }); });
+      return;
     case 'script':
       scriptOf(request.id)[request.act ?? '']?.(...(request.args ?? []));
       // What the driver has signalled goes through the server first: it was put in line before these.

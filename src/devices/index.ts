@@ -13,7 +13,7 @@ export type { StateView, WrittenState } from './state-writer.js';
 export type { StuckCall } from './stuck-calls.js';
 export type {
   AccessRequest, Area, Call, Chunk, DataChannel, DeviceInfo, DevicePort, DmaLimits, DmaLogging, DmaLoggingRequest, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, IrqSignal, Mapping,
-  MigrationTraits, PortTraits, PrecopyInfo, RegionInfo, ReleaseReport, State, StateReply,
+  MigrationTraits, PortTraits, PrecopyInfo, RegionInfo, ReleaseReport, RemoteDmaRequest, RemoteMemory, State, StateReply,
 } from './port.js';
 export type { Suspendable } from './decoding.js';
 export { dirtyRanges, type DirtyBitmap } from './protocol/dirty-pages.js';
@@ -29,6 +29,12 @@ export type { TraceSink } from './replay/recorder.js';
 export { portChannel, warningChannel, type Lane, type PortEvent, type Warning } from '../diagnostics.js';
 export { softwareDevice, type SoftwareDevice } from './software/software-device.js';
 export { sampleRegions, type SoftwareDeviceOptions, type SoftwareRegion } from './software/options.js';
+export { pciDevice, type PciDevice } from './authored/pci-device.js';
+export type { InterruptsDescription, MsixDescription, PciBarDescription, PciDeviceDescription } from './authored/description.js';
+export { vendorCapability, type ConfigCapability } from './authored/config-image.js';
+export type { DeviceBehaviour, DeviceBus, DeviceIrq } from './authored/behaviour.js';
+export type { RegisterAccess, RegisterRead, RegisterWrite } from './authored/access.js';
+export type { GuestMemory } from './authored/guest-memory.js';
 export type { SoftwareRemap } from './software/remap-shape.js';
 export type { SoftwareIrqs } from './software/device-irqs.js';
 export type { Drain, Faults } from './software/faults.js';

@@ -93,6 +93,11 @@ export interface DevicePort extends AsyncDisposable {
    */
   importDma?(memory: ArrayBufferLike): Call<DmaMemory>;
   /**
+   * `dmaMap` of memory that is reached by calls only: what a server has of a client that hands over no file. It leaves by `dmaUnmap`. Missing where the
+   * port cannot use any.
+   */
+  dmaMapRemote?(request: RemoteDmaRequest): Call<IovaRange>;
+  /**
    * VFIO_IOMMU_MAP_DMA on the DMA lane: may block (the kernel pins every page), never behind `setState`. All devices of one process share
    * one container, and so its IO addresses: whatever is mapped, each of them reaches.
    * Fails with VFIO_E_BUSY and VFIO_E_RANGE (PORT-12), VFIO_E_LIMIT (ranges, locked memory), VFIO_E_UNSUPPORTED (memory that the IOMMU cannot reach).
@@ -207,6 +212,19 @@ export interface DmaMapRequest extends IovaRange {
   /** Where in the source's memory the range begins, bytes. Default 0. All of it must be mapped. */
   readonly offset?: number;
   /** Devices may read it, may write it: at least one. */
+  readonly read: boolean;
+  readonly write: boolean;
+}
+
+/** Memory of somebody else that is reached by calls, at the IO addresses that it was given; 64 KiB at most with each. */
+export interface RemoteMemory {
+  read(iova: bigint, bytes: number): Call<Uint8Array>;
+  write(iova: bigint, bytes: Uint8Array): Call<void>;
+}
+
+/** A range that shall enter the IOMMU, and who has its bytes. */
+export interface RemoteDmaRequest extends IovaRange {
+  readonly memory: RemoteMemory;
   readonly read: boolean;
   readonly write: boolean;
 }

@@ -10,6 +10,7 @@ import type { CommandName } from './messages/header.js';
 import { encodeDeviceInfo, encodeIrqInfo, encodeNoIoFds, readInfoQuery, remapTravels } from './messages/infos.js';
 import { readUserIrqSet } from './messages/set-irqs.js';
 import { encodeVersion, ownVersion, readVersion } from './messages/version.js';
+import { clientMemory } from './client-memory.js';
 import { ServedDma } from './served-dma.js';
 import { ServedIrqs } from './served-irqs.js';
 import { ServedLane, type LaneParts, type ServedCommand } from './served-lane.js';
@@ -62,7 +63,7 @@ export class ServedConnection implements CommandServer {
     this.#regions = new ServedRegions(port, this.#shares);
     this.#irqs = new ServedIrqs({ port, calls, reactor });
     this.#remaps = new ServedRemaps({ port, calls, reactor, shares: this.#shares });
-    this.#dma = new ServedDma(port, calls);
+    this.#dma = new ServedDma(port, calls, clientMemory(() => this.#connection));
     this.#state = new ServedState(port, () => this.#dma.ranges);
     const lane: Omit<LaneParts, 'serve'> = {
       errnoOf,

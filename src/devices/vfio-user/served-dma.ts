@@ -1,15 +1,16 @@
-import { catchError, concatMap, from, map, toArray, type Observable } from 'rxjs';
+import { catchError, concatMap, from, map, of, toArray, type Observable } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { disregard } from '../call.js';
 import { fileHolds } from '../linux/file-bounds.js';
 import { mapRegion, type MappedMemory } from '../linux/mapped-memory.js';
 import type { Syscalls } from '../linux/syscalls.js';
-import type { DevicePort, DmaMemory, IovaRange } from '../port.js';
+import type { DevicePort, DmaMemory, IovaRange, RemoteMemory } from '../port.js';
 import { encodeDmaUnmap, readDmaMap, readDmaUnmap } from './messages/dma.js';
 
 interface Entry extends IovaRange {
-  readonly mapped: MappedMemory;
-  readonly memory: DmaMemory;
+  /** undefined where the client handed over no file: its memory is reached by messages. */
+  readonly mapped?: MappedMemory;
+  readonly memory?: DmaMemory;
 }
 
 /** The most ranges of one client. */
@@ -17,23 +18,28 @@ const mostRanges = 65_535;
 
 const operation = 'DMA_MAP';
 
-/** A client's memory for the DMA of a port: what came with a file is mapped here, and given to the port. */
+/** A client's memory for the DMA of a port: what came with a file is mapped here, and given to the port; what came without is `remote`, if the port takes that. */
 export class ServedDma {
   readonly #port: DevicePort;
   readonly #calls: Syscalls;
+  readonly #remote: RemoteMemory;
   readonly #entries = new Map<bigint, Entry>();
 
-  constructor(port: DevicePort, calls: Syscalls) {
+  constructor(port: DevicePort, calls: Syscalls, remote: RemoteMemory) {
     this.#port = port;
     this.#calls = calls;
+    this.#remote = remote;
   }
 
   map(payload: Uint8Array, fds: readonly number[]): Observable<unknown> {
     const request = readDmaMap(payload);
     const { iova, size, offset, read, write } = request;
     const [fd] = fds;
-    if (fd === undefined || this.#port.importDma === undefined) throw this.#error('VFIO_E_UNSUPPORTED', 'this device takes memory by its file only, or none at all');
     if (this.#entries.size >= mostRanges) throw this.#error('VFIO_E_LIMIT', `${mostRanges} ranges are mapped already`);
+    if (fd === undefined && this.#port.dmaMapRemote !== undefined) {
+      return this.#port.dmaMapRemote({ iova, size, read, write, memory: this.#remote }).pipe(map(() => this.#entries.set(iova, { iova, size })));
+    }
+    if (fd === undefined || this.#port.importDma === undefined) throw this.#error('VFIO_E_UNSUPPORTED', 'this device takes memory by its file only, or none at all');
     if (!fileHolds(fd, offset, size)) throw this.#error('VFIO_E_RANGE', `the file ends before ${size} bytes at ${offset}`);
     const mapped = mapRegion(fd, BigInt(offset), size, { read: true, write }, this.#calls, this.#port.name);
     return this.#port.importDma(mapped.memory).pipe(
@@ -67,17 +73,17 @@ export class ServedDma {
 
   /** When the port has let go of it. */
   release(): void {
-    for (const { mapped } of this.#entries.values()) mapped.close();
+    for (const { mapped } of this.#entries.values()) mapped?.close();
     this.#entries.clear();
   }
 
   #takeOut(entry: Entry): Observable<unknown> {
     return this.#port.dmaUnmap(entry).pipe(
-      concatMap(() => entry.memory.free()),
+      concatMap(() => entry.memory?.free() ?? of(undefined)),
       map(() => {
         this.#entries.delete(entry.iova);
         // No view is left: the port has none, and nobody else ever had.
-        entry.mapped.close();
+        entry.mapped?.close();
       }),
     );
   }

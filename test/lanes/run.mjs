@@ -5,6 +5,7 @@ import { ALL_SERIES } from './kernel/kernels.mjs';
 import { runKernelTests } from './kernel/lane.mjs';
 import { LaneUnavailable, emptyOutcome, exitCode, summaryLine } from './outcome.mjs';
 import { printOutcome } from './print.mjs';
+import { runQemuTests } from './qemu/lane.mjs';
 import { runUnitTests } from './unit/lane.mjs';
 
 /**
@@ -25,6 +26,7 @@ function kernelLane(series) {
 const LANES = new Map([
   ['unit', (selection) => runUnitTests(selection)],
   ...ALL_SERIES.map((series) => kernelLane(series)),
+  ['qemu', (selection) => runQemuTests(selection)],
 ]);
 
 const HELP = `Runs the tests, lane by lane (see test/lanes/README.md).

@@ -10,11 +10,11 @@ import { CACHE } from './paths.mjs';
  * lane's own, whose lists stay in the cache: nothing of the machine's configuration changes, and no root is needed.
  */
 
-const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+export const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const ARCHIVE = 'http://deb.debian.org/debian';
 
 /** As root apt would fetch as a user of its own, who may not write into the cache. */
-const OURSELVES = ['-o', 'APT::Sandbox::User=root'];
+export const OURSELVES = ['-o', 'APT::Sandbox::User=root'];
 
 /** @param {string} message */
 export function progress(message) {
@@ -96,7 +96,7 @@ export class Archive {
 }
 
 /** Where this machine gets Debian's packages from. */
-async function mirror() {
+export async function mirror() {
   const { stdout } = await run('apt-get', ['indextargets', '--format', '$(RELEASE) $(REPO_URI)', 'Created-By: Packages']);
   return stdout.split('\n').find((line) => line.startsWith('bookworm '))?.split(' ')[1] ?? ARCHIVE;
 }

@@ -37,7 +37,7 @@ export class Link {
    */
   get messages(): Observable<Message> {
     return new Observable<Message>((subscriber) => {
-      return pull(() => this.#connection.read()).subscribe({
+      return pull(() => this.#connection.read(this.#decoder.room)).subscribe({
         next: (bytes) => {
           try {
             this.#decoder.push(bytes, (frame) => {

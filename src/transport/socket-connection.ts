@@ -3,7 +3,6 @@ import { Observable } from 'rxjs';
 import type { Clock } from '../clock.js';
 import type { Call } from '../devices/port.js';
 import type { VfioError } from '../errors.js';
-import type { Inbox } from './inbox.js';
 import { tlsError } from './tls.js';
 import { linkError, type Connection } from './transport.js';
 
@@ -15,38 +14,29 @@ export class SocketConnection implements Connection {
   readonly name: string;
   readonly #socket: Socket;
   readonly #clock: Clock;
-  /** What has come. */
-  readonly #take: () => Uint8Array | undefined;
   #failed: Error | undefined;
   #closed = false;
 
-  /** Tells the read that waits; true where there is one again, or what comes is not wanted any more. */
-  readonly #arrived: () => boolean;
+  /** Tells the read that waits. */
+  readonly #arrived = (): void => this.#look?.();
   /** The read that waits. */
   #look: (() => void) | undefined;
 
-  constructor(socket: Socket, name: string, clock: Clock, inbox?: Inbox) {
+  constructor(socket: Socket, name: string, clock: Clock) {
     this.name = name;
     this.#clock = clock;
     this.#socket = socket;
-    this.#take = inbox === undefined ? () => (socket.read() as Uint8Array | null) ?? undefined : () => inbox.take(socket);
     socket.setNoDelay(true);
     // Said to whoever reads or writes next; without a listener it would end the process.
     socket.on('error', (error) => (this.#failed ??= error));
-    this.#arrived = (): boolean => {
-      this.#look?.();
-      return this.#look !== undefined || this.#closed;
-    };
-    if (inbox === undefined) socket.on('readable', this.#arrived);
-    else inbox.arrived = this.#arrived;
-    socket.on('end', this.#arrived).on('close', this.#arrived);
+    socket.on('readable', this.#arrived).on('end', this.#arrived).on('close', this.#arrived);
   }
 
   read(): Call<Uint8Array | undefined> {
     return new Observable<Uint8Array | undefined>((subscriber) => {
       const socket = this.#socket;
       const look = (): void => {
-        const bytes = this.#take();
+        const bytes = (socket.read() as Uint8Array | null) ?? undefined;
         if (bytes === undefined && !socket.readableEnded && !socket.destroyed) return;
         this.#look = undefined;
         if (bytes === undefined && !socket.readableEnded) {

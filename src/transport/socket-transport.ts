@@ -1,9 +1,9 @@
-import { createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
+import { createConnection, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 import { Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { nowCall } from '../devices/call.js';
-import { connectWithInbox, withInbox, type Received } from './inbox.js';
 import { SocketConnection } from './socket-connection.js';
+import { connectStream, hasOwnSockets, listenStream } from './stream-endpoints.js';
 import { tlsError, tlsServer, tlsSocket, type TlsOptions } from './tls.js';
 import { linkError, type Connection, type Transport } from './transport.js';
 
@@ -30,12 +30,13 @@ export function connectTo(address: string, { tls }: ConnectOptions = {}): Transp
     open: (clock) =>
       new Observable<Connection>((subscriber) => {
         const to = parseAddress(address);
-        const { socket, inbox }: Received = tls === undefined ? connectWithInbox(to) : { socket: tlsSocket(to, address, tls) };
+        if (tls === undefined && hasOwnSockets(to)) return connectStream({ to, name: address, clock }).subscribe(subscriber);
+        const socket = tls === undefined ? createConnection(to) : tlsSocket(to, address, tls);
         let handedOver = false;
-        socket.once('error', (error) => subscriber.error(tlsError(address, 'no connection', error)));
+        socket.once('error', (error: Error) => subscriber.error(tlsError(address, 'no connection', error)));
         socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
           handedOver = true;
-          subscriber.next(new SocketConnection(socket, address, clock, inbox));
+          subscriber.next(new SocketConnection(socket, address, clock));
           subscriber.complete();
         });
         return () => {
@@ -59,19 +60,20 @@ export function listenAt(address: string, { tls, listening, refused }: ListenOpt
     name: address,
     open: (clock) =>
       new Observable<Connection>((subscriber) => {
+        const to = parseAddress(address);
+        if (tls === undefined && hasOwnSockets(to)) return listenStream({ to, name: address, clock }, (where) => listening?.(where)).subscribe(subscriber);
         const take = (accepted: Socket): void => {
           // Whoever is verified after the first one was taken comes too late.
           if (subscriber.closed) {
             accepted.destroy();
             return;
           }
-          const { socket, inbox }: Received = tls === undefined ? withInbox(accepted) : { socket: accepted };
-          subscriber.next(new SocketConnection(socket, address, clock, inbox));
+          subscriber.next(new SocketConnection(accepted, address, clock));
           subscriber.complete();
         };
         const server: Server = tls === undefined ? createServer({ pauseOnConnect: true, noDelay: true }, take) : tlsServer(address, tls, take, (error) => refused?.(error));
         server.once('error', (error) => subscriber.error(linkError(address, `cannot listen: ${error.message}`, error)));
-        server.listen(parseAddress(address), () => listening?.(listeningAt(server, address)));
+        server.listen(to, () => listening?.(listeningAt(server, address)));
         return () => server.close();
       }),
   };

@@ -24,7 +24,7 @@ export class FrameDecoder {
   #broken: Error | undefined;
 
   /**
-   * Delivers each frame that is complete, in order; payloads are copies. Throws VFIO_E_STREAM after the frames that were good, and on
+   * Delivers each frame that is complete, in order; payloads are copies, but for what came into `room`. Throws VFIO_E_STREAM after the frames that were good, and on
    * every call from then on.
    */
   push(bytes: Uint8Array, deliver: (frame: CheckedFrame) => void): void {
@@ -40,6 +40,12 @@ export class FrameDecoder {
       }
       if (frame !== undefined) deliver(frame);
     }
+  }
+
+  /** Where the next bytes belong: what comes into it is not copied. Good until the next `push`. */
+  get room(): Uint8Array {
+    const { bytes, filled } = this.#payload ?? this.#header;
+    return bytes.subarray(filled);
   }
 
   /** A payload that nobody needs any more: the next one of its length takes its place. */
@@ -74,16 +80,18 @@ export class FrameDecoder {
 
   /** Not shown to anybody before it is full. */
   #room(length: number): Uint8Array {
-    const place = this.#spares.findIndex((spare) => spare.length === length);
+    // The last one that was given back is the one that is still in the processor's cache.
+    const place = this.#spares.findLastIndex((spare) => spare.length === length);
     const [spare] = place < 0 ? [] : this.#spares.splice(place, 1);
     return spare ?? Buffer.allocUnsafeSlow(length);
   }
 }
 
-/** Puts in what fits. What is left over. */
+/** Puts in what fits, unless it is there already. What is left over. */
 function fill(into: Filling, bytes: Uint8Array): Uint8Array {
   const taken = bytes.subarray(0, into.bytes.length - into.filled);
-  into.bytes.set(taken, into.filled);
+  const isThere = bytes.buffer === into.bytes.buffer && bytes.byteOffset === into.bytes.byteOffset + into.filled;
+  if (!isThere) into.bytes.set(taken, into.filled);
   into.filled += taken.length;
   return bytes.subarray(taken.length);
 }

@@ -68,6 +68,25 @@ describe('a migration stream', () => {
     }));
   });
 
+  it('has room for what comes, and leaves it there', () => {
+    const decoder = new FrameDecoder();
+    const bytes = encoded([data(0, 1, 2, 3), { type: 'commit' }, data(0, 4, 5, 6)]);
+    const rooms: Uint8Array[] = [];
+    const payloads: Uint8Array[] = [];
+    for (let at = 0; at < bytes.length; ) {
+      const { room } = decoder;
+      room.set(bytes.subarray(at, at + room.length));
+      at += room.length;
+      rooms.push(room);
+      decoder.push(room, ({ type, payload }) => {
+        if (type === 'data') payloads.push(payload);
+      });
+    }
+    expect(rooms.map(({ length }) => length)).toEqual([headerBytes, 3, headerBytes, headerBytes, 3]);
+    expect(payloads.map((payload) => [...payload])).toEqual([[1, 2, 3], [4, 5, 6]]);
+    expect(payloads.map(({ buffer }) => buffer)).toEqual([rooms[1]?.buffer, rooms[4]?.buffer]);
+  });
+
   it('makes no room for what a header may not announce', () => {
     const header = encodeHeader({ type: 'data', device: 0, payload: new Uint8Array(mostDataBytes) }, 0);
     const before = process.memoryUsage().arrayBuffers;

@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import type { StreamCalls } from './stream-calls.js';
 
 /**
  * The one seam between this library and the C world: raw Linux calls, nothing else. Every call answers as the kernel
@@ -13,7 +14,7 @@ import { constants } from 'node:os';
  *
  * Addresses are numbers: user space of x86-64 and arm64 ends far below 2^53.
  */
-export interface Binding {
+export interface Binding extends StreamCalls {
   /** Bytes; 4096 on x86-64, up to 65536 on arm64. */
   readonly pageSize: number;
 
@@ -145,3 +146,4 @@ export function errnoName(failure: number | bigint): string {
 export const EAGAIN = constants.errno.EAGAIN;
 export const ECONNABORTED = constants.errno.ECONNABORTED;
 export const EINTR = constants.errno.EINTR;
+export const EINPROGRESS = constants.errno.EINPROGRESS;

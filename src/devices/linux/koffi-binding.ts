@@ -2,6 +2,7 @@ import { constants } from 'node:buffer';
 import { createRequire } from 'node:module';
 import { VfioError } from '../../errors.js';
 import { bindSockets } from './koffi-sockets.js';
+import { bindStreams } from './koffi-streams.js';
 import { epollLayout, type Binding, type EpollBatch, type Watch } from './binding.js';
 
 type Koffi = typeof import('koffi');
@@ -135,6 +136,7 @@ function bind(koffi: Koffi): Binding {
     },
 
     ...bindSockets(koffi),
+    ...bindStreams(koffi),
 
     watch(fd, ready): Watch {
       // libuv aborts the whole process when it is given a bad fd.

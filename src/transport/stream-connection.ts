@@ -1,0 +1,265 @@
+import { Observable, type Subscriber } from 'rxjs';
+import type { Clock } from '../clock.js';
+import { EAGAIN, EINTR, errnoName, type Binding } from '../devices/linux/binding.js';
+import type { Reactor, ReadySlot } from '../devices/linux/reactor.js';
+import type { Call } from '../devices/port.js';
+import type { VfioError } from '../errors.js';
+import { linkError, type Connection } from './transport.js';
+
+/** How long a closed connection waits for the other side to end, ms. */
+const lingerMs = 2000;
+/** What is read at once where the reader brings no memory of its own, bytes. */
+const ownBytes = 1 << 18;
+/** The loop has its turn this often, however fast the bytes come. */
+const turnNs = 250_000n;
+/** The longest wait for the rest of what has begun to come or to go, ns. */
+const waitNs = 60_000;
+
+interface Reading {
+  readonly into: Uint8Array;
+  readonly address: number;
+  /** It is answered when it is full; any other when something came. */
+  readonly whole: boolean;
+  readonly subscriber: Subscriber<Uint8Array | undefined>;
+  filled: number;
+}
+
+interface Writing {
+  readonly parts: readonly Uint8Array[];
+  readonly bytes: number;
+  readonly subscriber: Subscriber<void>;
+  sent: number;
+}
+
+/** What a connection is made of. */
+export interface StreamParts {
+  readonly binding: Binding;
+  readonly reactor: Reactor;
+  readonly clock: Clock;
+  readonly name: string;
+}
+
+/**
+ * A socket of its own: bytes go between it and the memory of whoever reads and writes, without a buffer in between.
+ *
+ * A large message goes through a socket in many pieces, and a turn of the loop for each costs more than the piece. So where one has begun, the
+ * next piece is waited for in the kernel for some microseconds (as the reactor does for signals), until the loop has its turn; an irq ends the wait.
+ */
+export class StreamConnection implements Connection {
+  readonly name: string;
+  readonly #fd: number;
+  readonly #binding: Binding;
+  readonly #reactor: Reactor;
+  readonly #clock: Clock;
+  readonly #slot: ReadySlot;
+  #own: Uint8Array | undefined;
+  #reading: Reading | undefined;
+  #writing: Writing | undefined;
+  /** What came for a read that was given up. */
+  #rest: Uint8Array | undefined;
+  #ended = false;
+  #closed = false;
+  #gone = false;
+  #inTurn = false;
+  #turnBeganNs = 0n;
+
+  /** The fd is the connection's from here on, also where this throws. */
+  constructor(fd: number, { binding, reactor, clock, name }: StreamParts) {
+    this.name = name;
+    this.#fd = fd;
+    this.#binding = binding;
+    this.#reactor = reactor;
+    this.#clock = clock;
+    try {
+      this.#slot = reactor.addReady(fd);
+    } catch (error) {
+      binding.close(fd);
+      throw error;
+    }
+  }
+
+  read(into?: Uint8Array): Call<Uint8Array | undefined> {
+    return new Observable<Uint8Array | undefined>((subscriber) => {
+      const rest = this.#rest;
+      if (rest !== undefined || this.#ended) {
+        this.#rest = undefined;
+        subscriber.next(rest);
+        subscriber.complete();
+        return undefined;
+      }
+      if (this.#gone) {
+        subscriber.error(this.#lost());
+        return undefined;
+      }
+      const memory = into ?? (this.#own ??= Buffer.allocUnsafeSlow(ownBytes));
+      // A short typed array may live inside the heap and move, until its buffer has been asked for.
+      const address = this.#binding.addressOf(new Uint8Array(memory.buffer, memory.byteOffset, memory.length));
+      const reading: Reading = { into: memory, address, whole: into !== undefined, subscriber, filled: 0 };
+      this.#reading = reading;
+      this.#arm();
+      return () => {
+        if (this.#reading !== reading) return;
+        this.#reading = undefined;
+        if (reading.filled > 0) this.#rest = memory.subarray(0, reading.filled);
+        this.#arm();
+      };
+    });
+  }
+
+  write(parts: readonly Uint8Array[]): Call<void> {
+    return new Observable<void>((subscriber) => {
+      if (this.#closed || this.#gone) {
+        subscriber.error(this.#lost());
+        return;
+      }
+      this.#writing = { parts, bytes: parts.reduce((sum, { length }) => sum + length, 0), subscriber, sent: 0 };
+      if (!this.#inTurn) this.#turnBeganNs = process.hrtime.bigint();
+      this.#send();
+      this.#arm();
+    });
+  }
+
+  /**
+   * The other side ends as well when it has read all, and then the socket is closed; one that does not is not waited for long. To close it
+   * at once would lose what was written where bytes came that nobody read: TCP resets then.
+   */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#gone) return;
+    const late = this.#clock.scheduler.schedule(() => this.#release(), lingerMs);
+    this.#endLate = () => late.unsubscribe();
+    if (this.#writing === undefined) this.#binding.shutdownOutput(this.#fd);
+    this.#settle();
+  }
+
+  #endLate = (): void => undefined;
+
+  readonly #ready = (): void => {
+    this.#turnBeganNs = process.hrtime.bigint();
+    this.#inTurn = true;
+    try {
+      this.#send();
+      this.#receive();
+    } finally {
+      this.#inTurn = false;
+    }
+    this.#settle();
+  };
+
+  // ── in ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Serves the read that waits, and those that follow from it, while there is something and the turn is not over. */
+  #receive(): void {
+    if (this.#reading === undefined && this.#closed) this.#drain();
+    for (let reading = this.#reading; reading !== undefined && !this.#gone && this.#fill(reading); reading = this.#reading) {
+      if (this.#turnIsOver()) return;
+    }
+  }
+
+  /** True where it was answered. */
+  #fill(reading: Reading): boolean {
+    for (;;) {
+      const count = this.#binding.receive(this.#fd, reading.address + reading.filled, reading.into.length - reading.filled);
+      if (count === -EINTR) continue;
+      if (count === -EAGAIN) {
+        if (reading.filled > 0 && this.#wait(false)) continue;
+        return false;
+      }
+      if (count > 0) {
+        reading.filled += count;
+        if (reading.whole && reading.filled < reading.into.length) continue;
+      } else if (count === 0) {
+        this.#ended = true;
+      } else {
+        this.#failRead(reading, errnoName(count));
+        return true;
+      }
+      this.#reading = undefined;
+      reading.subscriber.next(reading.filled === 0 ? undefined : reading.into.subarray(0, reading.filled));
+      reading.subscriber.complete();
+      return true;
+    }
+  }
+
+  /** What the other side still sends is not wanted; a socket that nobody reads would never see its end. */
+  #drain(): void {
+    const own = (this.#own ??= Buffer.allocUnsafeSlow(ownBytes));
+    const count = this.#binding.receive(this.#fd, this.#binding.addressOf(own), own.length);
+    if (count === 0 || (count < 0 && count !== -EAGAIN && count !== -EINTR)) this.#ended = true;
+  }
+
+  #failRead(reading: Reading, errno: string): void {
+    this.#reading = undefined;
+    this.#release();
+    reading.subscriber.error(this.#lost(errno));
+  }
+
+  // ── out ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #send(): void {
+    const writing = this.#writing;
+    if (writing === undefined) return;
+    while (writing.sent < writing.bytes) {
+      const count = this.#binding.send(this.#fd, writing.parts, writing.sent);
+      if (count === -EINTR) continue;
+      if (count === -EAGAIN) {
+        if (this.#wait(true)) continue;
+        return;
+      }
+      if (count < 0) {
+        // What the other side said before it went can still be read.
+        this.#writing = undefined;
+        writing.subscriber.error(this.#lost(errnoName(count)));
+        return;
+      }
+      writing.sent += count;
+    }
+    this.#writing = undefined;
+    if (this.#closed) this.#binding.shutdownOutput(this.#fd);
+    writing.subscriber.next();
+    writing.subscriber.complete();
+  }
+
+  // ── both ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #turnIsOver(): boolean {
+    return process.hrtime.bigint() - this.#turnBeganNs >= turnNs;
+  }
+
+  #wait(output: boolean): boolean {
+    return !this.#turnIsOver() && this.#binding.waitReady(this.#fd, output, this.#reactor.epollFd ?? -1, waitNs) > 0;
+  }
+
+  /** Within a turn only what is left at its end counts. */
+  #settle(): void {
+    if (this.#closed && this.#ended && this.#writing === undefined) this.#release();
+    else this.#arm();
+  }
+
+  #arm(): void {
+    if (this.#gone || this.#inTurn) return;
+    const input = this.#reading !== undefined || (this.#closed && !this.#ended);
+    const output = this.#writing !== undefined;
+    if (input) this.#slot.arm(this.#ready, output ? 'both' : 'input');
+    else if (output) this.#slot.arm(this.#ready, 'output');
+    else if (this.#slot.armed) this.#slot.disarm();
+  }
+
+  #release(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#endLate();
+    this.#slot.close();
+    this.#binding.close(this.#fd);
+    const [reading, writing] = [this.#reading, this.#writing];
+    this.#reading = undefined;
+    this.#writing = undefined;
+    reading?.subscriber.error(this.#lost());
+    writing?.subscriber.error(this.#lost());
+  }
+
+  #lost(errno?: string): VfioError {
+    return linkError(this.name, `the connection is gone${errno === undefined ? '' : `: ${errno}`}`);
+  }
+}

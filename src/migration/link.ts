@@ -1,4 +1,5 @@
 import { Observable, Subject } from 'rxjs';
+import { ask, directCall, type Asker } from '../devices/call.js';
 import type { Call } from '../devices/port.js';
 import { VfioError } from '../errors.js';
 import { linkError, type Connection } from '../transport/transport.js';
@@ -9,7 +10,8 @@ import { pull } from './pull.js';
 
 interface Sending {
   readonly message: Message;
-  readonly sent: Subject<void>;
+  /** Who wants to know. */
+  asker: Asker<void> | undefined;
 }
 
 /** Messages over one connection: checked as they come, and sent one after the other. */
@@ -70,17 +72,16 @@ export class Link {
 
   /** Answers when there is room for more. Unsubscribing before its turn takes it back. Fails with VFIO_E_LINK. */
   send(message: Message): Call<void> {
-    return new Observable<void>((subscriber) => {
+    return directCall((asker: Asker<void>) => {
       if (this.#failed !== undefined || this.#closing) {
-        subscriber.error(this.#failed ?? linkError(this.#connection.name, 'the connection is closed'));
+        asker.failed(this.#failed ?? linkError(this.#connection.name, 'the connection is closed'));
         return undefined;
       }
-      const sending: Sending = { message, sent: new Subject<void>() };
-      const waiting = sending.sent.subscribe(subscriber);
+      const sending: Sending = { message, asker };
       this.#queue.push(sending);
       this.#write();
       return () => {
-        waiting.unsubscribe();
+        sending.asker = undefined;
         const place = this.#queue.indexOf(sending);
         if (place >= 0) this.#queue.splice(place, 1);
       };
@@ -89,9 +90,8 @@ export class Link {
 
   /** For a message whose loss is heard from elsewhere. */
   say(message: Message): void {
-    const sending: Sending = { message, sent: new Subject<void>() };
     if (this.#failed !== undefined || this.#closing) return;
-    this.#queue.push(sending);
+    this.#queue.push({ message, asker: undefined });
     this.#write();
   }
 
@@ -129,12 +129,12 @@ export class Link {
       this.#fail(sending, error);
       return;
     }
-    this.#connection.write(parts).subscribe({
-      error: (error: unknown) => this.#fail(sending, error),
-      complete: () => {
+    ask(this.#connection.write(parts), {
+      closed: false,
+      failed: (error) => this.#fail(sending, error),
+      answered: () => {
         this.#writing = false;
-        sending.sent.next();
-        sending.sent.complete();
+        sending.asker?.answered();
         this.#write();
       },
     });
@@ -143,9 +143,7 @@ export class Link {
   #fail(sending: Sending, error: unknown): void {
     this.#writing = false;
     this.#failed = VfioError.is(error) ? error : linkError(this.#connection.name, 'it cannot be written', error);
-    for (const { sent } of [sending, ...this.#queue.splice(0)]) {
-      if (sent.observed) sent.error(this.#failed);
-    }
+    for (const { asker } of [sending, ...this.#queue.splice(0)]) asker?.failed(this.#failed);
     this.#end();
   }
 

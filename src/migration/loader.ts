@@ -1,9 +1,10 @@
-import { defer, ignoreElements, map, of, Subject, take, type Observable } from 'rxjs';
+import { ignoreElements, type Observable } from 'rxjs';
+import { steps, type Steps } from '../devices/steps.js';
 import type { ResumingState } from '../streams/resume-state.js';
 import { Window } from '../wire/credit.js';
 import { Tally } from '../wire/tally.js';
 import type { Link } from './link.js';
-import { pull } from './pull.js';
+import { Pause } from './pause.js';
 
 /** Moves the state of one device from the link to its session. What waits for the device is bounded by the credit that was given. */
 export class Loader {
@@ -13,7 +14,7 @@ export class Loader {
   readonly #window: Window;
   readonly #tally = new Tally();
   readonly #waiting: Uint8Array[] = [];
-  readonly #came = new Subject<void>();
+  readonly #came = new Pause();
   #ended = false;
 
   constructor(resuming: ResumingState, place: number, link: Link, windowBytes: number) {
@@ -32,35 +33,35 @@ export class Loader {
     this.#window.received(bytes.length);
     this.#tally.add(bytes, crc);
     this.#waiting.push(bytes);
-    this.#came.next();
+    this.#came.over();
   }
 
   /** No more will come. Throws VFIO_E_STREAM where what came is not what was sent. */
   end(bytes: bigint, crc: number): void {
     this.#tally.check(this.resuming.device, bytes, crc);
     this.#ended = true;
-    this.#came.next();
+    this.#came.over();
   }
 
   /** Writes what comes, in order, and gives back the credit; completes when all of it is written. */
   get load(): Observable<never> {
-    const next = defer((): Observable<true | undefined> => {
-      const bytes = this.#waiting.shift();
-      if (bytes !== undefined) return this.#write(bytes);
-      return this.#ended ? of(undefined) : this.#came.pipe(take(1), map(() => true as const));
-    });
-    return pull(() => next).pipe(ignoreElements());
+    return steps(() => this.#loading()).pipe(ignoreElements());
   }
 
-  #write(bytes: Uint8Array): Observable<true> {
-    return this.resuming.write(bytes).pipe(
-      map(() => {
+  *#loading(): Steps<void> {
+    for (;;) {
+      const bytes = this.#waiting.shift();
+      if (bytes !== undefined) {
+        yield this.resuming.write(bytes);
         // A port is done with them when it answers.
         this.#link.giveBack(bytes);
         const given = this.#window.consumed(bytes.length);
         if (given > 0) this.#link.say({ type: 'credit', device: this.#place, bytes: given });
-        return true;
-      }),
-    );
+      } else if (this.#ended) {
+        return;
+      } else {
+        yield this.#came.wait;
+      }
+    }
   }
 }

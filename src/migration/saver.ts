@@ -1,13 +1,15 @@
 import { crc32 } from 'node:zlib';
-import { AsyncSubject, concat, concatMap, defer, EMPTY, filter, ignoreElements, of, Subject, take, tap, type Observable } from 'rxjs';
+import { ignoreElements, type Observable } from 'rxjs';
+import { ask } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
-import type { Chunk } from '../devices/port.js';
+import type { Chunk, PrecopyInfo } from '../devices/port.js';
+import { steps, type Steps } from '../devices/steps.js';
 import type { SavedState } from '../streams/saved-state.js';
 import { Credit } from '../wire/credit.js';
 import type { Welcome } from '../wire/hello.js';
 import { Tally } from '../wire/tally.js';
 import type { Link } from './link.js';
-import { pull } from './pull.js';
+import { Pause } from './pause.js';
 
 /** Moves the state of one device from its session to the link, as far as there is credit. */
 export class Saver {
@@ -18,11 +20,13 @@ export class Saver {
   readonly #credit: Credit;
   /** Less than this is not worth a message. */
   readonly #leastCredit: number;
-  readonly #given = new Subject<void>();
+  readonly #given = new Pause();
   readonly #tally = new Tally();
-  readonly #sent: () => void;
-  /** Completes when the connection is done with the last chunk. */
-  #onItsWay: Observable<never> = EMPTY;
+  /** The last chunk: whether the connection is done with it, and if not, why. */
+  readonly #sent = new Pause();
+  readonly #flowed: () => void;
+  #onItsWay = false;
+  #failed: { readonly error: unknown } | undefined;
   /** The memory of a chunk that is sent: the next one may come into it. */
   #spare: Uint8Array | undefined;
   saved: SavedState | undefined;
@@ -32,14 +36,14 @@ export class Saver {
   /** All that there was is said. */
   ended = false;
 
-  constructor(device: VfioDevice, place: number, link: Link, { windowBytes, chunkBytes }: Welcome, sent: () => void) {
+  constructor(device: VfioDevice, place: number, link: Link, { windowBytes, chunkBytes }: Welcome, flowed: () => void) {
     this.device = device;
     this.#place = place;
     this.#link = link;
     this.#chunkBytes = chunkBytes;
     this.#credit = new Credit(windowBytes);
     this.#leastCredit = Math.max(1, Math.min(chunkBytes, Math.floor(windowBytes / 2)));
-    this.#sent = sent;
+    this.#flowed = flowed;
   }
 
   get bytes(): bigint {
@@ -49,58 +53,67 @@ export class Saver {
   /** Throws VFIO_E_STREAM. */
   give(bytes: number): void {
     this.#credit.give(bytes);
-    this.#given.next();
+    this.#given.over();
   }
 
   /** All that there is now: until the device is quiet. Then it is asked what has come meanwhile. */
   round(): Observable<never> {
-    return concat(
-      this.#move((chunk) => chunk.kind === 'bytes'),
-      defer(() => this.#session.precopy().pipe(tap(({ initialBytes, dirtyBytes }) => {
-        this.initial = initialBytes;
-        this.remaining = initialBytes + dirtyBytes;
-      }), ignoreElements())),
-    );
+    return steps(() => this.#round()).pipe(ignoreElements());
   }
 
   /** All that is left of a device that is stopped, and the sum of everything. */
   rest(): Observable<never> {
-    return concat(
-      this.#move((chunk) => chunk.kind !== 'end'),
-      defer(() => {
-        this.remaining = 0n;
-        this.ended = true;
-        return this.#link.send({ type: 'end', device: this.#place, bytes: this.#tally.bytes, crc: this.#tally.crc }).pipe(ignoreElements());
-      }),
-    );
+    return steps(() => this.#rest()).pipe(ignoreElements());
+  }
+
+  *#round(): Steps<void> {
+    yield* this.#move((chunk) => chunk.kind === 'bytes');
+    const { initialBytes, dirtyBytes } = (yield this.#session.precopy()) as PrecopyInfo;
+    this.initial = initialBytes;
+    this.remaining = initialBytes + dirtyBytes;
+  }
+
+  *#rest(): Steps<void> {
+    yield* this.#move((chunk) => chunk.kind !== 'end');
+    this.remaining = 0n;
+    this.ended = true;
+    yield this.#link.send({ type: 'end', device: this.#place, bytes: this.#tally.bytes, crc: this.#tally.crc });
   }
 
   /** A chunk is read when there is credit for it, while the one before it is on its way. */
-  #move(goesOn: (chunk: Chunk) => boolean): Observable<never> {
-    const next = defer(() => this.#hasCredit()).pipe(
-      concatMap(() => this.#session.read(Math.min(this.#chunkBytes, this.#credit.left), this.#spare)),
-      concatMap((chunk) => concat(this.#onItsWay, defer(() => of(goesOn(chunk) ? this.#send(chunk) : undefined)))),
-    );
-    return pull(() => next).pipe(ignoreElements());
+  *#move(goesOn: (chunk: Chunk) => boolean): Steps<void> {
+    for (;;) {
+      while (this.#credit.left < this.#leastCredit) yield this.#given.wait;
+      const chunk = (yield this.#session.read(Math.min(this.#chunkBytes, this.#credit.left), this.#spare)) as Chunk;
+      if (this.#onItsWay) yield this.#sent.wait;
+      if (this.#failed !== undefined) throw this.#failed.error;
+      if (!goesOn(chunk)) return;
+      if (chunk.kind === 'bytes') this.#send(chunk.bytes);
+    }
   }
 
-  #hasCredit(): Observable<unknown> {
-    if (this.#credit.left >= this.#leastCredit) return of(undefined);
-    return this.#given.pipe(filter(() => this.#credit.left >= this.#leastCredit), take(1));
-  }
-
-  #send(chunk: Chunk): true {
-    if (chunk.kind !== 'bytes') return true;
-    const { bytes } = chunk;
+  #send(bytes: Uint8Array): void {
     const crc = crc32(bytes);
     this.#credit.take(bytes.length);
     this.#tally.add(bytes, crc);
     this.remaining -= this.remaining < BigInt(bytes.length) ? this.remaining : BigInt(bytes.length);
-    const sent = new AsyncSubject<never>();
-    this.#onItsWay = sent;
-    this.#link.send({ type: 'data', device: this.#place, bytes, crc }).pipe(ignoreElements(), tap({ complete: () => (this.#spare = bytes) })).subscribe(sent);
-    this.#sent();
-    return true;
+    this.#onItsWay = true;
+    const done = (): void => {
+      this.#onItsWay = false;
+      this.#sent.over();
+    };
+    ask(this.#link.send({ type: 'data', device: this.#place, bytes, crc }), {
+      closed: false,
+      answered: () => {
+        this.#spare = bytes;
+        done();
+      },
+      failed: (error) => {
+        this.#failed = { error };
+        done();
+      },
+    });
+    this.#flowed();
   }
 
   get #session(): SavedState {
@@ -108,4 +121,3 @@ export class Saver {
     return this.saved;
   }
 }
-

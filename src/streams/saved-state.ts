@@ -6,6 +6,7 @@ import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { Call, Chunk, DataChannel, PrecopyInfo, State } from '../devices/port.js';
 import { hasState, isSaving } from '../devices/protocol/migration-states.js';
+import { steps, type Steps } from '../devices/steps.js';
 import { transition, type TransitionOptions } from './transition.js';
 
 /** How a session of saving begins. */
@@ -102,7 +103,12 @@ class Session implements SavedState {
   }
 
   read(maxBytes: number, into?: Uint8Array): Call<Chunk> {
-    return this.#data.read(maxBytes, into).pipe(concatMap((chunk) => (chunk.kind === 'quiet' ? this.#roundEnds(chunk) : of(chunk))));
+    return steps(() => this.#reading(maxBytes, into));
+  }
+
+  *#reading(maxBytes: number, into: Uint8Array | undefined): Steps<Chunk> {
+    const chunk = (yield this.#data.read(maxBytes, into)) as Chunk;
+    return chunk.kind === 'quiet' ? ((yield this.#roundEnds(chunk)) as Chunk) : chunk;
   }
 
   precopy(): Call<PrecopyInfo> {

@@ -1,5 +1,5 @@
-import { Observable, type Subscriber } from 'rxjs';
 import type { Clock } from '../clock.js';
+import { directCall, type Asker } from '../devices/call.js';
 import { EAGAIN, EINTR, errnoName, type Binding } from '../devices/linux/binding.js';
 import type { Reactor, ReadySlot } from '../devices/linux/reactor.js';
 import type { Call } from '../devices/port.js';
@@ -20,14 +20,14 @@ interface Reading {
   readonly address: number;
   /** It is answered when it is full; any other when something came. */
   readonly whole: boolean;
-  readonly subscriber: Subscriber<Uint8Array | undefined>;
+  readonly asker: Asker<Uint8Array | undefined>;
   filled: number;
 }
 
 interface Writing {
   readonly parts: readonly Uint8Array[];
   readonly bytes: number;
-  readonly subscriber: Subscriber<void>;
+  readonly asker: Asker<void>;
   sent: number;
 }
 
@@ -79,22 +79,21 @@ export class StreamConnection implements Connection {
   }
 
   read(into?: Uint8Array): Call<Uint8Array | undefined> {
-    return new Observable<Uint8Array | undefined>((subscriber) => {
+    return directCall<Uint8Array | undefined>((asker) => {
       const rest = this.#rest;
       if (rest !== undefined || this.#ended) {
         this.#rest = undefined;
-        subscriber.next(rest);
-        subscriber.complete();
+        asker.answered(rest);
         return undefined;
       }
       if (this.#gone) {
-        subscriber.error(this.#lost());
+        asker.failed(this.#lost());
         return undefined;
       }
       const memory = into ?? (this.#own ??= Buffer.allocUnsafeSlow(ownBytes));
       // A short typed array may live inside the heap and move, until its buffer has been asked for.
       const address = this.#binding.addressOf(new Uint8Array(memory.buffer, memory.byteOffset, memory.length));
-      const reading: Reading = { into: memory, address, whole: into !== undefined, subscriber, filled: 0 };
+      const reading: Reading = { into: memory, address, whole: into !== undefined, asker, filled: 0 };
       this.#reading = reading;
       this.#arm();
       return () => {
@@ -107,15 +106,16 @@ export class StreamConnection implements Connection {
   }
 
   write(parts: readonly Uint8Array[]): Call<void> {
-    return new Observable<void>((subscriber) => {
+    return directCall((asker: Asker<void>) => {
       if (this.#closed || this.#gone) {
-        subscriber.error(this.#lost());
-        return;
+        asker.failed(this.#lost());
+        return undefined;
       }
-      this.#writing = { parts, bytes: parts.reduce((sum, { length }) => sum + length, 0), subscriber, sent: 0 };
+      this.#writing = { parts, bytes: parts.reduce((sum, { length }) => sum + length, 0), asker, sent: 0 };
       if (!this.#inTurn) this.#turnBeganNs = process.hrtime.bigint();
       this.#send();
       this.#arm();
+      return undefined;
     });
   }
 
@@ -126,6 +126,7 @@ export class StreamConnection implements Connection {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#rest = undefined;
     if (this.#gone) return;
     const late = this.#clock.scheduler.schedule(() => this.#release(), lingerMs);
     this.#endLate = () => late.unsubscribe();
@@ -151,8 +152,8 @@ export class StreamConnection implements Connection {
 
   /** Serves the read that waits, and those that follow from it, while there is something and the turn is not over. */
   #receive(): void {
-    if (this.#reading === undefined && this.#closed) this.#drain();
-    for (let reading = this.#reading; reading !== undefined && !this.#gone && this.#fill(reading); reading = this.#reading) {
+    if (this.#closed) this.#drain();
+    for (let reading = this.#reading; reading !== undefined && !this.#closed && this.#fill(reading); reading = this.#reading) {
       if (this.#turnIsOver()) return;
     }
   }
@@ -176,23 +177,26 @@ export class StreamConnection implements Connection {
         return true;
       }
       this.#reading = undefined;
-      reading.subscriber.next(reading.filled === 0 ? undefined : reading.into.subarray(0, reading.filled));
-      reading.subscriber.complete();
+      reading.asker.answered(reading.filled === 0 ? undefined : reading.into.subarray(0, reading.filled));
       return true;
     }
   }
 
-  /** What the other side still sends is not wanted; a socket that nobody reads would never see its end. */
+  /** What the other side still sends is not wanted, nor heard by a read that waits; a socket that nobody reads would never see its end. */
   #drain(): void {
     const own = (this.#own ??= Buffer.allocUnsafeSlow(ownBytes));
     const count = this.#binding.receive(this.#fd, this.#binding.addressOf(own), own.length);
-    if (count === 0 || (count < 0 && count !== -EAGAIN && count !== -EINTR)) this.#ended = true;
+    if (count > 0 || count === -EAGAIN || count === -EINTR) return;
+    this.#ended = true;
+    const reading = this.#reading;
+    this.#reading = undefined;
+    reading?.asker.answered(undefined);
   }
 
   #failRead(reading: Reading, errno: string): void {
     this.#reading = undefined;
     this.#release();
-    reading.subscriber.error(this.#lost(errno));
+    reading.asker.failed(this.#lost(errno));
   }
 
   // ── out ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,15 +214,14 @@ export class StreamConnection implements Connection {
       if (count < 0) {
         // What the other side said before it went can still be read.
         this.#writing = undefined;
-        writing.subscriber.error(this.#lost(errnoName(count)));
+        writing.asker.failed(this.#lost(errnoName(count)));
         return;
       }
       writing.sent += count;
     }
     this.#writing = undefined;
     if (this.#closed) this.#binding.shutdownOutput(this.#fd);
-    writing.subscriber.next();
-    writing.subscriber.complete();
+    writing.asker.answered();
   }
 
   // ── both ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -255,8 +258,8 @@ export class StreamConnection implements Connection {
     const [reading, writing] = [this.#reading, this.#writing];
     this.#reading = undefined;
     this.#writing = undefined;
-    reading?.subscriber.error(this.#lost());
-    writing?.subscriber.error(this.#lost());
+    reading?.asker.failed(this.#lost());
+    writing?.asker.failed(this.#lost());
   }
 
   #lost(errno?: string): VfioError {

@@ -58,6 +58,15 @@ describe.each(['tcp://127.0.0.1:0', 'tcp://[::1]:0', 'tcp://localhost:0', `unix:
     b.close();
   });
 
+  it('that is closed hears nothing more but the end', async () => {
+    const [a, b] = await connected(address);
+    const reading = firstValueFrom(a.read());
+    a.close();
+    await lastValueFrom(b.write([Buffer.from('an answer')]));
+    b.close();
+    expect([await reading, await firstValueFrom(a.read())]).toEqual([undefined, undefined]);
+  });
+
   it('carries more than the kernel holds in both directions at once, and leaves no fd', async () => {
     const before = openFds();
     const [a, b] = await connected(address);

@@ -1,7 +1,8 @@
 import { concat, defer, EMPTY, from, map, type Observable } from 'rxjs';
 import { withDevice, type DeviceAddress } from '../devices/open.js';
-import { checkMigration } from '../testing/conformance/migration/check-migration.js';
-import { deviceMigrationHarness } from '../testing/conformance/migration/address-harness.js';
+import { deviceMigrationHarness } from '../testing/conformance/device/address-harness.js';
+import { deviceResults, deviceRules } from '../testing/conformance/device/check-device.js';
+import { migrationRules } from '../testing/conformance/migration/check-migration.js';
 import { junitOf, lineOf, summaryOf } from '../testing/conformance/report.js';
 import type { RuleResult } from '../testing/conformance/rule.js';
 
@@ -13,18 +14,24 @@ export interface ConformanceOptions {
   readonly form: 'lines' | 'json' | 'junit';
   /** The rules that may hurt the device, too. */
   readonly destructive: boolean;
+  /** The rules that are checked: a group (`REMAP`), or one of them (`REMAP-3`). Default: all. */
+  readonly only?: readonly string[];
   /** How long one call may take, ms. */
   readonly patienceMs?: number;
 }
 
-/** Checks a device that migrates, and writes what it finds: a line as soon as it is known, or a document at the end. Emits the exit code. Fails as `openDevice` does. */
-export function conformanceCommand({ address, name, form, destructive, patienceMs }: ConformanceOptions, write: (text: string) => void): Observable<number> {
+/** Every rule of a device, in the order in which they are checked. */
+export const conformanceRules = [...deviceRules, ...migrationRules];
+
+/** Checks the driver of a device, and writes what it finds: a line as soon as it is known, or a document at the end. Emits the exit code. Fails as `openDevice` does. */
+export function conformanceCommand({ address, name, form, destructive, only, patienceMs }: ConformanceOptions, write: (text: string) => void): Observable<number> {
   const told = (result: RuleResult): void => {
     if (form === 'lines') write(`${lineOf(result)}\n`);
   };
   const harness = deviceMigrationHarness(address, { destructive, ...(patienceMs === undefined ? {} : { patienceMs }) });
+  const rules = conformanceRules.filter(({ id }) => only === undefined || only.some((one) => id === one || id.startsWith(`${one}-`)));
   const opens = withDevice(address, () => EMPTY);
-  const checked = defer(() => from(checkMigration(harness, told))).pipe(
+  const checked = defer(() => from(deviceResults(harness, rules, told))).pipe(
     map((results) => {
       if (form === 'json') write(`${JSON.stringify({ device: name, results: results.map(({ rule, title, outcome, reason }) => ({ rule, title, outcome, reason })) })}\n`);
       else write(form === 'junit' ? junitOf(name, results) : `${summaryOf(results)}\n`);

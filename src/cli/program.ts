@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Observable } from 'rxjs';
 import type { State } from '../devices/port.js';
 import { migrateCommand, receiveCommand, resolveCommand } from './commands.js';
-import { conformanceCommand } from './conformance.js';
+import { conformanceCommand, conformanceRules } from './conformance.js';
 import { parseDevice } from './devices.js';
 import { recordCommand } from './record.js';
 import { renderCommand } from './render.js';
@@ -80,19 +80,21 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
       work = serveCommand({ name, address, at }, shown(asJson), interrupt);
     });
 
-  program.command('conformance').description("goes every way of device_state that a device's flags allow, and says which rules its driver keeps")
+  program.command('conformance').description("asks a device for all that is promised of it, goes every way of device_state that its flags allow, and says which rules its driver keeps")
     .argument('<DEVICE>', 'which')
     .addOption(json().conflicts('junit'))
     .option('--junit', 'JUnit XML')
     .option('--destructive', 'also the rules that may hurt the device')
+    .option('--only <RULE...>', `a group of rules (${ruleGroups.join(', ')}), or one of them, as REMAP-3`, rule)
     .option('--patience <MS>', 'how long one call may take', positive)
     .addHelpText('after', `${devices}\n\nEnds with 0 (no rule is broken), 1 (some are), 2 (usage).`)
-    .action((name: string, { json: asJson = false, junit = false, destructive = false, patience }: { readonly json?: boolean; readonly junit?: boolean; readonly destructive?: boolean; readonly patience?: number }) => {
+    .action((name: string, { json: asJson = false, junit = false, destructive = false, only, patience }: { readonly json?: boolean; readonly junit?: boolean; readonly destructive?: boolean; readonly only?: readonly string[]; readonly patience?: number }) => {
       work = conformanceCommand({
         address: parseDevice(name).address,
         name,
         form: asJson ? 'json' : junit ? 'junit' : 'lines',
         destructive,
+        ...(only === undefined ? {} : { only }),
         ...patient(patience),
       }, screen.write);
     });
@@ -142,6 +144,13 @@ function state(text: string, before: readonly State[] = []): readonly State[] {
   const named = states.find((one) => one === text);
   if (named === undefined) throw new InvalidArgumentError(`A state is one of ${states.join(', ')}.`);
   return [...before, named];
+}
+
+const ruleGroups: readonly string[] = [...new Set(conformanceRules.map(({ id }) => id.replace(/-.*/, '')))];
+
+function rule(text: string, before: readonly string[] = []): readonly string[] {
+  if (ruleGroups.includes(text) || conformanceRules.some(({ id }) => id === text)) return [...before, text];
+  throw new InvalidArgumentError(`The groups are ${ruleGroups.join(', ')}.`);
 }
 
 function journal(): Option {

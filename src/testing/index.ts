@@ -1,8 +1,10 @@
 /** `vfio-rx/testing`: marble tests in virtual time, runs as marble diagrams, and rules with suites that check them. */
+export { checkDevice, describeDevice, deviceRules } from './conformance/device/check-device.js';
+export { brokenDevices, type BrokenDevice } from './conformance/device/twins.js';
 export { checkMigration, describeMigration, migrationRules } from './conformance/migration/check-migration.js';
-export { deviceMigrationHarness } from './conformance/migration/address-harness.js';
-export type { MigrationHarness, MigrationNeed } from './conformance/migration/harness.js';
-export { sampleState, softwareMigrationHarness, type SoftwareMigrationOptions } from './conformance/migration/software-harness.js';
+export { deviceMigrationHarness } from './conformance/device/address-harness.js';
+export type { DeviceHarness, DeviceNeed } from './conformance/device/harness.js';
+export { sampleState, softwareMigrationHarness, type SoftwareMigrationOptions } from './conformance/device/software-harness.js';
 export { brokenMigrations, type BrokenMigration } from './conformance/migration/twins.js';
 export { checkOperator, describeOperator, operatorRules } from './conformance/operator/check-operator.js';
 export type { OperatorNeed, OperatorSubject } from './conformance/operator/subject.js';

@@ -1,8 +1,7 @@
 import { lastValueFrom } from 'rxjs';
 import { describe, expect, it } from 'vitest';
-import { conformanceCommand, type ConformanceOptions } from '../../src/cli/conformance.js';
+import { conformanceCommand, conformanceRules, type ConformanceOptions } from '../../src/cli/conformance.js';
 import { softwareDevice } from '../../src/devices/index.js';
-import { migrationRules } from '../../src/testing/index.js';
 
 async function said(options: Partial<ConformanceOptions> = {}): Promise<{ readonly code: number; readonly text: string }> {
   const written: string[] = [];
@@ -15,13 +14,18 @@ describe('vfio-rx conformance', () => {
     const { code, text } = await said();
     const lines = text.trimEnd().split('\n');
     expect(code).toBe(0);
-    expect(lines.length).toBe(migrationRules.length + 1);
-    expect(lines[0]).toBe('passed  MIGRATION-1: it is RUNNING when it is opened, and can at least be stopped and saved');
-    expect(lines.at(-1)).toBe('12 passed, 0 failed, 2 skipped');
+    expect(lines.length).toBe(conformanceRules.length + 1);
+    expect(lines[0]).toBe('passed  REGION-1: every region that it lists answers, the same when it is asked again, and none beyond');
+    expect(lines.at(-1)).toBe('29 passed, 0 failed, 16 skipped');
   });
 
   it('asks for more on request', async () => {
-    expect((await said({ destructive: true })).text).toContain('13 passed, 0 failed, 1 skipped');
+    expect((await said({ destructive: true })).text).toContain('34 passed, 0 failed, 11 skipped');
+  });
+
+  it('asks for less: a group of rules, or one', async () => {
+    const { text } = await said({ only: ['IRQ', 'REMAP-3'] });
+    expect([...text.matchAll(/^\w+ +(\S+):/gm)].map(([, rule]) => rule)).toEqual(['IRQ-1', 'IRQ-2', 'IRQ-3', 'IRQ-4', 'IRQ-5', 'IRQ-6', 'REMAP-3']);
   });
 
   it('ends with 1 where a rule is broken', async () => {
@@ -41,7 +45,7 @@ describe('vfio-rx conformance', () => {
   it('writes JSON or JUnit XML as one document', async () => {
     const json = JSON.parse((await said({ form: 'json' })).text) as { readonly device: string; readonly results: readonly unknown[] };
     expect(json.device).toBe('software0');
-    expect(json.results[0]).toEqual({ rule: 'MIGRATION-1', title: 'it is RUNNING when it is opened, and can at least be stopped and saved', outcome: 'passed' });
-    expect((await said({ form: 'junit' })).text).toContain(`<testsuite name="software0" tests="${migrationRules.length}" failures="0" skipped="2">`);
+    expect(json.results[0]).toEqual({ rule: 'REGION-1', title: 'every region that it lists answers, the same when it is asked again, and none beyond', outcome: 'passed' });
+    expect((await said({ form: 'junit' })).text).toContain(`<testsuite name="software0" tests="${conformanceRules.length}" failures="0" skipped="16">`);
   });
 });

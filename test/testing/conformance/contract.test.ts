@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { migrationRules, operatorRules, portRules, streamRules } from '../../../src/testing/index.js';
+import { deviceRules, migrationRules, operatorRules, portRules, streamRules } from '../../../src/testing/index.js';
 
 const contract = readFileSync(resolve(import.meta.dirname, '..', '..', '..', 'docs/contract.md'), 'utf8').split('\n');
 const port = readFileSync(resolve(import.meta.dirname, '..', '..', '..', 'src/devices/port.ts'), 'utf8');
@@ -9,7 +9,10 @@ const port = readFileSync(resolve(import.meta.dirname, '..', '..', '..', 'src/de
 /** The rows of docs/contract.md as the suite would have them. */
 const row = ({ id, title, needs = [] }: { readonly id: string; readonly title: string; readonly needs?: readonly string[] }): string => `| ${id} | ${title} | ${needs.join(', ')} |`;
 
-const suites = { PORT: portRules, STREAM: streamRules, OPERATOR: operatorRules, MIGRATION: migrationRules };
+const ofGroup = (group: string): typeof deviceRules => deviceRules.filter(({ id }) => id.startsWith(`${group}-`));
+const suites = {
+  PORT: portRules, STREAM: streamRules, OPERATOR: operatorRules, REGION: ofGroup('REGION'), IRQ: ofGroup('IRQ'), REMAP: ofGroup('REMAP'), LOG: ofGroup('LOG'), MIGRATION: migrationRules,
+};
 
 describe('docs/contract.md', () => {
   for (const [name, rules] of Object.entries(suites)) {

@@ -1,15 +1,16 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { warningChannel, type Warning } from '../../../diagnostics.js';
 import { arcEffect, migrationFlags } from '../../../devices/protocol/migration-states.js';
-import { checkRule, demand, describeRules, skip, type Lacks, type Rule, type RuleResult, type TestRunner } from '../rule.js';
+import { demand, describeRules, skip, type Rule, type RuleResult, type TestRunner } from '../rule.js';
 import { codeOf, settled, success } from '../patience.js';
-import type { MigrationHarness, MigrationNeed } from './harness.js';
+import { deviceResult, deviceResults } from '../device/check-device.js';
+import type { DeviceHarness, DeviceNeed } from '../device/harness.js';
 import { Mover, type Way } from './mover.js';
 
 const nsPerMs = 1_000_000n;
 
 /** A check with a device that is RUNNING when it begins, is taken through its states, and is RUNNING again when it is closed. */
-function moving(check: (mover: Mover, harness: MigrationHarness) => Promise<void>): (harness: MigrationHarness) => Promise<void> {
+function moving(check: (mover: Mover, harness: DeviceHarness) => Promise<void>): (harness: DeviceHarness) => Promise<void> {
   return async (harness) => {
     const mover = await Mover.of(harness);
     try {
@@ -44,7 +45,7 @@ function needPreCopy(mover: Mover): void {
 }
 
 /** What a driver of a device that migrates promises, in either generation of device_state. */
-export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = [
+export const migrationRules: readonly Rule<DeviceHarness, DeviceNeed>[] = [
   {
     id: 'MIGRATION-1',
     title: 'it is RUNNING when it is opened, and can at least be stopped and saved',
@@ -236,34 +237,19 @@ export const migrationRules: readonly Rule<MigrationHarness, MigrationNeed>[] = 
   },
 ];
 
-function result(harness: MigrationHarness, rule: Rule<MigrationHarness, MigrationNeed>): Promise<RuleResult> {
-  const lacks: Lacks<MigrationNeed> = {
-    ...(harness.state === undefined ? { state: 'nobody says what a guest would see of its state' } : {}),
-    ...(harness.destructive === true ? {} : { destructive: 'only on request: it may hurt the device' }),
-    ...harness.lacks,
-  };
-  return checkRule(rule, harness, lacks, () => harness.dispose());
-}
-
 /**
  * Checks the driver of a device that migrates against every rule, in either generation of device_state. It goes every way that
  * the device's flags allow, and none that is blocked: some kernels never return from those.
  *
  * @example
  * const results = await checkMigration({ patienceMs: 5000, openDevice: () => firstValueFrom(openDevice('0000:03:00.1')), dispose });
- * @see describeMigration, softwareMigrationHarness
+ * @see describeMigration, checkDevice, softwareMigrationHarness
  */
-export async function checkMigration(harness: MigrationHarness, told: (result: RuleResult) => void = () => undefined): Promise<readonly RuleResult[]> {
-  const results: RuleResult[] = [];
-  for (const rule of migrationRules) {
-    const one = await result(harness, rule);
-    told(one);
-    results.push(one);
-  }
-  return results;
+export function checkMigration(harness: DeviceHarness, told?: (result: RuleResult) => void): Promise<readonly RuleResult[]> {
+  return deviceResults(harness, migrationRules, told);
 }
 
 /** The same as tests of a runner, one for each rule. */
-export function describeMigration(runner: TestRunner, name: string, harness: MigrationHarness): void {
-  describeRules(runner, `${name} as a device that migrates`, migrationRules, (rule) => result(harness, rule));
+export function describeMigration(runner: TestRunner, name: string, harness: DeviceHarness): void {
+  describeRules(runner, `${name} as a device that migrates`, migrationRules, (rule) => deviceResult(harness, rule));
 }

@@ -7,7 +7,7 @@ import { remapIrq } from '../../../streams/remap-irq.js';
 import { transition, type Arc } from '../../../streams/transition.js';
 import { demand, skip, wordsOf } from '../rule.js';
 import { Patience, settled } from '../patience.js';
-import type { MigrationHarness } from './harness.js';
+import type { DeviceHarness } from '../device/harness.js';
 
 /** What one read asks for, bytes. */
 const readBytes = 1 << 20;
@@ -34,7 +34,7 @@ export class Mover {
   #loaded = false;
   #pipelineError: unknown;
 
-  private constructor(device: VfioDevice, migration: MigrationTraits, harness: MigrationHarness) {
+  private constructor(device: VfioDevice, migration: MigrationTraits, harness: DeviceHarness) {
     this.device = device;
     this.migration = migration;
     this.steps = new Patience(harness);
@@ -42,7 +42,7 @@ export class Mover {
     remapIrq(device).pipe(remapRegions(device)).subscribe({ error: (error: unknown) => { this.#pipelineError = error; } });
   }
 
-  static async of(harness: MigrationHarness): Promise<Mover> {
+  static async of(harness: DeviceHarness): Promise<Mover> {
     const device = await harness.openDevice();
     const { migration } = device;
     if (migration === undefined) return skip('the device cannot migrate');

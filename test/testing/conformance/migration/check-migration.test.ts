@@ -1,13 +1,13 @@
 import { map } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { State } from '../../../../src/devices/port.js';
-import { checkMigration, describeMigration, migrationRules, softwareMigrationHarness, virtualRun, type MigrationHarness, type SoftwareMigrationOptions } from '../../../../src/testing/index.js';
+import { checkMigration, describeMigration, migrationRules, softwareMigrationHarness, virtualRun, type DeviceHarness, type SoftwareMigrationOptions } from '../../../../src/testing/index.js';
 import { altered } from '../../../support/devices.js';
 
-const resultsOf = (options: SoftwareMigrationOptions, change: (harness: MigrationHarness) => MigrationHarness = (harness) => harness) =>
+const resultsOf = (options: SoftwareMigrationOptions, change: (harness: DeviceHarness) => DeviceHarness = (harness) => harness) =>
   virtualRun((clock) => checkMigration(change(softwareMigrationHarness({ ...options, clock }))));
 
-const reasonsOf = async (options: SoftwareMigrationOptions, change?: (harness: MigrationHarness) => MigrationHarness) =>
+const reasonsOf = async (options: SoftwareMigrationOptions, change?: (harness: DeviceHarness) => DeviceHarness) =>
   (await resultsOf(options, change)).filter(({ outcome }) => outcome !== 'passed').map(({ rule, outcome, reason }) => `${rule} ${outcome}: ${reason}`);
 
 // In real time, where a busy machine takes its own.

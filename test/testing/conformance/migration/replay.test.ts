@@ -2,7 +2,7 @@ import { defer } from 'rxjs';
 import { expect, it } from 'vitest';
 import type { Clock } from '../../../../src/clock.js';
 import type { PortSource } from '../../../../src/devices/open.js';
-import { deviceMigrationHarness } from '../../../../src/testing/conformance/migration/address-harness.js';
+import { deviceMigrationHarness } from '../../../../src/testing/conformance/device/address-harness.js';
 import { checkMigration, memoryTrace, readTrace, recordPort, replayTrace, sampleState, softwareMigrationHarness, virtualRun, type MemoryTrace } from '../../../../src/testing/index.js';
 
 for (const migrationVersion of [2, 1] as const) {

@@ -2,10 +2,10 @@ import { realClock } from '../../../clock.js';
 import type { VfioDevice } from '../../../devices/device.js';
 import { openDevice, type DeviceAddress } from '../../../devices/open.js';
 import { Patience, type PatienceOptions } from '../patience.js';
-import type { MigrationHarness } from './harness.js';
+import type { DeviceHarness } from './harness.js';
 
 /** The harness of one device, real or not: opened for each rule, closed after it. */
-export function deviceMigrationHarness(address: DeviceAddress, options: Partial<PatienceOptions & Pick<MigrationHarness, 'destructive' | 'state' | 'deadlineMs'>> = {}): MigrationHarness {
+export function deviceMigrationHarness(address: DeviceAddress, options: Partial<PatienceOptions & Pick<DeviceHarness, 'destructive' | 'state' | 'deadlineMs' | 'writes' | 'lacks'>> = {}): DeviceHarness {
   const { patienceMs = 30_000, clock = realClock } = options;
   const open: VfioDevice[] = [];
   return {

@@ -1,5 +1,6 @@
 import type { PortEvent } from '../../diagnostics.js';
 import type { Trace } from '../../devices/trace/reader.js';
+import type { DrawnDevice } from './drawn.js';
 import { eventDevices } from './event-lanes.js';
 import { traceDevice } from './trace-lanes.js';
 
@@ -10,29 +11,6 @@ export interface Drawing {
   readonly devices: readonly DrawnDevice[];
   /** What a reader must know: events are missing, the recording was cut off. */
   readonly notes: readonly string[];
-}
-
-export interface DrawnDevice {
-  readonly name: string;
-  readonly lanes: readonly DrawnLane[];
-}
-
-export interface DrawnLane {
-  readonly name: string;
-  /** In the order of their times. */
-  readonly marks: readonly Mark[];
-}
-
-/** One event, or something that lasted. */
-export interface Mark {
-  /** Since the first event of the run, ns. */
-  readonly atNs: number;
-  readonly endNs?: number;
-  /** A few signs: `q0`, `+1`, `pre-copy`. */
-  readonly label: string;
-  /** What stands under the pointer. */
-  readonly detail: string;
-  readonly failed?: boolean;
 }
 
 /** What `recordLanes` gives. */

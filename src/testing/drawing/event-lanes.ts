@@ -2,7 +2,7 @@ import type { PortEvent } from '../../diagnostics.js';
 import { laneOrder } from '../device-lanes.js';
 import { describe } from '../shown.js';
 import { areaText, Lanes } from './lanes.js';
-import type { DrawnDevice } from './drawing.js';
+import type { DrawnDevice } from './drawn.js';
 
 /** The devices of a recording of lanes. */
 export function eventDevices(events: readonly PortEvent[], timeOf: (atNs: bigint) => number, endNs: number): readonly DrawnDevice[] {

@@ -1,6 +1,6 @@
 import { intersectAreas, subtractAreas } from '../../devices/protocol/areas.js';
 import type { Area } from '../../devices/port.js';
-import type { DrawnLane, Mark } from './drawing.js';
+import type { DrawnLane, Mark } from './drawn.js';
 
 /** Pieces of one region that have a lane of their own, by where they begin; more share one. */
 const mostPieces = 8;

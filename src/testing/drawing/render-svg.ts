@@ -1,4 +1,5 @@
-import { drawingOf, formatNs, type Drawable, type Drawing, type DrawnLane, type Mark } from './drawing.js';
+import { drawingOf, formatNs, type Drawable, type Drawing } from './drawing.js';
+import type { DrawnLane, Mark } from './drawn.js';
 import { isRegionLane } from './lanes.js';
 
 /** How a picture is drawn. */

@@ -4,7 +4,7 @@ import { errorOf } from '../../devices/trace/values.js';
 import type { Trace } from '../../devices/trace/reader.js';
 import type { Lane, PortEvent } from '../../diagnostics.js';
 import { Lanes } from './lanes.js';
-import type { DrawnDevice } from './drawing.js';
+import type { DrawnDevice } from './drawn.js';
 
 const order = ['irq', 'query', 'unmap', 'map', 'ack', 'state', 'bytes', 'dma', 'other', 'released'] as const;
 

@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Observable } from 'rxjs';
 import type { State } from '../devices/port.js';
+import { mostDataBytes } from '../devices/replay/recorder.js';
 import { migrateCommand, receiveCommand, resolveCommand } from './commands.js';
 import { conformanceCommand, conformanceRules } from './conformance.js';
 import { parseDevice } from './devices.js';
@@ -99,20 +100,24 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
       }, screen.write);
     });
 
-  program.command('record').description('serves a device, takes it through states, and writes down what crosses its port')
+  const record = program.command('record').description('serves a device, takes it through states, and writes down what crosses its port')
     .argument('<DEVICE>', 'which')
     .argument('[STATE...]', `where device_state goes, one after the other: ${states.join(', ')}`, state)
     .option('-o, --out <FILE>', 'the trace', 'trace.jsonl')
     .option('--for <MS>', 'how long', positive)
+    .option('--data-bytes <N>', `how much is kept of the bytes of one access, and of one piece of device state; 64, at most ${mostDataBytes}`, dataBytesOf)
     .option('--test <FILE>', 'a test that replays it, for vitest')
     .addOption(json())
     .addHelpText('after', `${devices}
 
-It ends after --for, else behind the last state; Ctrl-C ends it in order at any time. Then the device is closed, and the trace whole.
-End with running: there are drivers that keep a state over a close. What there is to save is read and thrown away.
+It ends after --for, else behind the last state; Ctrl-C ends it in order at any time, a second one at once. Then the device is closed, and the trace
+whole. End with running: there are drivers that keep a state over a close. What there is to save is read; behind stop-copy resuming loads it again.
 Ends with 0 (recorded), 1 (failed: what was recorded until then is kept), 2 (usage).`)
-    .action((device: string, through: readonly State[], { out, for: forMs, test, json: asJson }: { readonly out: string; readonly for?: number; readonly test?: string; readonly json?: boolean }) => {
-      work = recordCommand({ device, out, states: through, forMs, test }, shown(asJson), interrupt);
+    .action((device: string, through: readonly State[], { out, for: forMs, dataBytes, test, json: asJson }: { readonly out: string; readonly for?: number; readonly dataBytes?: number; readonly test?: string; readonly json?: boolean }) => {
+      if (through.includes('resuming') && !through.slice(0, through.indexOf('resuming')).includes('stop-copy')) {
+        record.error('error: resuming loads what was saved: name stop-copy before it');
+      }
+      work = recordCommand({ device, out, states: through, forMs, dataBytes, test }, shown(asJson), interrupt);
     });
 
   program.command('replay').description('runs the standard pipeline over what record has kept, in virtual time')
@@ -137,8 +142,8 @@ Ends with 0 (recorded), 1 (failed: what was recorded until then is kept), 2 (usa
   return work ?? program.error('error: a command is needed');
 }
 
-/** What a device can be told without bytes to load. */
-const states: readonly State[] = ['running', 'running-p2p', 'pre-copy', 'pre-copy-p2p', 'stop-copy', 'stop'];
+/** What a device can be told. */
+const states: readonly State[] = ['running', 'running-p2p', 'pre-copy', 'pre-copy-p2p', 'stop-copy', 'stop', 'resuming'];
 
 function state(text: string, before: readonly State[] = []): readonly State[] {
   const named = states.find((one) => one === text);
@@ -163,6 +168,12 @@ function json(): Option {
 
 function patient(patienceMs: number | undefined): { readonly patienceMs?: number } {
   return patienceMs === undefined ? {} : { patienceMs };
+}
+
+function dataBytesOf(text: string): number {
+  const bytes = Number(text);
+  if (text.trim() !== '' && Number.isInteger(bytes) && bytes >= 0 && bytes <= mostDataBytes) return bytes;
+  throw new InvalidArgumentError(`It takes a number of bytes, 0 to ${mostDataBytes}.`);
 }
 
 function positive(text: string): number {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, of, tap, throwError, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, defer, EMPTY, finalize, ignoreElements, of, tap, throwError, type Observable } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
 import { withDevice } from '../devices/open.js';
 import type { State } from '../devices/port.js';
@@ -19,6 +19,8 @@ export interface RecordOptions {
   readonly states: readonly State[];
   /** How long, ms. Default: to the last of the states, or until the interrupt. */
   readonly forMs?: number | undefined;
+  /** How many bytes of one access or piece of device state are kept. Default 64. */
+  readonly dataBytes?: number | undefined;
   /** Where a test that replays the trace is written. */
   readonly test?: string | undefined;
 }
@@ -27,13 +29,19 @@ export interface RecordOptions {
  * Serves a device, takes it through states, and writes down what crosses its port. Emits the exit code. Fails as `openDevice` and the
  * remap pipeline do; what was recorded until then is kept.
  */
-export function recordCommand({ device: named, out, states, forMs, test }: RecordOptions, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
+export function recordCommand({ device: named, out, states, forMs, dataBytes, test }: RecordOptions, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
   return defer(() => {
     if (test !== undefined && existsSync(test)) {
       throw new VfioError('VFIO_E_ADDRESS', 'there is such a file, and it may have been changed by hand: name another one', { operation: 'write test', device: test });
     }
     const { address } = parseDevice(named);
-    const record = traceFile(out);
+    const record = traceFile(out, dataBytes === undefined ? {} : { dataBytes, maxPendingBytes: 64 * 2 ** 20 });
+    let interrupted = false;
+    const until = interrupt.pipe(tap(() => { interrupted = true; }));
+    // Said when nobody listens to the interrupt any more: the next one is the system's.
+    const saysSo = (): void => {
+      if (interrupted) say(screen, { interrupted }, 'interrupted: the device is closed, and the trace written (Ctrl-C again ends at once)');
+    };
     const written = record.closed.pipe(
       tap((report) => told(report, screen)),
       concatMap(({ error }) => (error === undefined ? EMPTY : fails(error))),
@@ -41,7 +49,10 @@ export function recordCommand({ device: named, out, states, forMs, test }: Recor
     const run = (device: VfioDevice): Observable<string> => {
       say(screen, { recording: device.name, to: out }, `recording ${device.name} to ${out}${forMs === undefined && states.length === 0 ? ', until the interrupt (Ctrl-C)' : ''}`);
       const sinceNs = device.clock.nowNs();
-      return servedRun(device, { states, until: interrupt, ...(forMs === undefined ? {} : { forMs }) }).pipe(tap((did) => sayAt(screen, device.clock.nowNs() - sinceNs, did)));
+      return servedRun(device, { states, until, ...(forMs === undefined ? {} : { forMs }) }).pipe(
+        tap((did) => sayAt(screen, device.clock.nowNs() - sinceNs, did)),
+        finalize(saysSo),
+      );
     };
     const recorded = withDevice(address, run, { record }).pipe(catchError((error: unknown) => concat(written, fails(error))));
     const kept = defer(() => {

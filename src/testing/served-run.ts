@@ -13,7 +13,10 @@ import { transition, type Arc } from '../streams/transition.js';
 
 /** What happens in a run of `servedRun`. */
 export interface RunPlan {
-  /** Where device_state goes, one after the other, beginning when the first batch has ended. What there is to save is read, and thrown away. */
+  /**
+   * Where device_state goes, one after the other, beginning when the first batch has ended. What there is to save is read; RESUMING is given what was
+   * saved last to its end, as far as that is 64 MiB or less.
+   */
   readonly states?: readonly State[];
   /** When it ends, ms after its begin, whatever goes on. Default: after the last of the states; where there are none, never. */
   readonly forMs?: number;
@@ -23,6 +26,8 @@ export interface RunPlan {
 
 /** What one read asks for, bytes. */
 const readBytes = 1 << 20;
+/** As much is kept of what was saved, bytes. */
+const mostKept = 64 * 2 ** 20;
 /** A stream longer than this is left, bytes: it may have no end. */
 const mostBytes = 2 ** 32;
 
@@ -63,6 +68,7 @@ export function servedRun(device: VfioDevice, { states = [], forMs, until = NEVE
 function goneThrough(device: VfioDevice, states: readonly State[]): Observable<string> {
   return new Observable<string>((subscriber) => {
     let data: DataChannel | undefined;
+    const image = new Image();
     const leave = (): void => {
       if (data !== undefined) disregard(data.close());
       data = undefined;
@@ -71,11 +77,17 @@ function goneThrough(device: VfioDevice, states: readonly State[]): Observable<s
     const going = steps<undefined>(function* () {
       for (const to of states) {
         try {
+          if (to === 'resuming' && !image.whole) {
+            subscriber.next('device_state resuming was not asked for: nothing was saved to its end that could be loaded');
+            continue;
+          }
           const arc = (yield transition(device, to)) as Arc;
           subscriber.next(`${arc.from} -> ${to}`);
           if (arc.data !== undefined || !isSaving(to)) leave();
+          if (arc.data?.direction === 'save') image.begin();
           data ??= arc.data;
-          if (data !== undefined && isSaving(to)) subscriber.next(yield* drained(data));
+          if (data?.direction === 'save' && isSaving(to)) subscriber.next(yield* drained(data, image));
+          if (data?.direction === 'resume') subscriber.next(yield* loaded(data, image));
         } catch (error) {
           subscriber.next(`device_state ${to} failed: ${VfioError.is(error) ? error.code : String(error)}`);
         }
@@ -86,13 +98,46 @@ function goneThrough(device: VfioDevice, states: readonly State[]): Observable<s
   });
 }
 
-function* drained(data: DataChannel): Generator<Call<unknown>, string, unknown> {
+/** What a session of saving has brought. */
+class Image {
+  readonly chunks: Uint8Array[] = [];
+  whole = false;
+  #bytes = 0;
+
+  begin(): void {
+    this.chunks.length = 0;
+    this.whole = false;
+    this.#bytes = 0;
+  }
+
+  take(bytes: Uint8Array): void {
+    this.#bytes += bytes.length;
+    if (this.#bytes <= mostKept) this.chunks.push(bytes);
+  }
+
+  end(): void {
+    this.whole = this.#bytes <= mostKept;
+  }
+}
+
+function* drained(data: DataChannel, image: Image): Generator<Call<unknown>, string, unknown> {
   for (let bytes = 0; ;) {
     const chunk = (yield data.read(readBytes)) as Chunk;
+    if (chunk.kind === 'end') image.end();
     if (chunk.kind !== 'bytes') return `${bytes} bytes saved, then ${chunk.kind}`;
+    image.take(chunk.bytes);
     bytes += chunk.bytes.length;
     if (bytes > mostBytes) return `more than ${mostBytes} bytes saved, and no end: left`;
   }
+}
+
+function* loaded(data: DataChannel, { chunks }: Image): Generator<Call<unknown>, string, unknown> {
+  let bytes = 0;
+  for (const chunk of chunks) {
+    yield data.write(chunk);
+    bytes += chunk.length;
+  }
+  return `${bytes} bytes loaded`;
 }
 
 /** `batch 3, signal, 1 read, acked, region 0 -1 +0` */

@@ -49,8 +49,9 @@ describe('vfio-rx', () => {
     ['conformance a b', "too many arguments for 'conformance'. Expected 1 argument but got 2."],
     ['conformance software --json --junit', "option '--json' cannot be used with option '--junit'"],
     ['conformance software --only REMAP DMA', "option '--only <RULE...>' argument 'DMA' is invalid. The groups are REGION, IRQ, REMAP, LOG, MIGRATION."],
-    ['record software running on', "command-argument value 'on' is invalid for argument 'STATE'. A state is one of running, running-p2p, pre-copy, pre-copy-p2p, stop-copy, stop."],
-    ['record software resuming', "command-argument value 'resuming' is invalid for argument 'STATE'. A state is one of running, running-p2p, pre-copy, pre-copy-p2p, stop-copy, stop."],
+    ['record software running on', "command-argument value 'on' is invalid for argument 'STATE'. A state is one of running, running-p2p, pre-copy, pre-copy-p2p, stop-copy, stop, resuming."],
+    ['record software resuming stop-copy', 'resuming loads what was saved: name stop-copy before it'],
+    ['record software --data-bytes 500001', "option '--data-bytes <N>' argument '500001' is invalid. It takes a number of bytes, 0 to 500000."],
     ['record software --for ever', "option '--for <MS>' argument 'ever' is invalid. It takes a number of ms."],
     ['replay', "missing required argument 'TRACE'"],
     ['render a.jsonl --svg --html', "option '--svg' cannot be used with option '--html'"],
@@ -69,6 +70,7 @@ describe('vfio-rx', () => {
     'replay a.jsonl --json',
     'render a.jsonl b.jsonl --html -o a.html',
     'conformance software --destructive --patience 5 --junit',
+    'record software --data-bytes 0 stop-copy resuming running',
     'conformance software --only REMAP IRQ-3',
   ])('%s: works', (line) => expect(said(...line.split(' '))).toMatchObject({ exit: 'works', error: '' }));
 });

@@ -1,9 +1,10 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { lastValueFrom, NEVER, timer, type Observable } from 'rxjs';
 import { afterAll, describe, expect, it } from 'vitest';
+import { replayCommand } from '../../src/cli/replay.js';
 import { recordCommand, type RecordOptions } from '../../src/cli/record.js';
 import { readTraceFile } from '../../src/testing/index.js';
 
@@ -51,6 +52,35 @@ describe('vfio-rx record', () => {
     await expect(said({ test: import.meta.filename })).rejects.toThrow(/name another one \[VFIO_E_ADDRESS\]$/);
   });
 
+  it('keeps as many bytes of device state as it is told, and loads what it has saved', async () => {
+    const { lines } = await said({ states: ['stop-copy', 'resuming', 'running'], dataBytes: 1 << 18 });
+    expect(lines.join('\n')).toMatch(/running -> stop-copy\n.* 201\d\d\d bytes saved, then end\n[^]* stop-copy -> resuming\n.* 201\d\d\d bytes loaded\n/);
+    const trace = readTraceFile(out);
+    expect([trace.header.dataBytes, trace.incomplete]).toEqual([1 << 18, undefined]);
+    const loaded = trace.entries.flatMap((entry) => (entry.kind === 'call' && entry.name === 'data.write' ? [entry.args.bytes] : []));
+    expect(loaded.map(({ size, kept }) => size - kept.length)).toEqual(loaded.map(() => 0));
+    expect(loaded.reduce((sum, { size }) => sum + size, 0)).toBeGreaterThan(200_000);
+    for (const dataBytes of [undefined, 0]) {
+      const { lines: recorded } = await said({ states: ['stop-copy', 'resuming', 'running'], dataBytes });
+      const replayed: string[] = [];
+      await lastValueFrom(replayCommand(out, { write: (text) => replayed.push(text), json: false }));
+      const did = (text: string): string => text.trim().replace(/^\S+ +/, '');
+      expect(replayed.slice(0, -1).map(did)).toEqual(recorded.slice(1, -1).map(did));
+    }
+  });
+
+  it('is ended at once by a second Ctrl-C', async () => {
+    const pipe = join(folder, 'nobody-reads');
+    // Opening it for writing waits for a reader, for ever, and so does the trace.
+    execFileSync('mkfifo', [pipe]);
+    const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', 'record', 'software', '--out', pipe], { cwd: resolve(import.meta.dirname, '../..'), stdio: ['ignore', 'pipe', 'inherit'] });
+    const ended = new Promise((end) => child.once('close', (code, signal) => end(signal ?? code)));
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (/batch 0|Ctrl-C again/.test(text)) child.kill('SIGINT');
+    });
+    expect(await ended).toBe('SIGINT');
+  });
+
   it('is ended by Ctrl-C', async () => {
     const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', 'record', 'software', '--out', out, '--json'], { cwd: resolve(import.meta.dirname, '../..'), stdio: ['ignore', 'pipe', 'inherit'] });
     const lines: string[] = [];
@@ -60,6 +90,7 @@ describe('vfio-rx record', () => {
       if (text.includes('batch 0')) child.kill('SIGINT');
     });
     expect(await ended).toBe(0);
+    expect(lines).toContain('{"interrupted":true}');
     expect(JSON.parse(lines.at(-1) ?? '')).toEqual({ trace: out, lines: readTraceFile(out).entries.length + 1, dropped: 0 });
     expect(readTraceFile(out).incomplete).toBeUndefined();
   });

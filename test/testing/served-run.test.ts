@@ -1,4 +1,4 @@
-import { toArray } from 'rxjs';
+import { skip, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { marbles, servedRun } from '../../src/testing/index.js';
 
@@ -33,6 +33,24 @@ describe('servedRun', () => {
           'device_state pre-copy failed: VFIO_E_ARC',
           'device_state running failed: VFIO_E_IO',
           'running-p2p -> running',
+        ],
+      });
+    });
+  });
+
+  it('loads what it has saved to the end, and nothing else', () => {
+    marbles((t) => {
+      const device = t.device({ remap: false });
+      t.expect(servedRun(device, { states: ['pre-copy', 'resuming', 'stop-copy', 'resuming', 'running'] }).pipe(skip(1), toArray())).toBe('<a,|>', {
+        a: [
+          'running -> pre-copy',
+          '16 bytes saved, then quiet',
+          'device_state resuming was not asked for: nothing was saved to its end that could be loaded',
+          'pre-copy -> stop-copy',
+          '201024 bytes saved, then end',
+          'stop-copy -> resuming',
+          '201040 bytes loaded',
+          'resuming -> running',
         ],
       });
     });

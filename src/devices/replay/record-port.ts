@@ -12,7 +12,7 @@ import { Recorder, type RecordingOptions, type TraceSink } from './recorder.js';
  * What is written is a trace: it can be drawn, and replayed where there is no device. Accesses to mapped memory do not cross
  * the port and are not in it. A port that is not recorded pays nothing.
  */
-export function recordPort(port: DevicePort, sink: TraceSink, options: RecordingOptions = {}): DevicePort {
+export function recordPort(port: DevicePort, sink: TraceSink, options: RecordingOptions = sink.recording ?? {}): DevicePort {
   const { name, clock, traits } = port;
   const { pageSize, remapInOneTurn, syncAccess } = traits;
   const recorder = new Recorder(sink, clock, { device: name, pageSize, remapInOneTurn, syncAccess }, options);

@@ -12,17 +12,22 @@ export interface TraceSink {
   write(line: string): boolean;
   /** The device is released, nothing follows. */
   end(): void;
+  /** How much is kept, where `recordPort` is not told. */
+  readonly recording?: RecordingOptions;
 }
 
 /** How much a recording keeps. */
 export interface RecordingOptions {
-  /** Of the bytes of one access, read or write; 64 unless told. With 0 only their number is kept. */
+  /** Of the bytes of one access, read or write; 64 unless told, 500,000 at most: a longer line is not read. With 0 only their number is kept. */
   readonly dataBytes?: number;
   /** Lines; 500,000 unless told, as many as are read by default. What is beyond is counted. */
   readonly maxLines?: number;
   /** Bytes; 64 MiB unless told. */
   readonly maxBytes?: number;
 }
+
+/** In hexadecimal and with what stands around it, this fits into a line that is read by default. */
+export const mostDataBytes = 500_000;
 
 /** Room that is kept for the last two lines: how much was dropped, and the end. */
 const reservedLines = 2;
@@ -50,10 +55,10 @@ export class Recorder {
   constructor(sink: TraceSink, clock: Clock, header: Omit<TraceHeader, 'atNs' | 'dataBytes'>, { dataBytes = 64, maxLines = traceDefaults.maxLines, maxBytes = traceDefaults.maxBytes }: RecordingOptions) {
     this.#sink = sink;
     this.#clock = clock;
-    this.#dataBytes = dataBytes;
+    this.#dataBytes = Math.min(dataBytes, mostDataBytes);
     this.#linesLeft = maxLines - reservedLines;
     this.#bytesLeft = maxBytes - reservedBytes;
-    this.#put(headerLine({ ...header, atNs: clock.nowNs(), dataBytes }));
+    this.#put(headerLine({ ...header, atNs: clock.nowNs(), dataBytes: this.#dataBytes }));
   }
 
   keep(bytes: Uint8Array): KeptBytes {

@@ -1,7 +1,7 @@
 import { close, open, writeFile } from 'node:fs';
 import { ReplaySubject, type Observable } from 'rxjs';
 import { errnoError } from '../../errors.js';
-import type { TraceSink } from './recorder.js';
+import type { RecordingOptions, TraceSink } from './recorder.js';
 
 /** What became of a trace's file. */
 export interface TraceFileReport {
@@ -18,7 +18,8 @@ export interface TraceFile extends TraceSink {
   readonly closed: Observable<TraceFileReport>;
 }
 
-export interface TraceFileOptions {
+/** What a file takes, and how much is kept. */
+export interface TraceFileOptions extends RecordingOptions {
   /** Bytes that may wait for the disk, 4 MiB unless told. A line that finds no room is dropped, and counted. */
   readonly maxPendingBytes?: number;
 }
@@ -29,7 +30,7 @@ const operation = 'write trace';
  * A file for a recording; one that is there is overwritten. It never blocks the loop: lines wait in memory while the disk
  * writes, in a buffer that is bounded.
  */
-export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20 }: TraceFileOptions = {}): TraceFile {
+export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...recording }: TraceFileOptions = {}): TraceFile {
   const closed = new ReplaySubject<TraceFileReport>(1);
   let waiting: string[] = [];
   let pendingBytes = 0;
@@ -100,5 +101,6 @@ export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20 }: Trace
       proceed();
     },
     closed: closed.asObservable(),
+    recording,
   };
 }

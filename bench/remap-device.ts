@@ -9,12 +9,13 @@ import { of } from 'rxjs';
 import { realClock } from '../src/clock.js';
 import type { PortSource } from '../src/devices/open.js';
 import { KernelPort } from '../src/devices/kernel/kernel-port.js';
+import { NoIommuSpace } from '../src/devices/kernel/no-iommu-space.js';
+import type { OpenedDevice } from '../src/devices/kernel/opened-device.js';
 import { koffiBinding } from '../src/devices/linux/koffi-binding.js';
 import { sharedLanes } from '../src/devices/linux/lanes.js';
 import { mapRegion, type MappedMemory } from '../src/devices/linux/mapped-memory.js';
 import { sharedReactor } from '../src/devices/linux/reactor.js';
 import { Syscalls } from '../src/devices/linux/syscalls.js';
-import { IovaTable } from '../src/devices/protocol/dma-ranges.js';
 import * as uapi from '../src/devices/uapi/constants.js';
 import { deviceInfoLayout } from '../src/devices/uapi/device-info.js';
 import { irqInfoChainLayout } from '../src/devices/uapi/irq-info.js';
@@ -54,8 +55,13 @@ export class RemapDevice implements PortSource {
 
   open(): ReturnType<PortSource['open']> {
     const calls = new Syscalls({ ...koffiBinding(), ioctl: (_fd, request, argument) => this.#ioctl(request, argument) });
-    const lease = { deviceFd: () => this.fds.file, container: { fd: -1, iovas: new IovaTable<never>() }, release: () => undefined };
-    return of(new KernelPort('bench', openSync(`/proc/self/fd/${this.fds.file}`, 'r+'), lease, { calls, reactor: sharedReactor(), pool: sharedLanes(), clock: realClock }));
+    const opened: OpenedDevice = {
+      name: 'bench',
+      fd: openSync(`/proc/self/fd/${this.fds.file}`, 'r+'),
+      space: new NoIommuSpace(),
+      release: (step) => { step('device fd closed', () => calls.close(opened.fd)); },
+    };
+    return of(new KernelPort(opened, { calls, reactor: sharedReactor(), pool: sharedLanes(), clock: realClock }));
   }
 
   close(): void {

@@ -32,6 +32,20 @@ struct vfio_precopy_info {
 #define REMAP_ASKS_DATA_SIZE	/* the core calls it unchecked */
 #endif
 
+/*
+ * Since 6.6 a mediated device can be opened by its own file, too, and be bound to
+ * an iommufd. A kernel that has iommufd registers no driver without these.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define REMAP_IOMMUFD_OPS					\
+	.bind_iommufd = vfio_iommufd_emulated_bind,		\
+	.unbind_iommufd = vfio_iommufd_emulated_unbind,		\
+	.attach_ioas = vfio_iommufd_emulated_attach_ioas,	\
+	.detach_ioas = vfio_iommufd_emulated_detach_ioas,
+#else
+#define REMAP_IOMMUFD_OPS
+#endif
+
 /* Until 6.2 the driver's release frees the structure, afterwards the core. */
 static inline void remap_free_vfio_device(struct vfio_device *vdev)
 {

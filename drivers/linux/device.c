@@ -274,4 +274,5 @@ const struct vfio_device_ops remap_vfio_ops = {
 	.read = remap_read,
 	.write = remap_write,
 	.mmap = remap_mmap,
+	REMAP_IOMMUFD_OPS
 };

@@ -1,5 +1,5 @@
 /** `vfio-rx/devices`: opening devices, and the seam for ports of your own. */
-export { openDevice, withDevice, type DeviceAddress, type OpenOptions, type PortSource } from './open.js';
+export { openDevice, withDevice, type DeviceAddress, type KernelWay, type OpenOptions, type PortSource } from './open.js';
 export { serveDevice, type ServerEvent } from './serve.js';
 export { VfioDevice } from './device.js';
 export { ConfigSpace } from './config-space.js';

@@ -4,7 +4,7 @@ import { realClock, type Clock } from '../clock.js';
 import { VfioError, type VfioErrorDetails } from '../errors.js';
 import { absentIsEmpty } from './call.js';
 import { VfioDevice } from './device.js';
-import { openKernelPort } from './kernel/open-kernel-port.js';
+import { openKernelPort, type KernelWay } from './kernel/open-kernel-port.js';
 import { observedPort } from './observed-port.js';
 import { readTraceFile } from './replay/read-trace-file.js';
 import { recordPort } from './replay/record-port.js';
@@ -18,8 +18,10 @@ export interface PortSource {
   open(clock: Clock): Call<DevicePort>;
 }
 
+export type { KernelWay };
+
 /**
- * Where a device is: an mdev uuid, a PCI address (`0000:03:00.0`), a group and its device (`group:7/0000:03:00.0`, or
+ * Where a device is: an mdev uuid, a PCI address (`0000:03:00.0`), its own file (`/dev/vfio/devices/vfio3`), a group and its device (`group:7/0000:03:00.0`, or
  * `group:7` where it has one device), a device that another process serves (`vfio-user:/run/device.sock`), a recorded run (`trace:remap.jsonl`), or a
  * `PortSource`.
  */
@@ -29,6 +31,11 @@ export type DeviceAddress = string | PortSource;
 export interface OpenOptions extends Abortable {
   /** Default: real time. A virtual clock works on software devices and recorded runs only (else VFIO_E_CLOCK). */
   readonly clock?: Clock;
+  /**
+   * Which way a device of the kernel is opened. Default: as the address says; for an mdev uuid or a PCI address `cdev` where this machine has it, else `group`. `noiommu` gives the device
+   * all of memory: only for machines on which nothing is to be protected.
+   */
+  readonly way?: KernelWay;
   /** Where what crosses the port is written down from the first call on; `traceFile` makes one. Default: nowhere, at no cost. */
   readonly record?: TraceSink;
 }
@@ -51,7 +58,7 @@ export function openDevice(address: DeviceAddress, options: OpenOptions = {}): C
     const clock = options.clock ?? realClock;
     let port: DevicePort | undefined;
     let handedOver = false;
-    const opening = openPort(address, clock)
+    const opening = openPort(address, clock, options.way)
       .pipe(
         map((raw) => (port = options.record === undefined ? raw : recordPort(raw, options.record))),
         concatMap((seen) => survey(observedPort(seen))),
@@ -103,13 +110,13 @@ export function withDevice<T>(address: DeviceAddress, body: (device: VfioDevice)
 }
 
 /** The port at an address, as it is. */
-export function openPort(address: DeviceAddress, clock: Clock): Call<DevicePort> {
+export function openPort(address: DeviceAddress, clock: Clock, way?: KernelWay): Call<DevicePort> {
   if (typeof address !== 'string') return address.open(clock);
   const [, file] = /^trace:(.+)$/s.exec(address) ?? [];
   if (file !== undefined) return defer(() => replayTrace(readTraceFile(file)).open(clock));
   if (!clock.virtual) {
     const [, socket] = /^vfio-user:(.+)$/s.exec(address) ?? [];
-    return socket === undefined ? openKernelPort(address, clock) : openUserPort(socket, clock);
+    return socket === undefined ? openKernelPort(address, clock, way) : openUserPort(socket, clock);
   }
   return defer(() => {
     throw new VfioError('VFIO_E_CLOCK', 'a real device does not follow virtual time: open a software device or a trace, or leave the clock out', { operation: 'open', device: address });

@@ -43,6 +43,7 @@ export class RawUser implements Disposable {
   /** @param uuid of an mdev; a PCI address does as well */
   constructor(readonly uuid: string) {
     const found = findDevice(parseAddress(uuid));
+    if (found.group === undefined) throw new Error(`${uuid} has no group`);
     this.#lease = new VfioGroups(this.#calls).lease(found.group, uuid);
     this.device = this.#lease.deviceFd(found.name);
     this.#lane = sharedLanes().lane(`raw ${uuid}`);

@@ -1,48 +1,25 @@
-import { AsyncSubject, catchError, concat, concatMap, defer, EMPTY, map, of, reduce, tap, throwError, type Observable } from 'rxjs';
+import { AsyncSubject, catchError, concat, concatMap, defer, EMPTY, map, of, reduce, tap, type Observable } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { nowCall, ownedCall } from '../call.js';
-import type { LaneRequest, LaneResult } from '../linux/lane-request.js';
 import { mapAnonymous, type MappedMemory } from '../linux/mapped-memory.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Area, Call, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, Mapping } from '../port.js';
 import { dmaMapError, printRange, requirePlace, requireRange, wholeRanges, type IovaTable } from '../protocol/dma-ranges.js';
-import { bytesNeeded, initialAnswerBytes, maxAnswerBytes, maxAttempts, neverSettles } from '../uapi/argsz.js';
 import { protocolError } from '../uapi/bytes.js';
-import { VFIO_IOMMU_GET_INFO, VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA } from '../uapi/constants.js';
-import { encodeDmaMap, encodeDmaUnmap, encodeIommuInfoQuery, readIommuInfo, readUnmapped } from '../uapi/dma.js';
+import type { DmaCaller, DmaEntry, DmaSpace } from './dma-space.js';
 
-/** A range that is in the IOMMU, or on its way. */
-interface DmaEntry extends IovaRange {
-  readonly owner: KernelDma;
-  /** Where its memory begins in this process. */
-  readonly vaddr: bigint;
-  /** Completes when the kernel has answered the map: before that it cannot be asked to unmap. */
-  readonly settled: AsyncSubject<never>;
-}
-
-/** A container, as all devices of a process share it: its fd, and every range that any of them has mapped. */
-export interface DmaContainer {
-  readonly fd: number;
-  readonly iovas: IovaTable<DmaEntry>;
-}
-
-/** What a port's DMA needs of it. */
-export interface DmaParts {
-  readonly device: string;
-  readonly container: DmaContainer;
+/** What a port's DMA needs of it. Its calls are made on the port's DMA lane; closing the port waits for them. */
+export interface DmaParts extends DmaCaller {
+  readonly space: DmaSpace;
   readonly calls: Syscalls;
-  /** Makes a call on the port's DMA lane; closing the port waits for it. */
-  readonly submit: (request: LaneRequest) => Call<LaneResult>;
   /** Throws VFIO_E_CLOSED once the port is closed. */
   readonly requireOpen: (operation: string) => void;
   /** All of the area is mapped there. */
   readonly shows: (mapping: Mapping, area: Area) => boolean;
 }
 
-const mapOperation = 'VFIO_IOMMU_MAP_DMA';
-
 /**
- * The DMA of one device: its memory, and its ranges in the container's IOMMU.
+ * The DMA of one device: its memory, and its ranges in the IOMMU.
  *
  * A range is in the table from before the kernel is asked until after it has gone: what overlaps it is refused meanwhile, and
  * so is the unmapping of its memory. The kernel would allow that: the IOMMU then goes on to show pages that are somebody
@@ -72,7 +49,7 @@ export class KernelDma {
   }
 
   unmap(range: IovaRange): Call<number> {
-    const origin = { operation: 'VFIO_IOMMU_UNMAP_DMA', device: this.#parts.device };
+    const origin = { operation: this.#parts.space.operations.unmap, device: this.#parts.device };
     return ownedCall(() =>
       defer(() => {
         this.#parts.requireOpen(origin.operation);
@@ -85,8 +62,8 @@ export class KernelDma {
 
   limits(): Call<DmaLimits> {
     return defer(() => {
-      this.#parts.requireOpen('VFIO_IOMMU_GET_INFO');
-      return this.#query(initialAnswerBytes, maxAttempts).pipe(map((bytes) => readIommuInfo(bytes, this.#parts.device)));
+      this.#parts.requireOpen(this.#parts.space.operations.limits);
+      return this.#parts.space.limits(this.#parts);
     });
   }
 
@@ -117,7 +94,7 @@ export class KernelDma {
   }
 
   get #iovas(): IovaTable<DmaEntry> {
-    return this.#parts.container.iovas;
+    return this.#parts.space.iovas;
   }
 
   #mine(): readonly DmaEntry[] {
@@ -125,10 +102,10 @@ export class KernelDma {
   }
 
   #map(request: DmaMapRequest): Call<IovaRange> {
-    const { device, calls } = this.#parts;
-    const origin = { operation: mapOperation, device };
+    const { device, calls, space } = this.#parts;
+    const origin = { operation: space.operations.map, device };
     const { iova, size, read, write } = request;
-    this.#parts.requireOpen(mapOperation);
+    this.#parts.requireOpen(origin.operation);
     requireRange(request, calls.binding.pageSize, origin);
     const entry: DmaEntry = { iova, size, owner: this, vaddr: this.#addressOf(request), settled: new AsyncSubject() };
     this.#iovas.add(entry, origin);
@@ -136,13 +113,13 @@ export class KernelDma {
       concatMap((limits) => {
         // Asked anew each time: another group in the container may have narrowed it.
         requirePlace(request, limits, origin);
-        this.#parts.requireOpen(mapOperation);
-        return this.#submit(VFIO_IOMMU_MAP_DMA, encodeDmaMap({ iova, size, read, write, vaddr: entry.vaddr }), mapOperation);
+        this.#parts.requireOpen(origin.operation);
+        return space.map({ iova, size, read, write, vaddr: entry.vaddr }, this.#parts);
       }),
       map(() => ({ iova, size })),
       catchError((error: unknown) => {
         this.#iovas.remove(entry);
-        throw VfioError.is(error) && error.errno !== undefined && error.operation === mapOperation ? dmaMapError(error.errno, origin, error) : error;
+        throw VfioError.is(error) && error.errno !== undefined && error.operation === origin.operation ? dmaMapError(error.errno, origin, error) : error;
       }),
       // Before the answer is delivered: whoever gets it may ask for the unmap at once.
       tap({ next: () => entry.settled.complete(), error: () => entry.settled.complete() }),
@@ -150,14 +127,13 @@ export class KernelDma {
   }
 
   #takeOut(entry: DmaEntry): Observable<number> {
-    const operation = 'VFIO_IOMMU_UNMAP_DMA';
-    const { device } = this.#parts;
+    const { device, space } = this.#parts;
+    const { unmap: operation } = space.operations;
     const inside = (): boolean => this.#iovas.overlapping(entry).includes(entry);
     const out = defer(() => {
       if (!inside()) return of(0);
-      return this.#submit(VFIO_IOMMU_UNMAP_DMA, encodeDmaUnmap(entry), operation).pipe(
-        map((bytes) => {
-          const gone = readUnmapped(bytes, entry.size, device);
+      return space.unmap(entry, this.#parts).pipe(
+        map((gone) => {
           // Two may have asked for it: the first has taken it.
           if (gone !== entry.size && inside()) throw protocolError({ operation, device }, 16, `${gone} of ${entry.size} bytes went`);
           this.#iovas.remove(entry);
@@ -170,13 +146,15 @@ export class KernelDma {
 
   /** Where the range begins in this process. Throws VFIO_E_RANGE where the source does not have all of it. */
   #addressOf({ source, offset = 0, size, read, write }: DmaMapRequest): bigint {
+    const { device, space } = this.#parts;
     const refuse = (why: string): never => {
-      throw new VfioError('VFIO_E_RANGE', why, { operation: mapOperation, device: this.#parts.device });
+      throw new VfioError('VFIO_E_RANGE', why, { operation: space.operations.map, device });
     };
     const page = this.#parts.calls.binding.pageSize;
     if (!read && !write) refuse('devices may neither read nor write it: at least one');
     if (!Number.isSafeInteger(offset) || offset < 0 || offset % page !== 0) refuse(`offset ${offset} is not a multiple of ${page}`);
     if ('region' in source) {
+      if (space.noAreas !== undefined) throw new VfioError('VFIO_E_UNSUPPORTED', space.noAreas, { operation: space.operations.map, device });
       if (!this.#parts.shows(source, { offset: source.area.offset + offset, size })) refuse(`${size} bytes at ${offset} are not mapped (any more) there`);
       return (source.address ?? 0n) + BigInt(offset);
     }
@@ -199,23 +177,6 @@ export class KernelDma {
     const end = start + BigInt(size);
     const entry = this.#mine().find(({ vaddr, size: bytes }) => vaddr < end && start < vaddr + BigInt(bytes));
     if (entry !== undefined) throw new VfioError('VFIO_E_BUSY', `${printRange(entry)} shows it to devices: unmap that first`, { operation, device: this.#parts.device });
-  }
-
-  #query(bytes: number, attempts: number): Observable<Uint8Array> {
-    const operation = 'VFIO_IOMMU_GET_INFO';
-    const origin = { operation, device: this.#parts.device };
-    if (attempts === 0) return throwError(() => neverSettles(bytes, origin));
-    return this.#submit(VFIO_IOMMU_GET_INFO, encodeIommuInfoQuery(bytes), operation).pipe(
-      concatMap((answer) => {
-        const needed = bytesNeeded(answer, maxAnswerBytes, origin);
-        return needed === undefined ? of(answer) : this.#query(needed, attempts - 1);
-      }),
-    );
-  }
-
-  #submit(request: number, argument: Uint8Array, operation: string): Call<Uint8Array> {
-    const { container, device, submit } = this.#parts;
-    return submit({ op: 'ioctl', fd: container.fd, request, argument, operation, device }).pipe(map(({ bytes }) => bytes));
   }
 }
 

@@ -6,6 +6,7 @@ import { VFIO_DEVICE_FEATURE } from '../uapi/constants.js';
 import { encodeStateQuery, encodeStateSet, readDataFd, readMigState } from '../uapi/migration-feature.js';
 import { KernelDataChannel } from './data-channel.js';
 import type { LaneCalls } from './lane-calls.js';
+import type { ReleaseStep } from './opened-device.js';
 
 /** What device_state of v2 needs of its port. */
 export interface FeatureParts {
@@ -16,9 +17,6 @@ export interface FeatureParts {
   /** Throws VFIO_E_CLOSED once the port is closed. */
   readonly requireOpen: (operation: string) => void;
 }
-
-/** One step of a teardown; it may fail, and the others are made all the same. */
-export type ReleaseStep = (what: string, release: () => void) => void;
 
 /** device_state of v2, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, and the data_fds that it makes. */
 export class FeatureMigration {

@@ -16,11 +16,11 @@ import { encodeIrqSet, type IrqAct, type IrqSet } from '../uapi/irq-set.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
 import { KernelDma } from './dma.js';
 import { KernelDmaLogging } from './dma-logging.js';
-import type { GroupLease } from './groups.js';
 import { KernelIrq } from './irq-handle.js';
 import { LaneCalls } from './lane-calls.js';
 import { KernelMappings } from './mappings.js';
 import { KernelMigration } from './migration.js';
+import type { OpenedDevice } from './opened-device.js';
 
 /** What a kernel port is made of; tests put doubles between it and the kernel. */
 export interface KernelParts {
@@ -34,11 +34,11 @@ export interface KernelParts {
 const mostReports = 1024;
 
 /**
- * A device of the kernel, through its group: every call of the port is one ioctl, mmap, pread or pwrite.
+ * A device of the kernel, whichever way it was opened: every call of the port is one ioctl, mmap, pread or pwrite.
  *
  * Closing waits for the calls that are out, however long that takes: a fd that is closed under a thread in a call on it
  * goes to the next file that is opened, and the thread, or a call that waits behind it, would work on that. A call that
- * does not return is reported in `released` after ten seconds (VFIO_E_DEADLINE); fd, group and mappings then stay, and
+ * does not return is reported in `released` after ten seconds (VFIO_E_DEADLINE); fds and mappings then stay, and
  * `released` stays open, until it does. Only the end of the process frees a driver that never answers, and
  * `process.exit()` waits for a blocked thread: `process.kill(process.pid, 'SIGKILL')` does not.
  */
@@ -50,7 +50,7 @@ export class KernelPort implements DevicePort {
   readonly released: Observable<ReleaseReport>;
   readonly #parts: KernelParts;
   readonly #fd: number;
-  readonly #lease: GroupLease;
+  readonly #opened: OpenedDevice;
   readonly #mappings: KernelMappings;
   readonly #laneCalls: LaneCalls;
   readonly #dma: KernelDma;
@@ -61,14 +61,15 @@ export class KernelPort implements DevicePort {
   readonly #reports = new ReplaySubject<ReleaseReport>(mostReports);
   #closed = false;
 
-  constructor(name: string, fd: number, lease: GroupLease, parts: KernelParts) {
+  constructor(opened: OpenedDevice, parts: KernelParts) {
+    const { name, fd } = opened;
     this.name = name;
     this.clock = parts.clock;
     this.traits = { remapInOneTurn: true, syncAccess: true, pageSize: parts.calls.binding.pageSize };
     this.released = this.#reports.asObservable();
     this.#parts = parts;
     this.#fd = fd;
-    this.#lease = lease;
+    this.#opened = opened;
     this.#mappings = new KernelMappings(fd, parts.calls, name, (mapping, area) => this.#dma.requireOut(mapping, area));
     this.#laneCalls = new LaneCalls(parts.pool, name);
     const irq = {
@@ -106,7 +107,7 @@ export class KernelPort implements DevicePort {
     });
     this.#dma = new KernelDma({
       device: name,
-      container: lease.container,
+      space: opened.space,
       calls: parts.calls,
       submit: (request) => this.#laneCalls.submit('dma', request),
       requireOpen: (operation) => this.#requireOpen(operation),
@@ -248,8 +249,7 @@ export class KernelPort implements DevicePort {
     this.#migration.release((what, release) => this.#step(what, release));
     this.#mappings.close(keepViews, (what, release) => this.#step(what, release));
     this.#dma.freeAll((what, release) => this.#step(what, release));
-    this.#step('device fd closed', () => this.#parts.calls.close(this.#fd, this.name));
-    this.#step('group given back', () => this.#lease.release());
+    this.#opened.release((what, release) => this.#step(what, release));
     this.#reports.complete();
   }
 

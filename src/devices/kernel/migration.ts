@@ -12,8 +12,9 @@ import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 } from '../
 import { encodeFeature } from '../uapi/device-feature.js';
 import { encodeMigrationQuery, readMigrationFlags } from '../uapi/migration-feature.js';
 import { migrationInfoLayout } from '../uapi/migration-info.js';
-import { FeatureMigration, type FeatureParts, type ReleaseStep } from './feature-migration.js';
+import { FeatureMigration, type FeatureParts } from './feature-migration.js';
 import type { KernelMappings } from './mappings.js';
+import type { ReleaseStep } from './opened-device.js';
 
 /** What device_state needs of its port. */
 export interface MigrationParts extends FeatureParts {

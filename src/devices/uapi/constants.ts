@@ -28,8 +28,24 @@ export const VFIO_DEVICE_SET_IRQS = 0x3b6e;
 export const VFIO_DEVICE_RESET = 0x3b6f;
 export const VFIO_DEVICE_FEATURE = 0x3b75;
 
+/** On a device that was opened by its own file, /dev/vfio/devices/vfio$N. */
+export const VFIO_DEVICE_BIND_IOMMUFD = 0x3b76;
+export const VFIO_DEVICE_ATTACH_IOMMUFD_PT = 0x3b77;
+export const VFIO_DEVICE_DETACH_IOMMUFD_PT = 0x3b78;
+
 /** On a data_fd. */
 export const VFIO_MIG_GET_PRECOPY_INFO = 0x3b79;
+
+/** On an iommufd, /dev/iommu. */
+export const IOMMU_DESTROY = 0x3b80;
+export const IOMMU_IOAS_ALLOC = 0x3b81;
+export const IOMMU_IOAS_IOVA_RANGES = 0x3b84;
+export const IOMMU_IOAS_MAP = 0x3b85;
+export const IOMMU_IOAS_UNMAP = 0x3b86;
+export const IOMMU_HWPT_ALLOC = 0x3b89;
+export const IOMMU_GET_HW_INFO = 0x3b8a;
+export const IOMMU_HWPT_SET_DIRTY_TRACKING = 0x3b8b;
+export const IOMMU_HWPT_GET_DIRTY_BITMAP = 0x3b8c;
 
 // ── container and group ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -37,6 +53,8 @@ export const VFIO_MIG_GET_PRECOPY_INFO = 0x3b79;
 export const VFIO_API_VERSION = 0;
 /** The IOMMU model to ask VFIO_CHECK_EXTENSION for, and to give to VFIO_SET_IOMMU. */
 export const VFIO_TYPE1v2_IOMMU = 3;
+/** None: the device reaches all of memory by its physical addresses. */
+export const VFIO_NOIOMMU_IOMMU = 8;
 
 export const VFIO_IOMMU_INFO_PGSIZES = 1 << 0;
 export const VFIO_IOMMU_INFO_CAPS = 1 << 1;
@@ -51,6 +69,18 @@ export const VFIO_DMA_MAP_FLAG_WRITE = 1 << 1;
 
 export const VFIO_GROUP_FLAGS_VIABLE = 1 << 0;
 export const VFIO_GROUP_FLAGS_CONTAINER_SET = 1 << 1;
+
+// ── iommufd ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+export const IOMMU_IOAS_MAP_FIXED_IOVA = 1 << 0;
+export const IOMMU_IOAS_MAP_WRITEABLE = 1 << 1;
+export const IOMMU_IOAS_MAP_READABLE = 1 << 2;
+
+export const IOMMU_HWPT_ALLOC_DIRTY_TRACKING = 1 << 1;
+export const IOMMU_HWPT_DIRTY_TRACKING_ENABLE = 1;
+
+/** In iommu_hw_info.out_capabilities. */
+export const IOMMU_HW_CAP_DIRTY_TRACKING = 1 << 0;
 
 // ── struct vfio_device_info ─────────────────────────────────────────────────────────────────────────────────
 

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ContainerSpace } from '../../../src/devices/kernel/container-space.js';
 import { KernelPort } from '../../../src/devices/kernel/kernel-port.js';
 import { koffiBinding } from '../../../src/devices/linux/koffi-binding.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
 import type { DmaMemory, IovaRange, Mapping, ReleaseReport } from '../../../src/devices/port.js';
-import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
 import { VFIO_DEVICE_GET_REGION_INFO, VFIO_IOMMU_GET_INFO, VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA } from '../../../src/devices/uapi/constants.js';
 import { errnoError } from '../../../src/errors.js';
 import { now } from '../../support/devices.js';
@@ -13,7 +13,7 @@ import type { FaultPlan } from '../../support/faulty-binding.js';
 import { virtualClock, type VirtualClock } from '../../support/virtual-clock.js';
 import { fields } from '../uapi/bytes-helpers.js';
 import { iommuInfo, iovaRanges, regionInfo } from '../uapi/encoders.js';
-import { callsWith, HandLanes, KernelTree, outcome } from './doubles.js';
+import { callsWith, HandLanes, KernelTree, openedAs, outcome } from './doubles.js';
 
 const page = koffiBinding().pageSize;
 const area = { offset: 0, size: 4 * page };
@@ -37,15 +37,15 @@ afterEach(() => {
   tree[Symbol.dispose]();
 });
 
-function opened(plan: FaultPlan = {}, iovas = new IovaTable<never>()): KernelPort {
+function opened(plan: FaultPlan = {}, space = new ContainerSpace(container)): KernelPort {
   const calls = callsWith((request, argument) => {
     if (request === VFIO_DEVICE_GET_REGION_INFO && typeof argument !== 'number') {
       new Uint8Array(argument.buffer, argument.byteOffset, argument.byteLength).set(regionInfo({ index: 0, flags: 7, size: 16 * page, offset: 0 }));
     }
     return 0;
   }, plan);
-  const lease = { deviceFd: () => -1, container: { fd: container, iovas }, release: () => (given += 1) };
-  const port = new KernelPort('d0', calls.open(join(tree.paths.dev, 'device')), lease, { calls, reactor: new Reactor(calls), pool: lanes, clock });
+  const lease = { ...openedAs('d0', calls.open(join(tree.paths.dev, 'device')), calls, { released: () => (given += 1) }), space };
+  const port = new KernelPort(lease, { calls, reactor: new Reactor(calls), pool: lanes, clock });
   port.released.subscribe({ next: (report) => reports.push(report), error: () => (reports = []) });
   return port;
 }
@@ -191,8 +191,8 @@ describe('dmaUnmap', () => {
   });
 
   it('does not take what another device of the process has mapped', () => {
-    const iovas = new IovaTable<never>();
-    const [port, other] = [opened({}, iovas), opened({}, iovas)];
+    const space = new ContainerSpace(container);
+    const [port, other] = [opened({}, space), opened({}, space)];
     mappedMemory(port);
     expect([outcome(other.dmaUnmap(range(0, 2))).get, lanes.out]).toEqual(['VFIO_E_RANGE', {}]);
     expect(outcome(other.dmaMap({ ...range(1), source: now(other.allocateDma(page)), read: true, write: true })).get).toBe('VFIO_E_BUSY');

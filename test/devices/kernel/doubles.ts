@@ -8,7 +8,9 @@ import type { Lane } from '../../../src/devices/linux/lanes.js';
 import { Syscalls } from '../../../src/devices/linux/syscalls.js';
 import { VfioError } from '../../../src/errors.js';
 import type { Call } from '../../../src/devices/port.js';
+import { ContainerSpace } from '../../../src/devices/kernel/container-space.js';
 import type { KernelPaths } from '../../../src/devices/kernel/discovery.js';
+import type { OpenedDevice } from '../../../src/devices/kernel/opened-device.js';
 import { faultyBinding, type FaultPlan } from '../../support/faulty-binding.js';
 
 /** A folder that looks like /sys and /dev/vfio, as far as finding and opening a device needs. */
@@ -17,7 +19,7 @@ export class KernelTree implements Disposable {
   readonly #root = mkdtempSync(join(tmpdir(), 'vfio-rx-'));
 
   constructor() {
-    this.paths = { sys: join(this.#root, 'sys'), dev: join(this.#root, 'dev') };
+    this.paths = { sys: join(this.#root, 'sys'), dev: join(this.#root, 'dev'), iommu: join(this.#root, 'dev', 'iommu') };
     mkdirSync(this.paths.sys);
     mkdirSync(this.paths.dev);
   }
@@ -67,6 +69,19 @@ export class KernelTree implements Disposable {
   [Symbol.dispose](): void {
     rmSync(this.#root, { recursive: true });
   }
+}
+
+/** A device that a group has given out, as it seems; `calls` closes its fd. */
+export function openedAs(name: string, fd: number, calls: Syscalls, { container = -1, released = () => undefined as unknown }: { readonly container?: number; readonly released?: () => unknown } = {}): OpenedDevice {
+  return {
+    name,
+    fd,
+    space: new ContainerSpace(container),
+    release: (step) => {
+      step('device fd closed', () => calls.close(fd, name));
+      step('group given back', () => void released());
+    },
+  };
 }
 
 /** What an ioctl answers: a value, or an errno's name. Its bytes are filled in place. */

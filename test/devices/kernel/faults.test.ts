@@ -6,7 +6,6 @@ import { linux } from '../../../src/devices/linux/binding.js';
 import { koffiBinding } from '../../../src/devices/linux/koffi-binding.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
 import type { Call, DevicePort } from '../../../src/devices/port.js';
-import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
 import { VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO } from '../../../src/devices/uapi/constants.js';
 import { VfioError } from '../../../src/errors.js';
 import { atOnce } from '../../../src/testing/conformance/port/steps.js';
@@ -14,7 +13,7 @@ import type { FaultPlan } from '../../support/faulty-binding.js';
 import { virtualClock } from '../../support/virtual-clock.js';
 import { fields } from '../uapi/bytes-helpers.js';
 import { irqInfo, regionInfo } from '../uapi/encoders.js';
-import { callsWith, HandLanes, KernelTree } from './doubles.js';
+import { callsWith, HandLanes, KernelTree, openedAs } from './doubles.js';
 
 const page = koffiBinding().pageSize;
 const area = { offset: 0, size: 2 * page };
@@ -47,7 +46,7 @@ function open(plan: FaultPlan = {}): void {
     return 0;
   }, plan);
   const fd = koffiBinding().open(join(tree.paths.dev, 'device'), linux.O_RDWR);
-  port = new KernelPort('d0', fd, { deviceFd: () => -1, container: { fd: -1, iovas: new IovaTable() }, release: () => undefined }, { calls, reactor: new Reactor(calls), pool: new HandLanes(), clock: virtualClock() });
+  port = new KernelPort(openedAs('d0', fd, calls), { calls, reactor: new Reactor(calls), pool: new HandLanes(), clock: virtualClock() });
 }
 
 const mapped = (): number => readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => line.includes(tree.paths.dev)).length;

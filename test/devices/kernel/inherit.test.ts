@@ -2,15 +2,13 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import type { GroupLease } from '../../../src/devices/kernel/groups.js';
 import { KernelPort } from '../../../src/devices/kernel/kernel-port.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
-import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
 import { VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO } from '../../../src/devices/uapi/constants.js';
 import { atOnce } from '../../../src/testing/conformance/port/steps.js';
 import { virtualClock } from '../../support/virtual-clock.js';
 import { irqInfo, regionInfo } from '../uapi/encoders.js';
-import { callsWith, HandLanes, KernelTree } from './doubles.js';
+import { callsWith, HandLanes, KernelTree, openedAs } from './doubles.js';
 
 const area = { offset: 0, size: 0x4000 };
 
@@ -32,8 +30,7 @@ it('a child process inherits no fd of a port and no eventfd; fork does not copy 
     if (answer !== undefined && typeof argument !== 'number') new Uint8Array(argument.buffer, argument.byteOffset).set(answer);
     return 0;
   });
-  const lease: GroupLease = { deviceFd: () => -1, container: { fd: -1, iovas: new IovaTable() }, release: () => undefined };
-  const port = new KernelPort('d0', calls.open(join(tree.paths.dev, 'device')), lease, { calls, reactor: new Reactor(calls), pool: new HandLanes(), clock: virtualClock() });
+  const port = new KernelPort(openedAs('d0', calls.open(join(tree.paths.dev, 'device')), calls), { calls, reactor: new Reactor(calls), pool: new HandLanes(), clock: virtualClock() });
   const { value: mapping } = atOnce(port.map(0, area));
   expect([atOnce(port.irq({ index: 5 }, { ackFd: true })).error, atOnce(port.allocateDma(0x1000)).error]).toEqual([undefined, undefined]);
 

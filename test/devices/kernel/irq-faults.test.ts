@@ -4,7 +4,6 @@ import { KernelPort } from '../../../src/devices/kernel/kernel-port.js';
 import { koffiBinding } from '../../../src/devices/linux/koffi-binding.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
 import type { IrqHandle } from '../../../src/devices/port.js';
-import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
 import { VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_SET_IRQS, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE, VFIO_IRQ_SET_DATA_EVENTFD } from '../../../src/devices/uapi/constants.js';
 import { irqSetLayout } from '../../../src/devices/uapi/irq-set.js';
 import { now } from '../../support/devices.js';
@@ -12,7 +11,7 @@ import type { FaultPlan } from '../../support/faulty-binding.js';
 import { virtualClock } from '../../support/virtual-clock.js';
 import { countFds } from '../linux/process-state.js';
 import { fields } from '../uapi/bytes-helpers.js';
-import { callsWith, HandLanes, KernelTree } from './doubles.js';
+import { callsWith, HandLanes, KernelTree, openedAs } from './doubles.js';
 
 const errnos = ['EINTR', 'EAGAIN', 'EMFILE', 'ENOMEM', 'EBUSY'] as const;
 type Errno = (typeof errnos)[number];
@@ -67,7 +66,7 @@ function open(plan: FaultPlan = {}, setIrqs: readonly (Errno | undefined)[] = []
     return errno ?? 0;
   }, plan);
   reactor = new Reactor(calls);
-  port = new KernelPort('d0', calls.open(join(tree.paths.dev, 'device')), { deviceFd: () => -1, container: { fd: -1, iovas: new IovaTable() }, release: () => undefined }, { calls, reactor, pool: new HandLanes(), clock: virtualClock() });
+  port = new KernelPort(openedAs('d0', calls.open(join(tree.paths.dev, 'device')), calls), { calls, reactor, pool: new HandLanes(), clock: virtualClock() });
 }
 
 function note(bytes: Uint8Array): void {

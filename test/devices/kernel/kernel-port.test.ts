@@ -4,7 +4,6 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KernelPort } from '../../../src/devices/kernel/kernel-port.js';
 import { koffiBinding } from '../../../src/devices/linux/koffi-binding.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
-import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
 import type { Mapping, ReleaseReport } from '../../../src/devices/port.js';
 import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_SET_IRQS, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE } from '../../../src/devices/uapi/constants.js';
 import { errnoError } from '../../../src/errors.js';
@@ -12,7 +11,7 @@ import type { FaultPlan } from '../../support/faulty-binding.js';
 import { virtualClock, type VirtualClock } from '../../support/virtual-clock.js';
 import { fields } from '../uapi/bytes-helpers.js';
 import { regionInfo } from '../uapi/encoders.js';
-import { callsWith, HandLanes, KernelTree, outcome, type IoctlDouble } from './doubles.js';
+import { callsWith, HandLanes, type IoctlDouble, KernelTree, openedAs, outcome } from './doubles.js';
 
 const page = koffiBinding().pageSize;
 const area = { offset: 0, size: page };
@@ -54,7 +53,7 @@ function opened(plan: FaultPlan = {}, odd: IoctlDouble = () => 0): { readonly po
     return odd(request, argument, fd);
   };
   const calls = callsWith(ioctl, plan);
-  const port = new KernelPort('d0', calls.open(join(tree.paths.dev, 'device')), { deviceFd: () => -1, container: { fd: -1, iovas: new IovaTable() }, release: () => (leases -= 1) }, { calls, reactor: new Reactor(calls), pool: lanes, clock });
+  const port = new KernelPort(openedAs('d0', calls.open(join(tree.paths.dev, 'device')), calls, { released: () => (leases -= 1) }), { calls, reactor: new Reactor(calls), pool: lanes, clock });
   port.released.subscribe({ next: (report) => reports.push(report), error: () => (completed = false), complete: () => (completed = true) });
   return { port, dataFd: () => calls.open(join(tree.paths.dev, 'data')) };
 }

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { IovaTable } from '../../../src/devices/protocol/dma-ranges.js';
 import { KernelPort } from '../../../src/devices/kernel/kernel-port.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
 import type { Call, ReleaseReport, StateReply } from '../../../src/devices/port.js';
@@ -9,7 +8,7 @@ import { errnoError, VfioError } from '../../../src/errors.js';
 import { virtualClock, type VirtualClock } from '../../support/virtual-clock.js';
 import { fields } from '../uapi/bytes-helpers.js';
 import { regionInfo } from '../uapi/encoders.js';
-import { callsWith, HandLanes, KernelTree, type IoctlDouble } from './doubles.js';
+import { callsWith, HandLanes, type IoctlDouble, KernelTree, openedAs } from './doubles.js';
 
 const fileOffset = 11 * 2 ** 40;
 const word = (bits: number): Uint8Array => fields(['u32', bits]);
@@ -32,7 +31,7 @@ beforeEach(() => {
   offersPrecopyInfo2 = false;
   asked = [];
   const calls = callsWith(answer);
-  port = new KernelPort('d0', calls.open(join(tree.paths.dev, 'device')), { deviceFd: () => -1, container: { fd: -1, iovas: new IovaTable() }, release: () => undefined }, { calls, reactor: new Reactor(calls), pool: lanes, clock });
+  port = new KernelPort(openedAs('d0', calls.open(join(tree.paths.dev, 'device')), calls), { calls, reactor: new Reactor(calls), pool: lanes, clock });
   port.released.subscribe({ next: (report) => reports.push(report), error: () => undefined });
 });
 
@@ -95,7 +94,7 @@ describe('which generation a kernel device speaks', () => {
   it('is opted in to the flags of PRECOPY_INFO, once, where it has PRE_COPY', () => {
     offersV2 = true;
     expect([outcome(port.migration()).get, asked]).toEqual([{ version: 2, flags: 3 }, [1]]);
-    const other = new KernelPort('d1', -1, { deviceFd: () => -1, container: { fd: -1, iovas: new IovaTable() }, release: () => undefined }, { calls: callsWith(answer), reactor: new Reactor(callsWith(answer)), pool: lanes, clock });
+    const other = new KernelPort(openedAs('d1', -1, callsWith(answer)), { calls: callsWith(answer), reactor: new Reactor(callsWith(answer)), pool: lanes, clock });
     offersPrecopyInfo2 = true;
     asked = [];
     expect([outcome(other.migration()).get, outcome(other.migration()).get, asked]).toEqual([{ version: 2, flags: 7 }, { version: 2, flags: 7 }, [1, 12]]);

@@ -84,7 +84,7 @@ describe('finding a device', () => {
 });
 
 describe('opening', () => {
-  const failure = (address: string) => atOnce(openKernelPort(address, realClock, tree.paths)).error;
+  const failure = (address: string) => atOnce(openKernelPort(address, realClock, undefined, tree.paths)).error;
 
   it.each([uuid, bdf, 'group:7', `group:7/${bdf}`])('%s on a machine without VFIO says that first', (address) => {
     expect(failure(address)).toMatchObject({ code: 'VFIO_E_UNAVAILABLE', device: address, message: expect.stringContaining('modprobe') as string });

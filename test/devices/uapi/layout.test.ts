@@ -1,14 +1,18 @@
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it, type TestContext } from 'vitest';
 
 import { capHeaderLayout } from '../../../src/devices/uapi/capabilities.js';
+import { attachIommufdLayout, bindIommufdLayout, detachIommufdLayout } from '../../../src/devices/uapi/cdev.js';
 import * as constants from '../../../src/devices/uapi/constants.js';
 import { deviceFeatureLayout } from '../../../src/devices/uapi/device-feature.js';
 import { dmaAvailLayout, dmaMapLayout, dmaUnmapLayout, iommuInfoLayout, iommuMigrationLayout, iovaRangeLayout, iovaRangesLayout } from '../../../src/devices/uapi/dma.js';
 import { dmaLoggingControlLayout, dmaLoggingRangeLayout, dmaLoggingReportLayout } from '../../../src/devices/uapi/dma-logging.js';
 import { deviceInfoLayout } from '../../../src/devices/uapi/device-info.js';
 import { groupStatusLayout } from '../../../src/devices/uapi/group.js';
+import { hwInfoLayout, hwptAllocLayout, hwptGetDirtyLayout, hwptSetDirtyLayout } from '../../../src/devices/uapi/hwpt.js';
+import { ioasAllocLayout, ioasIovaRangeLayout, ioasIovaRangesLayout, ioasMapLayout, ioasUnmapLayout, iommuDestroyLayout } from '../../../src/devices/uapi/iommufd.js';
 import { irqInfoChainLayout, irqInfoLayout } from '../../../src/devices/uapi/irq-info.js';
 import { irqSetLayout } from '../../../src/devices/uapi/irq-set.js';
 import { featureMigrationLayout, migStateLayout } from '../../../src/devices/uapi/migration-feature.js';
@@ -53,23 +57,67 @@ const structs: Readonly<Record<string, Layout>> = {
   vfio_device_feature_dma_logging_control: dmaLoggingControlLayout,
   vfio_device_feature_dma_logging_range: dmaLoggingRangeLayout,
   vfio_device_feature_dma_logging_report: dmaLoggingReportLayout,
+  vfio_device_bind_iommufd: bindIommufdLayout,
+  vfio_device_attach_iommufd_pt: attachIommufdLayout,
+  vfio_device_detach_iommufd_pt: detachIommufdLayout,
+  iommu_destroy: iommuDestroyLayout,
+  iommu_ioas_alloc: ioasAllocLayout,
+  iommu_ioas_iova_ranges: ioasIovaRangesLayout,
+  iommu_iova_range: ioasIovaRangeLayout,
+  iommu_ioas_map: ioasMapLayout,
+  iommu_ioas_unmap: ioasUnmapLayout,
+  iommu_hw_info: hwInfoLayout,
+  iommu_hwpt_alloc: hwptAllocLayout,
+  iommu_hwpt_set_dirty_tracking: hwptSetDirtyLayout,
+  iommu_hwpt_get_dirty_bitmap: hwptGetDirtyLayout,
   vfio_region_remap_irq_info: irqInfoChainLayout,
   vfio_region_remap_cap_type: irqTypeLayout,
   vfio_region_remap_cap: remapCapLayout,
 };
 
-/** What came to <linux/vfio.h> later than 6.1, with its kernel: an older header lacks it, or says something else. */
+/** Every field of a struct, for a table of what came later. */
+const all = (struct: string, version: readonly [number, number]): Readonly<Record<string, readonly [number, number]>> =>
+  Object.fromEntries(Object.keys(structs[struct] ?? {}).map((field) => [`${struct}.${field}`, version]));
+
+/** What came to <linux/vfio.h> and <linux/iommufd.h> later than 6.1, with its kernel: an older header lacks it, or says something else. */
 const since: Readonly<Record<string, readonly [number, number]>> = {
   VFIO_MIG_GET_PRECOPY_INFO: [6, 2],
   VFIO_MIGRATION_PRE_COPY: [6, 2],
   VFIO_DEVICE_STATE_PRE_COPY: [6, 2],
   VFIO_DEVICE_STATE_PRE_COPY_P2P: [6, 2],
   VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: [6, 2],
-  'vfio_precopy_info.argsz': [6, 2],
-  'vfio_precopy_info.flags': [6, 2],
-  'vfio_precopy_info.initial_bytes': [6, 2],
-  'vfio_precopy_info.dirty_bytes': [6, 2],
-  'vfio_precopy_info.sizeof': [6, 2],
+  ...all('vfio_precopy_info', [6, 2]),
+  IOMMU_DESTROY: [6, 2],
+  IOMMU_IOAS_ALLOC: [6, 2],
+  IOMMU_IOAS_IOVA_RANGES: [6, 2],
+  IOMMU_IOAS_MAP: [6, 2],
+  IOMMU_IOAS_UNMAP: [6, 2],
+  IOMMU_IOAS_MAP_FIXED_IOVA: [6, 2],
+  IOMMU_IOAS_MAP_WRITEABLE: [6, 2],
+  IOMMU_IOAS_MAP_READABLE: [6, 2],
+  ...all('iommu_destroy', [6, 2]),
+  ...all('iommu_ioas_alloc', [6, 2]),
+  ...all('iommu_ioas_iova_ranges', [6, 2]),
+  ...all('iommu_iova_range', [6, 2]),
+  ...all('iommu_ioas_map', [6, 2]),
+  ...all('iommu_ioas_unmap', [6, 2]),
+  VFIO_DEVICE_BIND_IOMMUFD: [6, 6],
+  VFIO_DEVICE_ATTACH_IOMMUFD_PT: [6, 6],
+  VFIO_DEVICE_DETACH_IOMMUFD_PT: [6, 6],
+  ...all('vfio_device_bind_iommufd', [6, 6]),
+  ...all('vfio_device_attach_iommufd_pt', [6, 6]),
+  ...all('vfio_device_detach_iommufd_pt', [6, 6]),
+  IOMMU_HWPT_ALLOC: [6, 7],
+  IOMMU_GET_HW_INFO: [6, 7],
+  IOMMU_HWPT_SET_DIRTY_TRACKING: [6, 7],
+  IOMMU_HWPT_GET_DIRTY_BITMAP: [6, 7],
+  IOMMU_HWPT_ALLOC_DIRTY_TRACKING: [6, 7],
+  IOMMU_HWPT_DIRTY_TRACKING_ENABLE: [6, 7],
+  IOMMU_HW_CAP_DIRTY_TRACKING: [6, 7],
+  ...all('iommu_hw_info', [6, 7]),
+  ...all('iommu_hwpt_alloc', [6, 7]),
+  ...all('iommu_hwpt_set_dirty_tracking', [6, 7]),
+  ...all('iommu_hwpt_get_dirty_bitmap', [6, 7]),
   VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2: [7, 2],
   VFIO_PRECOPY_INFO_REINIT: [7, 2],
   'vfio_device_info.pad': [6, 6],
@@ -109,7 +157,8 @@ describe('numbers and layouts against the headers', () => {
       return;
     }
     const { includes, origin } = await newestHeaders();
-    const headers = ['<linux/version.h>', '<linux/vfio.h>', `"${remapHeader}"`];
+    const iommufd = [...includes, '/usr/include'].some((folder) => existsSync(join(folder, 'linux', 'iommufd.h'))) ? ['<linux/iommufd.h>'] : [];
+    const headers = ['<linux/version.h>', '<linux/vfio.h>', ...iommufd, `"${remapHeader}"`];
     const [code, ...values] = await probe(['LINUX_VERSION_CODE', ...numbers.map(({ expression }) => expression)], { headers, includes });
     if (code === undefined) throw new Error('<linux/version.h> names no version');
     headerVersion = code;

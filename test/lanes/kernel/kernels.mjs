@@ -1,11 +1,19 @@
+import { join } from 'node:path';
+
+import { LANE } from './paths.mjs';
+
 /**
- * The kernels that the tests run on. Both are Debian's own builds, taken as they are.
+ * The kernels that the tests run on: Debian's own builds, taken as they are, and one of our own from Debian's sources, for what
+ * Debian leaves out.
  *
  * @typedef {object} Series
  * @property {string} name what `--kernel` and VFIO_RX_KERNEL_SERIES call it
  * @property {RegExp} release what `uname -r` prints; its groups make the build's number, and the newest in the archive is taken
  * @property {string | undefined} suite the archive's suite that has it; undefined for what the machine's own apt knows
- * @property {(release: string) => string} kbuild the package with the build tools
+ * @property {string} source the package with the sources
+ * @property {(release: string) => string} [kbuild] the package with the build tools; undefined where the kernel is built here
+ * @property {string} [config] path of the configuration of a kernel that is built here
+ * @property {RegExp} [tests] which test files run on it, where not all do
  * @property {readonly string[]} lacks modules of the lane's lists that this series has made part of others
  * @property {number} megabytes to download
  */
@@ -15,6 +23,7 @@ const linux61 = {
   name: '6.1',
   release: /^6\.1\.0-(\d+)-amd64$/,
   suite: undefined,
+  source: 'linux-source-6.1',
   kbuild: () => 'linux-kbuild-6.1',
   lacks: [],
   megabytes: 85,
@@ -25,13 +34,30 @@ const linux612 = {
   name: '6.12',
   release: /^6\.12\.(\d+)\+deb12(\.\d+)?-amd64$/,
   suite: 'bookworm-backports',
+  source: 'linux-source-6.12',
   kbuild: (release) => `linux-kbuild-${release.replace(/-amd64$/, '')}`,
   lacks: ['fscache', 'vfio_virqfd'],
   megabytes: 122,
 };
 
+/**
+ * 6.12 with iommufd and the devices' own files: the groups' tests have run on the kernels above, here is what opens by cdev.
+ *
+ * @type {Series}
+ */
+const linuxCdev = {
+  name: 'cdev',
+  release: /^6\.12\.(\d+)-cdev-[0-9a-f]{8}$/,
+  suite: 'bookworm-backports',
+  source: 'linux-source-6.12',
+  config: join(LANE, 'cdev.config'),
+  tests: /^test\/(port\/kernel|kernel\/(cdev.*|access|close|dma|dma-pci|irqs|mappings|mtty.*|remap|migration-rules|migrate-mtty|saved-state-mtty))\.test\.ts$/,
+  lacks: ['fscache', 'vfio_virqfd', 'virtio_pci_legacy_dev'],
+  megabytes: 150,
+};
+
 /** The first one is what a single run takes unless told otherwise. */
-export const ALL_SERIES = [linux61, linux612];
+export const ALL_SERIES = [linux61, linux612, linuxCdev];
 
 /** @param {string | undefined} name @returns {Series | undefined} */
 export function seriesNamed(name) {

@@ -2,6 +2,7 @@ import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 
 import { LaneUnavailable, emptyOutcome } from '../outcome.mjs';
+import { provideBuiltKernel } from './build.mjs';
 import { bundleProgram, bundlePrograms, bundleTests } from './bundle.mjs';
 import { modulesNamed, vfioModules } from './initramfs.mjs';
 import { buildModules } from './module.mjs';
@@ -43,7 +44,8 @@ const PASSED_ON = ['CI', 'NO_COLOR', 'FORCE_COLOR', 'COLUMNS', 'TERM'];
  */
 async function prepare(options) {
   const qemu = await provideMachine();
-  const kernel = await provideKernel(options.series);
+  const { series } = options;
+  const kernel = await (series.config === undefined ? provideKernel(series) : provideBuiltKernel(series));
   const driver = await buildModules(kernel, options.driver ?? DRIVER);
   const share = newShare(options.series);
   writeFileSync(join(share, 'modules'), [...(await vfioModules(kernel)), ...driver, ''].join('\n'));
@@ -73,7 +75,8 @@ async function prepare(options) {
  * @returns {Promise<import('../outcome.mjs').Outcome>}
  */
 export async function runKernelTests(options) {
-  const files = options.files.length > 0 ? options.files : TEST_FOLDERS.flatMap((folder) => filesIn(folder, '.test.ts'));
+  const all = TEST_FOLDERS.flatMap((folder) => filesIn(folder, '.test.ts')).filter((file) => options.series.tests?.test(file) !== false);
+  const files = options.files.length > 0 ? options.files : all;
   if (files.length === 0) throw new LaneUnavailable(`there are no tests in ${TEST_FOLDERS.join(' or ')}`);
   const prepared = await prepare(options);
   const modules = await modulesNamed(prepared.kernel, TEST_MODULES);

@@ -1,12 +1,9 @@
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { run } from '../children.mjs';
-import { LaneUnavailable } from '../outcome.mjs';
-import { Archive, progress } from './apt.mjs';
 import { buildModules } from './module.mjs';
 import { toolsOf } from './packages.mjs';
-import { CACHE } from './paths.mjs';
+import { withSource } from './source.mjs';
 
 /**
  * mtty, a serial port that the kernel's own samples offer as a mediated device. Debian does not build it, so one file
@@ -14,6 +11,9 @@ import { CACHE } from './paths.mjs';
  */
 
 const FILE = 'mtty.c';
+
+/** Where it lies in the sources. */
+export const MTTY = `samples/vfio-mdev/${FILE}`;
 
 /**
  * @param {import('./packages.mjs').Kernel} kernel
@@ -32,35 +32,9 @@ export async function provideMtty(kernel) {
  * @param {string} folder
  */
 async function fetchSource(kernel, folder) {
-  const { series } = kernel;
-  const name = `linux-source-${series.name}`;
-  const archive = new Archive(series.suite);
-  await archive.prepare();
-  progress(`downloading ${name} for mtty (150 MB)`);
-  const downloads = join(CACHE, `packages-${name}`);
-  let files = await archive.download([name], downloads);
-  if (files === undefined) {
-    await archive.update();
-    files = await archive.download([name], downloads);
-  }
-  const [file] = files ?? [];
-  if (file === undefined) throw new LaneUnavailable(`${name} could not be downloaded for mtty (no network?)`);
-
-  progress(`looking for mtty in ${name}`);
   const partial = `${folder}.partial-${process.pid}`;
-  mkdirSync(partial, { recursive: true });
-  // The archive is not read beyond the file that is wanted, so the programs in front of the last one break off.
-  const take = ['tar', '-xJf', '-', '-C', quote(partial), '--strip-components=3', '--wildcards', '--occurrence=1', `'*/samples/vfio-mdev/${FILE}'`];
-  const pipe = `dpkg-deb --fsys-tarfile ${quote(file)} 2> /dev/null | tar -xO ./usr/src/${name}.tar.xz 2> /dev/null | ${take.join(' ')}`;
-  const { stderr } = await run('sh', ['-c', pipe], { env: toolsOf(kernel.tree) });
-  if (!existsSync(join(partial, FILE))) throw new Error(`${name} has no ${FILE}: ${stderr}`);
+  await withSource(kernel.series, 'mtty', (source) => source.take(MTTY, partial, toolsOf(kernel.tree)));
   writeFileSync(join(partial, 'Makefile'), 'obj-m := mtty.o\n');
   rmSync(folder, { recursive: true, force: true });
   renameSync(partial, folder);
-  rmSync(downloads, { recursive: true, force: true });
-}
-
-/** @param {string} text */
-function quote(text) {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }

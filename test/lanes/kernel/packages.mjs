@@ -52,8 +52,12 @@ export async function provideMachine() {
   return QEMU;
 }
 
-/** @param {readonly string[]} names */
-async function install(names) {
+/**
+ * Installs packages where that is possible without asking anybody.
+ *
+ * @param {readonly string[]} names
+ */
+export async function install(names) {
   await requireApt();
   const list = names.join(' ');
   if (process.getuid?.() !== 0) throw new LaneUnavailable(`only root can install what is missing: apt-get install ${list}`);
@@ -136,13 +140,27 @@ async function newestInArchive(series, archive) {
  */
 async function download(series, archive, release) {
   const common = release.replace(/-amd64$/, '');
-  const packages = [`linux-image-${release}`, `linux-headers-${release}`, `linux-headers-${common}-common`, series.kbuild(release)];
+  const packages = [`linux-image-${release}`, `linux-headers-${release}`, `linux-headers-${common}-common`, series.kbuild?.(release) ?? []].flat();
   progress(`downloading Linux ${release} (${series.megabytes} MB)`);
   const folder = join(CACHE, `packages-${release}`);
   const kernel = await archive.download(packages, folder);
   if (kernel === undefined) return undefined;
   const tools = await downloadTools(folder);
   return tools === undefined ? undefined : [...kernel, ...tools];
+}
+
+/**
+ * Puts the tools alone into a kernel's folder.
+ *
+ * @param {string} tree
+ */
+export async function unpackTools(tree) {
+  await requireApt();
+  const folder = join(tree, 'packages');
+  const files = await downloadTools(folder);
+  if (files === undefined) throw new LaneUnavailable(`${TOOLS.join(', ')} could not be downloaded (no network?)`);
+  for (const file of files) await must('dpkg-deb', ['-x', file, tree]);
+  rmSync(folder, { recursive: true });
 }
 
 /** @param {string} folder */

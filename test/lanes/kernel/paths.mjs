@@ -14,8 +14,11 @@ export const CACHE = join(ROOT, '.cache', 'kernel');
  */
 export const lastRun = (series) => join(CACHE, `last-${series}`);
 
+/** This folder. */
+export const LANE = join(ROOT, 'test', 'lanes', 'kernel');
+
 /** Scripts that run inside the guest. */
-export const GUEST = join(ROOT, 'test', 'lanes', 'kernel', 'guest');
+export const GUEST = join(LANE, 'guest');
 
 /** The sample vendor driver. */
 export const DRIVER = join(ROOT, 'drivers', 'linux');

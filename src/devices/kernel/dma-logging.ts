@@ -1,14 +1,14 @@
-import { defer, finalize, map, tap } from 'rxjs';
+import { defer, map, tap } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { ownedCall } from '../call.js';
 import type { LaneRequest, LaneResult } from '../linux/lane-request.js';
-import { mapAnonymous, type MappedMemory } from '../linux/mapped-memory.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Call, DmaLogging, DmaLoggingRequest, IovaRange } from '../port.js';
 import { bitmapBytes, requireLog, requireReport } from '../protocol/dirty-pages.js';
 import { protocolError } from '../uapi/bytes.js';
 import { VFIO_DEVICE_FEATURE } from '../uapi/constants.js';
 import { encodeLoggedRanges, encodeLoggingReport, encodeLoggingStart, encodeLoggingStop, readLoggingStart } from '../uapi/dma-logging.js';
+import { pointing } from './pointing.js';
 
 /** What a device's log of written pages needs of its port. */
 export interface DmaLoggingParts {
@@ -25,7 +25,7 @@ const start = 'VFIO_DEVICE_FEATURE_DMA_LOGGING_START';
 const report = 'VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT';
 const stop = 'VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP';
 
-/** VFIO_DEVICE_FEATURE_DMA_LOGGING_*. Memory that the kernel is pointed to lives until the call has returned, whoever listens. */
+/** VFIO_DEVICE_FEATURE_DMA_LOGGING_*. */
 export class KernelDmaLogging implements DmaLogging {
   readonly #parts: DmaLoggingParts;
   #started = false;
@@ -42,7 +42,7 @@ export class KernelDmaLogging implements DmaLogging {
       if (this.#started) throw new VfioError('VFIO_E_BUSY', 'the device keeps a log already: stop that first', { ...origin, errno: 'EBUSY' });
       this.#started = true;
       const encoded = encodeLoggedRanges(ranges);
-      return this.#pointing(encoded.length, (memory) => {
+      return pointing(encoded.length, this.#parts.calls, (memory) => {
         new Uint8Array(memory.memory).set(encoded);
         return this.#feature(encodeLoggingStart(pageSize, ranges.length, memory.address), start);
       }).pipe(
@@ -61,7 +61,7 @@ export class KernelDmaLogging implements DmaLogging {
       this.#parts.requireOpen(report);
       requireReport(range, pageSize, { operation: report, device: this.#parts.device });
       const bytes = bitmapBytes(range.size, pageSize);
-      return this.#pointing(bytes, (memory) => this.#feature(encodeLoggingReport(range, pageSize, memory.address), report).pipe(map(() => new Uint8Array(memory.memory, 0, bytes).slice())));
+      return pointing(bytes, this.#parts.calls, (memory) => this.#feature(encodeLoggingReport(range, pageSize, memory.address), report).pipe(map(() => new Uint8Array(memory.memory, 0, bytes).slice())));
     }));
   }
 
@@ -77,10 +77,5 @@ export class KernelDmaLogging implements DmaLogging {
   #feature(argument: Uint8Array, operation: string): Call<LaneResult> {
     const { fd, device } = this.#parts;
     return this.#parts.submit({ op: 'ioctl', fd, request: VFIO_DEVICE_FEATURE, argument, operation, device });
-  }
-
-  #pointing<T>(bytes: number, call: (memory: MappedMemory) => Call<T>): Call<T> {
-    const memory = mapAnonymous(bytes, this.#parts.calls);
-    return call(memory).pipe(finalize(() => memory.close()));
   }
 }

@@ -1,12 +1,12 @@
-import { catchError, defer, finalize, map, of, throwError } from 'rxjs';
+import { catchError, map, of, throwError } from 'rxjs';
 import { VfioError } from '../../errors.js';
-import { mapAnonymous } from '../linux/mapped-memory.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Call, DmaLimits, IovaRange } from '../port.js';
 import { IovaTable } from '../protocol/dma-ranges.js';
 import { IOMMU_IOAS_IOVA_RANGES, IOMMU_IOAS_MAP, IOMMU_IOAS_UNMAP } from '../uapi/constants.js';
 import { encodeIoasMap, encodeIoasUnmap, encodeIovaRanges, ioasIovaRangeLayout, readIoasUnmapped, readIovaRanges } from '../uapi/iommufd.js';
 import type { DmaCaller, DmaEntry, DmaSpace } from './dma-space.js';
+import { pointing } from './pointing.js';
 
 /** Room for the ranges of an answer, bytes: one page at first, and no more than this for an IOMMU with very many holes. */
 const mostRangeBytes = 65_536;
@@ -43,18 +43,16 @@ export class IoasSpace implements DmaSpace {
   }
 
   #ranges(bytes: number, caller: DmaCaller): Call<DmaLimits> {
-    return defer(() => {
-      const memory = mapAnonymous(bytes, this.#calls);
-      const query = encodeIovaRanges(this.#ioas, bytes / ioasIovaRangeLayout.sizeof, memory.address);
-      return this.#ioctl(IOMMU_IOAS_IOVA_RANGES, query, this.operations.limits, caller).pipe(
-        map((answer) => readIovaRanges(answer, new Uint8Array(memory.memory), caller.device)),
-        catchError((error: unknown) => {
-          const more = VfioError.is(error) && error.errno === 'EMSGSIZE' && bytes < mostRangeBytes;
-          return more ? this.#ranges(bytes * 2, caller) : throwError(() => error);
-        }),
-        finalize(() => memory.close()),
-      );
+    const ask = pointing(bytes, this.#calls, ({ address, memory }) => {
+      const query = encodeIovaRanges(this.#ioas, bytes / ioasIovaRangeLayout.sizeof, address);
+      return this.#ioctl(IOMMU_IOAS_IOVA_RANGES, query, this.operations.limits, caller).pipe(map((answer) => readIovaRanges(answer, new Uint8Array(memory), caller.device)));
     });
+    return ask.pipe(
+      catchError((error: unknown) => {
+        const more = VfioError.is(error) && error.errno === 'EMSGSIZE' && bytes < mostRangeBytes;
+        return more ? this.#ranges(bytes * 2, caller) : throwError(() => error);
+      }),
+    );
   }
 
   #ioctl(request: number, argument: Uint8Array, operation: string, { device, submit }: DmaCaller): Call<Uint8Array> {

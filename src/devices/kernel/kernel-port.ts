@@ -6,7 +6,7 @@ import type { LaneRequest } from '../linux/lane-request.js';
 import type { LanePool } from '../linux/lanes.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
-import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, IrqOptions, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
+import type { AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaLogging, DmaMapRequest, DmaMemory, IovaRange, IrqHandle, IrqInfo, IrqLine, IrqOptions, Mapping, MigrationTraits, PortTraits, RegionInfo, ReleaseReport, State, StateReply } from '../port.js';
 import { IrqRegistry } from '../protocol/irq-registry.js';
 import { VFIO_DEVICE_FEATURE, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS } from '../uapi/constants.js';
 import { encodeFeature } from '../uapi/device-feature.js';
@@ -15,7 +15,8 @@ import { queryIrqInfo } from '../uapi/irq-info.js';
 import { encodeIrqSet, type IrqAct, type IrqSet } from '../uapi/irq-set.js';
 import { queryRegionInfo } from '../uapi/region-info.js';
 import { KernelDma } from './dma.js';
-import { KernelDmaLogging } from './dma-logging.js';
+import { KernelDmaLogging, type DmaLoggingParts } from './dma-logging.js';
+import { EitherLogging, HwptLogging } from './hwpt-logging.js';
 import { KernelIrq } from './irq-handle.js';
 import { LaneCalls } from './lane-calls.js';
 import { KernelMappings } from './mappings.js';
@@ -46,7 +47,7 @@ export class KernelPort implements DevicePort {
   readonly name: string;
   readonly clock: Clock;
   readonly traits: PortTraits;
-  readonly dmaLogging: KernelDmaLogging;
+  readonly dmaLogging: DmaLogging;
   readonly released: Observable<ReleaseReport>;
   readonly #parts: KernelParts;
   readonly #fd: number;
@@ -98,13 +99,15 @@ export class KernelPort implements DevicePort {
       regionInfo: (index) => this.#queryIfThere(index),
       requireOpen: (operation) => this.#requireOpen(operation),
     });
-    this.dmaLogging = new KernelDmaLogging({
+    const log: DmaLoggingParts = {
       device: name,
       fd,
       calls: parts.calls,
       submit: (request) => this.#laneCalls.submit('dma log', request),
       requireOpen: (operation) => this.#requireOpen(operation),
-    });
+    };
+    const own = new KernelDmaLogging(log);
+    this.dmaLogging = opened.tracking === undefined ? own : new EitherLogging(own, new HwptLogging(opened.tracking, log));
     this.#dma = new KernelDma({
       device: name,
       space: opened.space,

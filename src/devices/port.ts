@@ -98,9 +98,9 @@ export interface DevicePort extends AsyncDisposable {
    */
   dmaMapRemote?(request: RemoteDmaRequest): Call<IovaRange>;
   /**
-   * VFIO_IOMMU_MAP_DMA on the DMA lane: may block (the kernel pins every page), never behind `setState`. All devices of one process share
-   * one container, and so its IO addresses: whatever is mapped, each of them reaches.
-   * Fails with VFIO_E_BUSY and VFIO_E_RANGE (PORT-12), VFIO_E_LIMIT (ranges, locked memory), VFIO_E_UNSUPPORTED (memory that the IOMMU cannot reach).
+   * VFIO_IOMMU_MAP_DMA (IOMMU_IOAS_MAP) on the DMA lane: may block (the kernel pins every page), never behind `setState`. All devices of one process share
+   * one container (one IOAS), and so its IO addresses: whatever is mapped, each of them reaches.
+   * Fails with VFIO_E_BUSY and VFIO_E_RANGE (PORT-12), VFIO_E_LIMIT (ranges, locked memory), VFIO_E_UNSUPPORTED (memory that the IOMMU cannot reach; an area where an iommufd maps).
    */
   dmaMap(request: DmaMapRequest): Call<IovaRange>;
   /** VFIO_IOMMU_UNMAP_DMA on the DMA lane: every range inside the given one leaves. Emits how many bytes went; 0 where there was none. */
@@ -124,7 +124,7 @@ export interface DevicePort extends AsyncDisposable {
    * a trapped access wakes it. Fails with VFIO_E_UNSUPPORTED where there is no such feature.
    */
   lowPower(enter: boolean): Call<void>;
-  /** The device's own log of what it writes by DMA: VFIO_DEVICE_FEATURE_DMA_LOGGING_*. */
+  /** The device's own log of what it writes by DMA: VFIO_DEVICE_FEATURE_DMA_LOGGING_*; a kernel port that is bound to an iommufd has the IOMMU's where the device keeps none. */
   readonly dmaLogging: DmaLogging;
   /**
    * Begins the teardown: refuses new calls, disables the irqs, then releases the rest; see `released`. Idempotent.

@@ -31,7 +31,7 @@ const defaultPageSize = 4096;
 const mostPages = 64 * 1024 * 1024 * 8;
 
 /**
- * Which pages a device writes by DMA, by its own log (VFIO_DEVICE_FEATURE_DMA_LOGGING_*): it starts at subscribe and stops at unsubscribe.
+ * Which pages a device writes by DMA, by its own log (VFIO_DEVICE_FEATURE_DMA_LOGGING_*), else by that of the IOMMU in front of it, where that has one: it starts at subscribe and stops at unsubscribe.
  *
  * ```
  * driver        -w--w-----ww--------     the device writes to a page

@@ -16,6 +16,9 @@ import { encodeDmaMap, encodeDmaUnmap, encodeIommuInfoQuery, readIommuInfo, read
 import { VfioPci } from '../support/pci.js';
 import { nothingHeld, SampleMdev, vfioFds } from '../support/mdev.js';
 
+/** A container; cdev-dma.test.ts has what is otherwise with an iommufd. */
+const byGroup = { way: 'group' } as const;
+
 const page = 4096;
 const entryLimit = '/sys/module/vfio_iommu_type1/parameters/dma_entry_limit';
 const range = (first: number, pages = 1) => ({ iova: BigInt(0x10_0000 + first * page), size: pages * page });
@@ -32,7 +35,7 @@ afterEach(() => {
   mdev[Symbol.dispose]();
 });
 
-const open = (device = mdev): Promise<DevicePort> => firstValueFrom(openKernelPort(device.uuid, realClock));
+const open = (device = mdev): Promise<DevicePort> => firstValueFrom(openKernelPort(device.uuid, realClock, 'group'));
 
 describe('the DMA of a port', () => {
   const both = { read: true, write: true };
@@ -94,7 +97,7 @@ describe('an area that is mapped for DMA', () => {
   it('leaves with what its driver revokes, and enters with what it offers again, before each ack', async () => {
     // The unmap is made on a thread of its own, which may have to be started first.
     mdev.write('ack_timeout_ms', 20_000);
-    await using device = await firstValueFrom(openDevice(mdev.uuid));
+    await using device = await firstValueFrom(openDevice(mdev.uuid, byGroup));
     const left = async () => 65_535 - ((await firstValueFrom(device.port.dmaLimits())).available ?? 0);
     const failed: unknown[] = [];
     const serving = remapIrq(device).pipe(remapRegions(device)).subscribe({ error: (error: unknown) => failed.push(error) });
@@ -111,12 +114,12 @@ describe('an area that is mapped for DMA', () => {
 
   it('of an mdev keeps a PCI device from joining the container, which would have to lock it', async () => {
     using pci = VfioPci.edu();
-    const device = await firstValueFrom(openDevice(mdev.uuid));
+    const device = await firstValueFrom(openDevice(mdev.uuid, byGroup));
     await firstValueFrom(device.mapRegion(0));
     const hold = await firstValueFrom(device.region(0).mapDma({ offset: 0, size: page }, { iova: 0x10_0000n, read: true, write: true }));
-    await expect(firstValueFrom(openDevice(pci.address))).rejects.toMatchObject({ errno: 'EFAULT' });
+    await expect(firstValueFrom(openDevice(pci.address, byGroup))).rejects.toMatchObject({ errno: 'EFAULT' });
     await firstValueFrom(hold.release());
-    const joined = await firstValueFrom(openDevice(pci.address));
+    const joined = await firstValueFrom(openDevice(pci.address, byGroup));
     await joined.close();
     await device.close();
   });

@@ -6,6 +6,7 @@ import { dirtyPages } from '../../src/streams/dirty-pages.js';
 import { resumeState } from '../../src/streams/resume-state.js';
 import { savedState, type SavedState } from '../../src/streams/saved-state.js';
 import { transition } from '../../src/streams/transition.js';
+import { kernelWays } from '../support/kernel-ways.js';
 import { vfioFds } from '../support/mdev.js';
 import { Mtty } from '../support/mtty.js';
 import { drained } from '../support/saved.js';
@@ -121,10 +122,15 @@ describe('the state of mtty on the real kernel', () => {
     await lastValueFrom(into.close());
   });
 
-  it('has a log of written pages that starts and cannot be reported: all must be taken for written', async (ctx) => {
+  it('has a log of written pages that starts, and can be reported where the kernel has iommufd; else all must be taken for written', async (ctx) => {
     const source = await open();
     if (source.migration === undefined) ctx.skip('mtty of this kernel cannot migrate');
     const log = dirtyPages(source, { ranges: [{ iova: 0n, size: 1 << 20 }], when: of(1) });
+    // The kernel's bitmaps of a log belong to iommufd.
+    if (kernelWays.length > 1) {
+      expect(await lastValueFrom(log)).toMatchObject({ pages: 0 });
+      return;
+    }
     await expect(lastValueFrom(log)).rejects.toMatchObject({ code: 'VFIO_E_LOG_LOST', cause: { code: 'VFIO_E_UNSUPPORTED', errno: 'EOPNOTSUPP' } });
     // It was stopped: another one may start.
     await expect(lastValueFrom(log)).rejects.toMatchObject({ code: 'VFIO_E_LOG_LOST' });

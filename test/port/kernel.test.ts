@@ -4,6 +4,7 @@ import { describe, it } from 'vitest';
 import { realClock } from '../../src/clock.js';
 import { openKernelPort } from '../../src/devices/kernel/open-kernel-port.js';
 import type { Area, DevicePort, State } from '../../src/devices/port.js';
+import { noAreaDma } from '../support/kernel-ways.js';
 import { SampleMdev } from '../support/mdev.js';
 import { describePort, type PortHarness, type PortScript, type PortWitness } from '../../src/testing/index.js';
 
@@ -58,7 +59,10 @@ function kernelHarness(): PortHarness {
   return {
     patienceMs: 20_000,
     briefMs: 2000,
-    lacks: { lieAboutRegion: 'the sample driver answers queries truly or not at all; hostile bytes are tested on the readers' },
+    lacks: {
+      lieAboutRegion: 'the sample driver answers queries truly or not at all; hostile bytes are tested on the readers',
+      ...(noAreaDma === undefined ? {} : { areaDma: noAreaDma }),
+    },
     openPort: async ({ ackTimeoutMs = 20_000 } = {}) => {
       const mdev = new SampleMdev({ ackTimeoutMs });
       try {

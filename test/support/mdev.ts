@@ -81,12 +81,12 @@ export class SampleMdev implements Disposable {
   }
 }
 
-/** The VFIO files that this process has open: containers, groups and devices. (Idle threads and their eventfds come and go.) */
+/** The VFIO files that this process has open: containers, groups, iommufds and devices. (Idle threads and their eventfds come and go.) */
 export function vfioFds(): readonly string[] {
   return readdirSync('/proc/self/fd').flatMap((fd) => {
     try {
       const target = readlinkSync(`/proc/self/fd/${fd}`);
-      return target.includes('vfio') ? [target] : [];
+      return target.includes('vfio') || target === '/dev/iommu' ? [target] : [];
     } catch {
       // The fd of the listing itself.
       return [];

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { closeSync, constants, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import type { State } from '../../src/devices/port.js';
 import { stateName } from '../../src/devices/uapi/migration-state.js';
 import { loadModule } from './modules.js';
@@ -33,10 +33,13 @@ export interface MttyArc {
   readonly to: State;
 }
 
+const dynamicDebug = '/proc/dynamic_debug/control';
+
 /** From now on the driver says each arc into the kernel's log (its own debug messages, off unless asked for). */
 export function logMttyArcs(): void {
   loadModule('mtty');
-  writeFileSync('/proc/dynamic_debug/control', 'module mtty func mtty_step_state +p');
+  // A kernel without this file lets it say them anyway.
+  if (existsSync(dynamicDebug)) writeFileSync(dynamicDebug, 'module mtty func mtty_step_state +p');
 }
 
 /** The arcs of these devices, in the order in which the driver began them. */

@@ -13,8 +13,8 @@ const set = 'IOMMU_HWPT_SET_DIRTY_TRACKING';
 const get = 'IOMMU_HWPT_GET_DIRTY_BITMAP';
 
 /**
- * Which pages one device wrote, as the IOMMU in front of it tracks them in the page table that only this device uses. It tracks all that is mapped, in pages of
- * any size that is asked for; a report may only be about what is mapped (EINVAL).
+ * Which pages one device wrote, as the IOMMU in front of it tracks them in the page table that only this device uses: of all that is mapped, in pages of any
+ * size that is asked for. What is not mapped (any more) is clean.
  */
 export class HwptLogging implements DmaLogging {
   readonly #parts: Omit<DmaLoggingParts, 'fd'>;

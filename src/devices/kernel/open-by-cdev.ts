@@ -27,7 +27,7 @@ export function openByCdev(found: FoundDevice & { readonly cdev: string }, iommu
     const iommufd = iommufds.lease();
     undo.unshift(() => iommufd.release());
     const fd = explained(() => calls.open(path), {
-      ENOENT: ['VFIO_E_ADDRESS', `no such file (${path}): bind the device to a VFIO driver, or create the mdev`],
+      ENOENT: ['VFIO_E_UNAVAILABLE', `no such file (${path}): the kernel makes none for a device without an IOMMU, and a container may lack it`],
       EACCES: ['VFIO_E_PERMISSION', `permission denied: give this user access to ${path}`],
     }, device);
     undo.unshift(() => calls.close(fd, device));

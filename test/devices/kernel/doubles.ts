@@ -24,8 +24,9 @@ export class KernelTree implements Disposable {
     mkdirSync(this.paths.dev);
   }
 
-  /** A plain file under dev: `vfio`, or a group's number. */
+  /** A plain file under dev: `vfio`, a group's number, `devices/vfio3`, `iommu`. */
   file(name: string): this {
+    mkdirSync(dirname(join(this.paths.dev, name)), { recursive: true });
     writeFileSync(join(this.paths.dev, name), new Uint8Array(65_536));
     return this;
   }
@@ -41,6 +42,15 @@ export class KernelTree implements Disposable {
       symlinkSync(device, member);
     }
     if (driver !== undefined) symlinkSync(`../../drivers/${driver}`, join(device, 'driver'));
+    return this;
+  }
+
+  /** A PCI function's own file, as sysfs has it. */
+  cdev(device: string, name: string): this {
+    const folder = join(this.paths.sys, 'bus/pci/devices', device);
+    mkdirSync(join(folder, 'vfio-dev', name), { recursive: true });
+    mkdirSync(join(this.paths.sys, 'class/vfio-dev', name), { recursive: true });
+    symlinkSync(folder, join(this.paths.sys, 'class/vfio-dev', name, 'device'));
     return this;
   }
 
@@ -72,7 +82,7 @@ export class KernelTree implements Disposable {
 }
 
 /** A device that a group has given out, as it seems; `calls` closes its fd. */
-export function openedAs(name: string, fd: number, calls: Syscalls, { container = -1, released = () => undefined as unknown }: { readonly container?: number; readonly released?: () => unknown } = {}): OpenedDevice {
+export function openedAs(name: string, fd: number, calls: Syscalls, { container = -1, released = () => undefined }: { readonly container?: number; readonly released?: () => unknown } = {}): OpenedDevice {
   return {
     name,
     fd,

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { realClock } from '../../../src/clock.js';
 import { parseAddress } from '../../../src/devices/kernel/address.js';
 import { findDevice, listDevices, requireVfio } from '../../../src/devices/kernel/discovery.js';
-import { openKernelPort } from '../../../src/devices/kernel/open-kernel-port.js';
+import { openKernelPort, type KernelWay } from '../../../src/devices/kernel/open-kernel-port.js';
 import { atOnce } from '../../../src/testing/conformance/port/steps.js';
 import { KernelTree } from './doubles.js';
 
@@ -27,13 +27,14 @@ describe('an address', () => {
     [bdf, { kind: 'pci', bdf }],
     ['03:00.0', { kind: 'pci', bdf }],
     ['10000:e1:1F.7', { kind: 'pci', bdf: '10000:e1:1f.7' }],
+    ['/dev/vfio/devices/vfio3', { kind: 'cdev', cdev: 'vfio3' }],
     ['group:7', { kind: 'group', group: 7, device: undefined }],
     [`group:7/${bdf}`, { kind: 'group', group: 7, device: bdf }],
   ])('%s', (text, address) => {
     expect(parseAddress(text)).toEqual(address);
   });
 
-  it.each(['', 'nonsense', `${uuid}0`, '0000:03:00.8', '0000:03:20.0', 'group:', 'group:x', 'group:7/', 'group:7/../../x y', ` ${bdf}`])('%j is none, and the error carries it', (text) => {
+  it.each(['', 'nonsense', `${uuid}0`, '0000:03:00.8', '0000:03:20.0', 'group:', 'group:x', 'group:7/', 'group:7/../../x y', '/dev/vfio/devices/vfio', '/dev/vfio/devices/../3', '/dev/vfio/3', ` ${bdf}`])('%j is none, and the error carries it', (text) => {
     expect(() => parseAddress(text)).toThrow(expect.objectContaining({ code: 'VFIO_E_ADDRESS', device: text, message: expect.stringContaining('expected an mdev uuid') as string }));
   });
 
@@ -55,6 +56,13 @@ describe('finding a device', () => {
       { kind: 'mdev', group: 3, name: uuid },
       { kind: 'pci', group: 4, name: bdf },
     ]);
+  });
+
+  it('by its own file, which each address finds', () => {
+    tree.device('pci', bdf, 4, 'vfio-pci').cdev(bdf, 'vfio3');
+    for (const address of [bdf, '/dev/vfio/devices/vfio3', 'group:4']) expect(found(address)).toEqual({ group: 4, name: bdf, cdev: 'vfio3' });
+    expect(listDevices(tree.paths)).toEqual([{ kind: 'pci', group: 4, name: bdf, cdev: 'vfio3' }]);
+    expect(() => found('/dev/vfio/devices/vfio4')).toThrow(expect.objectContaining({ code: 'VFIO_E_ADDRESS', message: expect.stringContaining('no such device file') as string }));
   });
 
   it('says what is missing, and for which address', () => {
@@ -84,7 +92,7 @@ describe('finding a device', () => {
 });
 
 describe('opening', () => {
-  const failure = (address: string) => atOnce(openKernelPort(address, realClock, undefined, tree.paths)).error;
+  const failure = (address: string, way?: KernelWay) => atOnce(openKernelPort(address, realClock, way, tree.paths)).error;
 
   it.each([uuid, bdf, 'group:7', `group:7/${bdf}`])('%s on a machine without VFIO says that first', (address) => {
     expect(failure(address)).toMatchObject({ code: 'VFIO_E_UNAVAILABLE', device: address, message: expect.stringContaining('modprobe') as string });
@@ -98,6 +106,22 @@ describe('opening', () => {
     tree.file('vfio');
     for (const address of [uuid, bdf, 'group:7']) expect(failure(address)).toMatchObject({ code: 'VFIO_E_ADDRESS', device: address });
     expect(tree.open()).toEqual([]);
+  });
+
+  it('takes the own file where the machine has it and an iommufd, else the group; or what is asked for', () => {
+    tree.file('vfio').file('7').device('pci', bdf, 7, 'vfio-pci').cdev(bdf, 'vfio3').file('devices/vfio3');
+    const tried = (address: string, way?: KernelWay) => (failure(address, way) as { operation?: string }).operation;
+    expect([tried(bdf), tried(bdf, 'cdev'), tried('/dev/vfio/devices/vfio3')]).toEqual(['VFIO_GET_API_VERSION', 'open', 'open']);
+    tree.file('iommu');
+    expect([tried(bdf), tried(bdf, 'group'), tried('group:7')]).toEqual(['IOMMU_IOAS_ALLOC', 'VFIO_GET_API_VERSION', 'VFIO_GET_API_VERSION']);
+    expect(tree.open()).toEqual([]);
+  });
+
+  it('says of each way why it cannot be taken', () => {
+    tree.file('vfio').file('noiommu-7').device('pci', bdf, 7, 'vfio-pci');
+    expect(failure(bdf, 'cdev')).toMatchObject({ code: 'VFIO_E_UNAVAILABLE', message: expect.stringContaining('CONFIG_VFIO_DEVICE_CDEV') as string });
+    expect(failure(bdf)).toMatchObject({ code: 'VFIO_E_UNAVAILABLE', message: expect.stringContaining("way: 'noiommu'") as string });
+    expect(failure(bdf, 'noiommu')).toMatchObject({ operation: 'VFIO_GET_API_VERSION' });
   });
 
   it('passes on what is no VFIO container, and leaves nothing open', () => {

@@ -13,10 +13,14 @@ import { LANE } from './paths.mjs';
  * @property {string} source the package with the sources
  * @property {(release: string) => string} [kbuild] the package with the build tools; undefined where the kernel is built here
  * @property {string} [config] path of the configuration of a kernel that is built here
- * @property {RegExp} [tests] which test files run on it, where not all do
+ * @property {RegExp} tests which test files run on it, unless told otherwise
+ * @property {boolean} [iommu] false: the kernel is told not to use the machine's IOMMU
  * @property {readonly string[]} lacks modules of the lane's lists that this series has made part of others
  * @property {number} megabytes to download
  */
+
+/** What Debian's kernels have no use for. */
+const debiansTests = /^(?!test\/kernel\/(cdev.*|noiommu|mock-iommu)\.test\.ts$)/;
 
 /** @type {Series} */
 const linux61 = {
@@ -25,6 +29,7 @@ const linux61 = {
   suite: undefined,
   source: 'linux-source-6.1',
   kbuild: () => 'linux-kbuild-6.1',
+  tests: debiansTests,
   lacks: [],
   megabytes: 85,
 };
@@ -36,6 +41,7 @@ const linux612 = {
   suite: 'bookworm-backports',
   source: 'linux-source-6.12',
   kbuild: (release) => `linux-kbuild-${release.replace(/-amd64$/, '')}`,
+  tests: debiansTests,
   lacks: ['fscache', 'vfio_virqfd'],
   megabytes: 122,
 };
@@ -56,8 +62,15 @@ const linuxCdev = {
   megabytes: 150,
 };
 
+/**
+ * The same without an IOMMU: noiommu mode, and the kernel's own mock of an IOMMU, which knows no other beside it.
+ *
+ * @type {Series}
+ */
+const linuxWithout = { ...linuxCdev, name: 'cdev-no-iommu', iommu: false, tests: /^test\/kernel\/(noiommu|mock-iommu)\.test\.ts$/ };
+
 /** The first one is what a single run takes unless told otherwise. */
-export const ALL_SERIES = [linux61, linux612, linuxCdev];
+export const ALL_SERIES = [linux61, linux612, linuxCdev, linuxWithout];
 
 /** @param {string | undefined} name @returns {Series | undefined} */
 export function seriesNamed(name) {

@@ -75,7 +75,7 @@ async function prepare(options) {
  * @returns {Promise<import('../outcome.mjs').Outcome>}
  */
 export async function runKernelTests(options) {
-  const all = TEST_FOLDERS.flatMap((folder) => filesIn(folder, '.test.ts')).filter((file) => options.series.tests?.test(file) !== false);
+  const all = TEST_FOLDERS.flatMap((folder) => filesIn(folder, '.test.ts')).filter((file) => options.series.tests.test(file));
   const files = options.files.length > 0 ? options.files : all;
   if (files.length === 0) throw new LaneUnavailable(`there are no tests in ${TEST_FOLDERS.join(' or ')}`);
   const prepared = await prepare(options);

@@ -126,7 +126,7 @@ function qemuArguments(job, image, consoleLog) {
     // A crash ends the machine at once (with -no-reboot), instead of leaving a half-dead one until the deadline.
     'oops=panic',
     'panic=-1',
-    'intel_iommu=on',
+    `intel_iommu=${job.kernel.series.iommu === false ? 'off' : 'on'}`,
     // On a busy host the guest may not see its own timer tick in time, and would end for that.
     'no_timer_check',
     'mitigations=off',

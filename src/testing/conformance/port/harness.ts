@@ -49,6 +49,8 @@ export type PortNeed =
   | 'mappings'
   /** `port.allocateDma`, `dmaMap` and what belongs to them. */
   | 'dma'
+  /** Areas of regions among what `dmaMap` takes. */
+  | 'areaDma'
   /** device_state, with a driver that waits for acks. */
   | 'state';
 

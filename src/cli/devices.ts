@@ -3,11 +3,13 @@ import { merge, Observable } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
 import { withDevice, type DeviceAddress } from '../devices/open.js';
 import { softwareDevice, type SoftwareDevice } from '../devices/software/software-device.js';
+import { demandingDevice } from './demanding-device.js';
+import { parseDeviceName } from './device-name.js';
 import { VfioError } from '../errors.js';
 import { remapRegions } from '../operators/remap-regions.js';
 import { remapIrq } from '../streams/remap-irq.js';
 
-/** A device as a command names it: an address of `openDevice`, `software` for one that demands remaps, or `software:NAME?bytes=N&seed=N&version=1`, and `=NAME` for its name at the other end. */
+/** A device as a command works with it. A software one is `software`, which demands remaps, `software:NAME?every=MS`, which does so by itself, or `software:NAME?bytes=N&seed=N&version=1`. */
 export interface NamedDevice {
   readonly name: string;
   readonly address: DeviceAddress;
@@ -16,23 +18,30 @@ export interface NamedDevice {
 }
 
 const mostBytes = 1 << 30;
+const mostMs = 60_000;
 
-/** Throws VFIO_E_ADDRESS. */
+/** The device that a name means. Throws VFIO_E_ADDRESS. */
 export function parseDevice(text: string): NamedDevice {
-  const [, address = '', alias] = /^(.*?)(?:=([^=&?]+))?$/.exec(text) ?? [];
-  if (address === 'software') return { name: alias ?? address, address: softwareDevice() };
-  if (!text.startsWith('software:')) return { name: alias ?? address, address };
-  const [, name = '', query = '', renamed] = /^software:([^?=]+)(?:\?([^=]*=[^=&]*(?:&[^=]*=[^=&]*)*))?(?:=([^=]+))?$/.exec(text) ?? [];
-  const options = new URLSearchParams(query);
-  const number = (key: string, standard: number): number => {
+  const named = parseDeviceName(text);
+  if (named.kind !== 'software') return { name: named.alias ?? named.address, address: named.address };
+  const device = named.name === undefined ? { name: 'software', address: softwareDevice() } : softwareOf(named.name, named.options, text);
+  return { ...device, name: named.alias ?? device.name };
+}
+
+const softwareOptions = ['bytes', 'seed', 'version', 'every'];
+
+function softwareOf(name: string, options: URLSearchParams, text: string): NamedDevice {
+  const number = (key: string, standard: number, most = mostBytes): number => {
     const value = Number(options.get(key) ?? standard);
-    if (name !== '' && Number.isSafeInteger(value) && value >= 0 && value <= mostBytes) return value;
-    throw new VfioError('VFIO_E_ADDRESS', `"${text}" is no software device: software:NAME?bytes=N&seed=N&version=1`, { operation: 'address' });
+    if ([...options.keys()].every((one) => softwareOptions.includes(one)) && Number.isSafeInteger(value) && value >= 0 && value <= most) return value;
+    throw new VfioError('VFIO_E_ADDRESS', `"${text}" is no software device: software:NAME?bytes=N&seed=N&version=1, or software:NAME?every=MS`, { operation: 'address' });
   };
+  const everyMs = number('every', 0, mostMs);
+  if (everyMs > 0) return { name, address: demandingDevice(name, everyMs) };
   const bytes = number('bytes', 1 << 20);
   const software = softwareDevice({ name, regions: [{ index: 0, size: bytes }], remap: false, mailbox: false, migrationVersion: number('version', 2) === 1 ? 1 : 2 });
   if (options.has('seed')) fill(software, bytes, number('seed', 0));
-  return { name: renamed ?? name, address: software, digest: () => createHash('sha256').update(software.driver.readRegion(0, 0, bytes)).digest('hex') };
+  return { name, address: software, digest: () => createHash('sha256').update(software.driver.readRegion(0, 0, bytes)).digest('hex') };
 }
 
 /** The same contents for the same seed, and no page like another. */

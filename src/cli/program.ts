@@ -5,6 +5,7 @@ import { mostDataBytes } from '../devices/replay/recorder.js';
 import { migrateCommand, receiveCommand, resolveCommand } from './commands.js';
 import { conformanceCommand, conformanceRules } from './conformance.js';
 import { parseDevice } from './devices.js';
+import { addLooking } from './program-look.js';
 import { recordCommand } from './record.js';
 import { renderCommand } from './render.js';
 import { replayCommand } from './replay.js';
@@ -13,8 +14,9 @@ import type { Screen } from './show.js';
 import { tlsOf, withTls, type TlsFlags } from './tls.js';
 
 const devices = `
-DEVICE   a PCI address, an mdev uuid, /dev/vfio/devices/vfioN, group:N, vfio-user:PATH, trace:FILE, or a device in this process: software for one
-         that demands remaps, software:NAME?bytes=N&seed=N&version=1 for one with contents`;
+DEVICE   a PCI address, an mdev uuid, group:N, /dev/vfio/devices/vfioN, unix:PATH (a vfio-user socket), trace:FILE, or a device in this
+         process: software for one that demands remaps, software:NAME?every=MS for one that does so by itself,
+         software:NAME?bytes=N&seed=N&version=1 for one with contents`;
 const renamed = `
          =NAME behind a device names it at the other end`;
 const addresses = `
@@ -30,10 +32,12 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
   let work: Observable<number> | undefined;
   const shown = (json = false): Screen => ({ ...screen, json });
   const program = new Command('npx vfio-rx')
-    .description('VFIO devices: migrate them, check their drivers, and record what they do')
+    .description('VFIO devices: find them, look at them, migrate them, check their drivers, and record what they do')
     .exitOverride()
     .configureOutput({ writeOut: screen.write })
     .helpCommand(false);
+
+  addLooking(program, { screen, interrupt, devices, work: (asked) => void (work = asked) });
 
   const migrate = withTls(program.command('migrate')).description('moves devices to a receive elsewhere')
     .argument('<DEVICE...>', 'which')
@@ -134,6 +138,7 @@ Ends with 0 (recorded), 1 (failed: what was recorded until then is kept), 2 (usa
     .addOption(new Option('--svg', 'a still picture').conflicts('html'))
     .option('--html', 'a page with zoom, and with what is under the pointer')
     .option('-o, --out <FILE>', 'where to; else it is written here')
+    .addHelpText('after', '\nEnds with 0 (drawn), 1 (failed), 2 (usage).')
     .action((traces: readonly string[], { svg = false, html = false, out }: { readonly svg?: boolean; readonly html?: boolean; readonly out?: string }) => {
       work = renderCommand({ traces, form: html ? 'html' : svg ? 'svg' : 'text', out, color: screen.terminal !== undefined }, screen.write);
     });

@@ -1,0 +1,53 @@
+import { note, ok, wrong, type Finding } from './finding.js';
+import { functionAt, groupMates, isVfioDriver, type Found } from './inventory.js';
+import { isThere, mayUse, type Machine } from './machine.js';
+import { bindCommands, giveFile, unbindCommands } from './mending.js';
+
+/** Drivers that do no DMA and may hold a function of a group that a user has. */
+const harmlessDrivers = new Set(['pci-stub', 'pcieport']);
+
+/** What stands between a device and its user, from the IOMMU to the file. */
+export function deviceFindings(machine: Machine, device: Found): readonly Finding[] {
+  return [...driverFindings(machine, device), ...groupFindings(machine, device), ...(device.vfio ? fileFindings(machine, device) : [])];
+}
+
+/** Why the device cannot be opened now, in a line; undefined: it can. */
+export function whyNotReady(machine: Machine, device: Found): string | undefined {
+  return deviceFindings(machine, device).find(({ level }) => level === 'wrong')?.says;
+}
+
+export function vfioPciLoaded(machine: Machine): boolean {
+  return isThere(machine, '/sys/bus/pci/drivers/vfio-pci');
+}
+
+function driverFindings(machine: Machine, { name, kind, driver, vfio, hostHas }: Found): readonly Finding[] {
+  if (vfio) return [kind === 'pci' ? { ...ok('driver', `${driver ?? 'a VFIO driver'} holds it; to give it back:`), mend: unbindCommands(machine, name, driver ?? 'vfio-pci') } : ok('driver', `${driver ?? 'a VFIO driver'} holds it`)];
+  if (kind !== 'pci') return [wrong('driver', 'no driver of VFIO holds it: the module of its parent driver is to be loaded')];
+  const holder = driver === undefined ? 'no driver holds it' : `${driver} holds it, which is no VFIO driver`;
+  return [
+    wrong('driver', holder, bindCommands(machine, name, driver, vfioPciLoaded(machine))),
+    ...(hostHas.length === 0 ? [] : [note('host', `this machine uses it now: ${hostHas.join(', ')} will be gone when it is bound`)]),
+  ];
+}
+
+function groupFindings(machine: Machine, { name, kind, group }: Found): readonly Finding[] {
+  if (group === undefined) return kind === 'other' ? [] : [wrong('group', kind === 'pci' ? 'it has no IOMMU group: the IOMMU is off' : 'it has no IOMMU group: its driver is not bound')];
+  const mates = groupMates(machine, group).filter((mate) => mate !== name);
+  const foreign = mates.flatMap((mate) => {
+    const { driver, bridge } = functionAt(machine, mate);
+    return driver === undefined || isVfioDriver(driver) || bridge || harmlessDrivers.has(driver) ? [] : [{ mate, driver }];
+  });
+  if (foreign.length === 0) return [ok('group', mates.length === 0 ? `alone in group ${group}` : `group ${group}, with ${mates.join(', ')}`)];
+  const loaded = vfioPciLoaded(machine);
+  return foreign.map(({ mate, driver }) => wrong('group', `${mate} is in the same group ${group}, and ${driver} holds it: all of a group go to VFIO, or to no driver`, bindCommands(machine, mate, driver, loaded)));
+}
+
+function fileFindings(machine: Machine, { group, cdev }: Found): readonly Finding[] {
+  const file = group === undefined ? undefined : `/dev/vfio/${group}`;
+  const files = [file, cdev].filter((path) => path !== undefined && isThere(machine, path)) as readonly string[];
+  if (group !== undefined && isThere(machine, `/dev/vfio/noiommu-${group}`)) return [wrong('file', `/dev/vfio/noiommu-${group}: no IOMMU stands between its DMA and all memory`)];
+  if (files.length === 0) return [wrong('file', `there is no ${file ?? '/dev/vfio/devices/...'}: in a container the file is to be passed in`)];
+  const usable = files.filter((path) => mayUse(machine, path));
+  const [first = ''] = files;
+  return [usable.length > 0 ? ok('file', `${usable.join(', ')} may be opened`) : wrong('file', `${first} may not be opened by this user`, [giveFile(machine, first)])];
+}

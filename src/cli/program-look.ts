@@ -1,0 +1,40 @@
+import { Option, type Command } from 'commander';
+import { defer, of, type Observable } from 'rxjs';
+import { doctorCommand } from './doctor.js';
+import { listCommand } from './list.js';
+import { thisMachine } from './machine/machine.js';
+import type { Screen } from './show.js';
+
+/** What the commands that look are given. */
+export interface LookContext {
+  readonly screen: Omit<Screen, 'json'>;
+  readonly interrupt: Observable<unknown>;
+  /** The help about DEVICE. */
+  readonly devices: string;
+  /** Takes what there is to do. */
+  readonly work: (work: Observable<number>) => void;
+}
+
+interface JsonFlag {
+  readonly json?: boolean;
+}
+
+/** The commands that change nothing: what there is, what is wrong with it, and what it does. */
+export function addLooking(program: Command, { screen, devices, work }: LookContext): void {
+  const on = ({ json = false }: JsonFlag): Screen => ({ ...screen, json });
+
+  program.command('list').description('says which devices there are, and which can be opened')
+    .addOption(json('a line of JSON for each device'))
+    .addHelpText('after', '\nPCI functions that are bound or could be, mdevs, and what else a VFIO driver holds; names from pci.ids where it is installed.\nEnds with 0, 2 (usage).')
+    .action((flags: JsonFlag) => work(defer(() => of(listCommand(thisMachine, on(flags))))));
+
+  program.command('doctor').description('looks for what is wrong with this machine or a device, and says which commands mend it')
+    .argument('[DEVICE]', 'which')
+    .addOption(json('a line of JSON for each finding'))
+    .addHelpText('after', `${devices}\n\nIt runs none of the commands that it says.\nEnds with 0 (all is well), 1 (something is wrong), 2 (usage).`)
+    .action((device: string | undefined, flags: JsonFlag) => work(defer(() => of(doctorCommand(thisMachine, device, on(flags))))));
+}
+
+function json(about: string): Option {
+  return new Option('--json', about);
+}

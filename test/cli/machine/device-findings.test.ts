@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest';
+import { deviceFindings, whyNotReady } from '../../../src/cli/machine/device-findings.js';
+import type { Finding } from '../../../src/cli/machine/finding.js';
+import { inventory } from '../../../src/cli/machine/inventory.js';
+import { Tree } from './tree.js';
+
+const bdf = '0000:01:00.0';
+const uuid = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
+
+function findings(tree: Tree, name = bdf): { readonly all: readonly Finding[]; readonly wrong: readonly Finding[]; readonly why: string | undefined } {
+  const device = inventory(tree.machine).find((one) => one.name === name);
+  if (device === undefined) throw new Error(`no ${name}`);
+  const all = deviceFindings(tree.machine, device);
+  return { all, wrong: all.filter(({ level }) => level === 'wrong'), why: whyNotReady(tree.machine, device) };
+}
+
+describe('what stands between a device and its user', () => {
+  it('is nothing where VFIO holds it and its group, and its file may be opened', () => {
+    using tree = new Tree();
+    tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4 }).pci('0000:00:1c.0', { ids: '8086:a110', class: '060400', driver: 'pcieport', group: 4 });
+    const { all, wrong, why } = findings(tree);
+    expect([wrong, why]).toEqual([[], undefined]);
+    expect(all.map(({ about, says }) => `${about}: ${says}`)).toEqual(['driver: vfio-pci holds it; to give it back:', 'group: group 4, with 0000:00:1c.0', 'file: /dev/vfio/4 may be opened']);
+    expect(all[0]?.mend).toEqual([
+      `echo ${bdf} | sudo tee /sys/bus/pci/drivers/vfio-pci/unbind`,
+      `echo | sudo tee /sys/bus/pci/devices/${bdf}/driver_override`,
+      `echo ${bdf} | sudo tee /sys/bus/pci/drivers_probe`,
+    ]);
+  });
+
+  it('is its driver: it is taken from it by driver_override, and what the host loses is said', () => {
+    using tree = new Tree();
+    tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'e1000e', group: 4, net: 'eth0' });
+    const { all, wrong, why } = findings(tree);
+    expect(why).toBe('e1000e holds it, which is no VFIO driver');
+    expect(wrong).toEqual([{ about: 'driver', level: 'wrong', says: why, mend: [
+      `echo vfio-pci | sudo tee /sys/bus/pci/devices/${bdf}/driver_override`,
+      `echo ${bdf} | sudo tee /sys/bus/pci/devices/${bdf}/driver/unbind`,
+      `echo ${bdf} | sudo tee /sys/bus/pci/drivers_probe`,
+    ] }]);
+    expect(all).toContainEqual({ about: 'host', level: 'note', says: 'this machine uses it now: eth0 will be gone when it is bound', mend: [] });
+  });
+
+  it('needs the module where it is not loaded, no unbind where no driver holds it, and no sudo where one is root', () => {
+    using tree = new Tree();
+    tree.pci(bdf, { ids: '8086:10d3', group: 4 });
+    const [device] = inventory(tree.machine);
+    const [finding] = device === undefined ? [] : deviceFindings({ ...tree.machine, asRoot: true }, device);
+    expect(finding).toEqual({ about: 'driver', level: 'wrong', says: 'no driver holds it', mend: ['modprobe vfio-pci', `echo vfio-pci > /sys/bus/pci/devices/${bdf}/driver_override`, `echo ${bdf} > /sys/bus/pci/drivers_probe`] });
+  });
+
+  it('is another function of its group, each by its name', () => {
+    using tree = new Tree();
+    tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4 }).pci('0000:01:00.1', { ids: '8086:10d3', driver: 'e1000e', group: 4 }).pci('0000:01:00.2', { ids: '8086:10d3', group: 4 }).pci('0000:01:00.3', { ids: '8086:10d3', driver: 'pci-stub', group: 4 });
+    expect(findings(tree).wrong).toEqual([{ about: 'group', level: 'wrong', says: '0000:01:00.1 is in the same group 4, and e1000e holds it: all of a group go to VFIO, or to no driver', mend: expect.arrayContaining(['echo 0000:01:00.1 | sudo tee /sys/bus/pci/devices/0000:01:00.1/driver/unbind']) as unknown }]);
+  });
+
+  it('is an IOMMU that is off', () => {
+    using tree = new Tree();
+    tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', cdev: { name: 'vfio0', file: true } });
+    expect(findings(tree).wrong.map(({ about, says }) => `${about}: ${says}`)).toEqual(['group: it has no IOMMU group: the IOMMU is off']);
+  });
+
+  it('is its file: not there, not to be opened, or without an IOMMU', () => {
+    using tree = new Tree();
+    tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4 });
+    tree.forbidden.add('/dev/vfio/4');
+    expect(findings(tree).wrong).toEqual([{ about: 'file', level: 'wrong', says: '/dev/vfio/4 may not be opened by this user', mend: ['sudo chown "$(id -u)" /dev/vfio/4'] }]);
+    using contained = new Tree();
+    contained.pci(bdf, { ids: '8086:10d3', group: 4, cdev: { name: 'vfio0', file: false } });
+    expect(findings(contained).why).toBe('there is no /dev/vfio/4: in a container the file is to be passed in');
+    contained.file('/dev/vfio/noiommu-4');
+    expect(findings(contained).why).toBe('/dev/vfio/noiommu-4: no IOMMU stands between its DMA and all memory');
+  });
+
+  it('may be opened by its own file alone', () => {
+    using tree = new Tree();
+    tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4, cdev: { name: 'vfio0', file: true } });
+    tree.forbidden.add('/dev/vfio/4');
+    const { all, why } = findings(tree);
+    expect(why).toBeUndefined();
+    expect(all.at(-1)?.says).toBe('/dev/vfio/devices/vfio0 may be opened');
+  });
+
+  it('is the same for an mdev, which is not bound by hand', () => {
+    using tree = new Tree();
+    tree.vfio().mdev(uuid, { driver: 'vfio_mdev', group: 9 });
+    expect(findings(tree, uuid)).toMatchObject({ wrong: [], why: undefined, all: [{ about: 'driver', mend: [] }, { about: 'group', says: 'alone in group 9' }, { about: 'file' }] });
+    using bare = new Tree();
+    bare.mdev(uuid);
+    expect(findings(bare, uuid).wrong.map(({ about }) => about)).toEqual(['driver', 'group']);
+  });
+});

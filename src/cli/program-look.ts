@@ -1,6 +1,7 @@
 import { Option, type Command } from 'commander';
 import { defer, of, type Observable } from 'rxjs';
 import { doctorCommand } from './doctor.js';
+import { infoCommand } from './info.js';
 import { listCommand } from './list.js';
 import { thisMachine } from './machine/machine.js';
 import type { Screen } from './show.js';
@@ -33,6 +34,12 @@ export function addLooking(program: Command, { screen, devices, work }: LookCont
     .addOption(json('a line of JSON for each finding'))
     .addHelpText('after', `${devices}\n\nIt runs none of the commands that it says.\nEnds with 0 (all is well), 1 (something is wrong), 2 (usage).`)
     .action((device: string | undefined, flags: JsonFlag) => work(defer(() => of(doctorCommand(thisMachine, device, on(flags))))));
+
+  program.command('info').description('opens a device, says what it says of itself, and closes it')
+    .argument('<DEVICE>', 'which')
+    .addOption(json('one JSON object'))
+    .addHelpText('after', `${devices}\n\nEnds with 0, 1 (failed), 2 (usage).`)
+    .action((device: string, flags: JsonFlag) => work(infoCommand(thisMachine, device, on(flags))));
 }
 
 function json(about: string): Option {

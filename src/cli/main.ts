@@ -1,14 +1,21 @@
 #!/usr/bin/env node
 import { CommanderError } from 'commander';
-import { fromEvent, share } from 'rxjs';
+import { fromEvent, merge, share, Subject } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { exitCodes } from './commands.js';
 import { workOf } from './program.js';
 import { jsonLine } from './show.js';
 
+/** Whoever read what is said has gone (`vfio-rx watch ... | head`): as good as Ctrl-C. */
+const unread = new Subject<void>();
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  unread.next();
+});
+
 function main(args: readonly string[]): void {
   const screen = { write: (text: string) => void process.stdout.write(text), terminal: process.stdout.isTTY ? process.stdout : undefined };
-  workOf(args, screen, fromEvent(process, 'SIGINT').pipe(share())).subscribe({
+  workOf(args, screen, merge(fromEvent(process, 'SIGINT'), unread).pipe(share())).subscribe({
     next: (code) => { process.exitCode = code; },
     error: (error: unknown) => {
       if (!VfioError.is(error)) throw error;

@@ -1,10 +1,12 @@
-import { Option, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { defer, of, type Observable } from 'rxjs';
+import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
 import { infoCommand } from './info.js';
 import { listCommand } from './list.js';
 import { thisMachine } from './machine/machine.js';
 import type { Screen } from './show.js';
+import { watchable, watchCommand } from './watch.js';
 
 /** What the commands that look are given. */
 export interface LookContext {
@@ -21,7 +23,7 @@ interface JsonFlag {
 }
 
 /** The commands that change nothing: what there is, what is wrong with it, and what it does. */
-export function addLooking(program: Command, { screen, devices, work }: LookContext): void {
+export function addLooking(program: Command, { screen, interrupt, devices, work }: LookContext): void {
   const on = ({ json = false }: JsonFlag): Screen => ({ ...screen, json });
 
   program.command('list').description('says which devices there are, and which can be opened')
@@ -40,6 +42,31 @@ export function addLooking(program: Command, { screen, devices, work }: LookCont
     .addOption(json('one JSON object'))
     .addHelpText('after', `${devices}\n\nEnds with 0, 1 (failed), 2 (usage).`)
     .action((device: string, flags: JsonFlag) => work(infoCommand(thisMachine, device, on(flags))));
+
+  program.command('watch').description('opens devices, serves what their drivers demand, and shows what happens, until Ctrl-C')
+    .argument('<DEVICE...>', 'which')
+    .option('--trace <FILE>', 'what crosses the port, for render and replay; of several devices FILE-1, FILE-2, ...')
+    .addOption(json('a line of JSON for each event'))
+    .addHelpText('after', `${devices}
+
+A device has one user at a time: watch is the one meanwhile. It does nothing of its own but serve remaps and listen to irqs (MSI-X or MSI,
+ERR, REQ and the device's own); where the kernel asks for a device, it is closed.
+Ends with 0 (all are closed), 1 (one failed), 2 (usage).`)
+    .action((named: readonly string[], { trace, ...flags }: JsonFlag & { readonly trace?: string }) => work(watchCommand({ devices: named.map(watchable), trace }, on(flags), interrupt)));
+
+  program.command('demo').description('shows what this is for, on a device in this process: no hardware, no rights')
+    .option('--seconds <N>', 'how long', seconds, 10)
+    .addOption(json('a line of JSON for each thing that happens'))
+    .addHelpText('after', '\nEnds with 0 (the device says that all is well, or Ctrl-C), 1 (something is wrong), 2 (usage).')
+    .action(({ seconds: long, ...flags }: JsonFlag & { readonly seconds: number }) => work(demoCommand({ forMs: long * 1000, interrupt }, on(flags))));
+}
+
+const longestDemo = 3600;
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= longestDemo) return value;
+  throw new InvalidArgumentError(`It takes a number of seconds, at most ${longestDemo}.`);
 }
 
 function json(about: string): Option {

@@ -23,7 +23,7 @@ function said(...args: readonly string[]): { readonly out: string; readonly erro
 describe('vfio-rx', () => {
   it('helps, with all commands and with one', () => {
     const all = said('--help');
-    for (const command of ['migrate', 'receive', 'resolve', 'serve', 'conformance', 'record', 'replay', 'render']) {
+    for (const command of ['list', 'doctor', 'info', 'watch', 'demo', 'migrate', 'receive', 'resolve', 'serve', 'conformance', 'record', 'replay', 'render']) {
       expect(all.out).toContain(`\n  ${command} [options]`);
       expect(said(command, '--help')).toMatchObject({ exit: 0, error: '', out: expect.stringMatching(command === 'render' ? /--svg/ : /--json .*\n[\s\S]*Ends with 0/) as unknown });
     }
@@ -33,6 +33,12 @@ describe('vfio-rx', () => {
 
   it.each([
     ['bla', "unknown command 'bla'"],
+    ['list all', "too many arguments for 'list'. Expected 0 arguments but got 1."],
+    ['info', "missing required argument 'DEVICE'"],
+    ['watch', "missing required argument 'DEVICE'"],
+    ['watch software --trace', "option '--trace <FILE>' argument missing"],
+    ['demo --seconds 0', "option '--seconds <N>' argument '0' is invalid. It takes a number of seconds, at most 3600."],
+    ['doctor a b', "too many arguments for 'doctor'. Expected 1 argument but got 2."],
     ['migrate --to tcp://a:1 --journal j', "missing required argument 'DEVICE'"],
     ['migrate a --journal j', "required option '--to <ADDRESS>' not specified"],
     ['migrate a --to tcp://a:1', "required option '--journal <FILE>' not specified"],
@@ -59,7 +65,17 @@ describe('vfio-rx', () => {
     expect(said(...line.split(' '))).toEqual({ exit: 1, out: '', error: `error: ${message}\n` });
   });
 
+  it.each(['info eth0', 'watch software eth0', 'serve eth0 unix:/x', 'conformance 3:0.0'])('%s: says which names there are', (line) => {
+    expect(() => said(...line.split(' '))).toThrow(expect.objectContaining({ code: 'VFIO_E_ADDRESS', message: expect.stringMatching(/names no device: a PCI address/) as unknown }) as Error);
+  });
+
   it.each([
+    'list --json',
+    'doctor',
+    'doctor 0000:03:00.1 --json',
+    'info unix:/x --json',
+    'demo --seconds 0.5 --json',
+    'watch software:nic?every=5 0000:03:00.1 --trace a.jsonl --json',
     'migrate software:a --to tcp://a:1 --journal j --downtime 300 --no-peer-to-peer --json',
     'receive software:a software:b --at unix:/x --journal j --exit',
     'resolve --journal j --to tcp://a:1',

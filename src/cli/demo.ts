@@ -18,7 +18,7 @@ import { say, type Screen } from './show.js';
 export interface DemoLine {
   /** Since the device was opened. */
   readonly ns: bigint;
-  readonly who: 'demo' | 'driver' | 'vfio-rx' | 'guest';
+  readonly who: 'demo' | 'driver' | 'pipeline' | 'guest';
   readonly says: string;
 }
 
@@ -97,10 +97,10 @@ function states(device: VfioDevice, forMs: number, line: (who: DemoLine['who'], 
 function toldRemap({ because, acked, diffs, servedNs }: Remap): readonly (readonly [DemoLine['who'], string])[] {
   const names = (change: 'revoked' | 'added'): string => diffs.filter((diff) => diff[change].length > 0).map(({ index }) => `region ${index}`).join(' and ');
   const [taken, given] = [names('revoked'), names('added')];
-  if (because === 'registered') return [['vfio-rx', `listens to the driver's irq, and has mapped what may be mapped: of ${given}`]];
+  if (because === 'registered') return [['pipeline', `listens to the driver's irq, and has mapped what may be mapped: of ${given}`]];
   if (taken === '' && given === '') return [];
   const did = [...(taken === '' ? [] : [`took ${taken} out of the guest's reach, which writes through the driver now`]), ...(given === '' ? [] : [`mapped ${given} again`])].join(', ');
-  return [['driver', 'irq: look at your regions again, I wait'], ['vfio-rx', `${did}${acked ? `, and said so ${formatNs(Number(servedNs))} after the irq` : ''}`]];
+  return [['driver', 'irq: look at your regions again, I wait'], ['pipeline', `${did}${acked ? `, and said so ${formatNs(Number(servedNs))} after the irq` : ''}`]];
 }
 
 /** Tells the story and the verdict. Emits the exit code. */
@@ -110,7 +110,7 @@ export function demoCommand(options: DemoOptions, screen: Screen): Observable<nu
     let checks = 0;
     const tell = (told: DemoLine | Check): void => {
       if ('who' in told) {
-        say(screen, told, `${(Number(told.ns) / 1e9).toFixed(3).padStart(7)} s  ${told.who.padEnd(7)}  ${told.says}`);
+        say(screen, told, `${(Number(told.ns) / 1e9).toFixed(3).padStart(7)} s  ${told.who.padEnd(8)}  ${told.says}`);
         return;
       }
       if (checks === 0 && !screen.json) screen.write('\nThe device says:\n');

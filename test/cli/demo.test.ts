@@ -12,7 +12,7 @@ describe('vfio-rx demo', () => {
     const lines = told.filter((one): one is DemoLine => 'who' in one);
     expect(lines.map(({ who, says }) => `${who}: ${says.replace(/[\d.]+[mun]?s after/, 'x after').replace(/ \d+ numbers/, ' N numbers')}`)).toEqual([
       'demo: a device in this process, whose driver may want its mapped memory back; it waits 2000 ms for us, no longer',
-      "vfio-rx: listens to the driver's irq, and has mapped what may be mapped: of region 0 and region 1",
+      "pipeline: listens to the driver's irq, and has mapped what may be mapped: of region 0 and region 1",
       'guest: writes a number every millisecond into region 0',
       ...[
         ['a migration begins: the device still runs while its state is copied', 'pre-copy'],
@@ -22,7 +22,7 @@ describe('vfio-rx demo', () => {
       ].flatMap(([why, state]) => [
         `demo: ${why} (device_state: ${state})`,
         'driver: irq: look at your regions again, I wait',
-        state === 'running' ? 'vfio-rx: mapped region 0 and region 1 again, and said so x after the irq' : "vfio-rx: took region 0 and region 1 out of the guest's reach, which writes through the driver now, and said so x after the irq",
+        state === 'running' ? 'pipeline: mapped region 0 and region 1 again, and said so x after the irq' : "pipeline: took region 0 and region 1 out of the guest's reach, which writes through the driver now, and said so x after the irq",
         `driver: device_state is ${state}, x after it was asked to be`,
         'guest: has written N numbers, and never stopped',
       ]),

@@ -20,9 +20,14 @@ export class VfioPci implements Disposable {
     if (driverOf(address) !== 'vfio-pci') throw new Error(`${address} is bound to ${driverOf(address) ?? 'no driver'}, not to vfio-pci`);
   }
 
+  /** Where the educational device is, bound or not. */
+  static eduAddress(): string {
+    return one(addressesOf(eduId));
+  }
+
   /** QEMU's educational device: INTx, MSI, one BAR of 1 MiB, a DMA engine of 28 bits. */
   static edu(): VfioPci {
-    return new VfioPci(one(addressesOf(eduId)));
+    return new VfioPci(VfioPci.eduAddress());
   }
 
   /** An e1000e in a group of its own: five MSI-X vectors, ERR and REQ. */

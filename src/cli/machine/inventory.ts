@@ -51,9 +51,9 @@ export function inventory(machine: Machine): readonly Found[] {
   return [...pci, ...mdevs, ...others];
 }
 
-/** The one to try first: nothing of it is in use. */
+/** The one to try first: nobody uses it, or nothing that is seen of it. */
 export function suggested(devices: readonly Found[]): Found | undefined {
-  return devices.find(({ hostHas }) => hostHas.length === 0) ?? devices[0];
+  return devices.find(({ driver }) => driver === undefined) ?? devices.find(({ hostHas }) => hostHas.length === 0) ?? devices[0];
 }
 
 /** The PCI functions and mdevs of a group, bridges too. */

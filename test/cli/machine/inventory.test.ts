@@ -16,7 +16,6 @@ describe('the devices of a machine', () => {
       .folder('/sys/devices/platform/fsl-mc').link('/sys/class/vfio-dev/vfio7/device', '../../../devices/platform/fsl-mc')
       .link('/sys/class/vfio-dev/vfio0/device', '../../../bus/pci/devices/0000:02:00.0')
       .file('/usr/share/misc/pci.ids', '8086  Intel Corporation\n\t10d3  82574L');
-    expect(suggested(inventory(tree.machine))?.name).toBe('0000:02:00.0');
     expect(inventory(tree.machine)).toEqual([
       { name: '0000:01:00.0', kind: 'pci', path: '/sys/bus/pci/devices/0000:01:00.0', driver: 'e1000e', vfio: false, group: 4, cdev: undefined, ids: { vendor: '8086', device: '10d3', class: '020000' }, title: 'Intel Corporation 82574L', hostHas: ['eth0'] },
       { name: '0000:02:00.0', kind: 'pci', path: '/sys/bus/pci/devices/0000:02:00.0', driver: 'vfio-pci', vfio: true, group: 5, cdev: '/dev/vfio/devices/vfio0', ids: { vendor: '1234', device: '11e8', class: '00ff00' }, title: undefined, hostHas: [] },
@@ -24,6 +23,17 @@ describe('the devices of a machine', () => {
       { name: uuid, kind: 'mdev', path: `/sys/bus/mdev/devices/${uuid}`, driver: 'vfio_mdev', vfio: true, group: 9, cdev: undefined, ids: undefined, title: 'sample', hostHas: [] },
       { name: '/dev/vfio/devices/vfio7', kind: 'other', path: '/sys/class/vfio-dev/vfio7/device', driver: undefined, vfio: true, group: undefined, cdev: '/dev/vfio/devices/vfio7', ids: undefined, title: 'fsl-mc', hostHas: [] },
     ]);
+  });
+
+  it('have one to try first', () => {
+    using tree = new Tree();
+    expect(suggested(inventory(tree.machine))).toBeUndefined();
+    tree.pci('0000:01:00.0', { ids: '8086:10d3', driver: 'e1000e', net: 'eth0' });
+    expect(suggested(inventory(tree.machine))?.name).toBe('0000:01:00.0');
+    tree.pci('0000:02:00.0', { ids: '8086:10d3', driver: 'e1000e' });
+    expect(suggested(inventory(tree.machine))?.name).toBe('0000:02:00.0');
+    tree.pci('0000:03:00.0', { ids: '8086:10d3', net: 'eth9' });
+    expect(suggested(inventory(tree.machine))?.name).toBe('0000:03:00.0');
   });
 
   it('are none where there is no sysfs', () => {

@@ -65,6 +65,7 @@ export class RemapPump implements RemapSession {
       .subscribe({
         next: (agreement) => {
           this.agreement = agreement;
+          if (agreement.profile !== 'rfc-v4') this.#letStart();
           for (const page of this.#hasIrq ? this.#pages : [undefined]) void this.#ask(page, 'registered');
           this.#proceed();
         },
@@ -74,12 +75,13 @@ export class RemapPump implements RemapSession {
 
   atRest(): Observable<never> {
     return new Observable<never>((subscriber) => {
-      if (this.#released || this.agreement?.profile !== 'rfc-v4') {
+      // Over a socket registering takes its time: a driver that does not know the irq yet would refuse.
+      if (this.#released || (this.agreement !== undefined && this.agreement.profile !== 'rfc-v4')) {
         subscriber.complete();
         return undefined;
       }
       this.#waitingForRest.add(subscriber);
-      this.#proceed();
+      if (this.agreement !== undefined) this.#proceed();
       return () => this.#waitingForRest.delete(subscriber);
     });
   }

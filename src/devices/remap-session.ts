@@ -7,7 +7,7 @@ export interface RemapSession {
   readonly agreement: RemapAgreement | undefined;
   /**
    * The idle rule of `rfc-v4`: completes, when subscribed, as soon as no batch is in flight and the trigger eventfd is empty;
-   * what starts inside that completion starts before anything else. At once in every other profile, and where the pipeline ends.
+   * what starts inside that completion starts before anything else. At once in every other profile, as soon as the irqs are registered, and where the pipeline ends.
    */
   atRest(): Observable<never>;
   /**

@@ -1,30 +1,9 @@
-import { firstValueFrom } from 'rxjs';
 import { afterAll, describe, it } from 'vitest';
-import { realClock } from '../../src/clock.js';
-import type { DevicePort } from '../../src/devices/port.js';
-import { openUserPort } from '../../src/devices/vfio-user/open-user-port.js';
-import { describePort, type PortHarness } from '../../src/testing/index.js';
+import { describePort } from '../../src/testing/index.js';
 import { OtherProcess } from '../support/vfio-user/other-process.js';
+import { vfioUserHarness } from '../support/vfio-user/port-harness.js';
 
 const other = new OtherProcess();
 afterAll(() => other.dispose());
 
-/** A software device, served by another process: what crosses is the socket, and what its fds stand for. */
-function vfioUserHarness(): PortHarness {
-  const open: DevicePort[] = [];
-  return {
-    patienceMs: 10_000,
-    briefMs: 200,
-    openPort: async ({ ackTimeoutMs = 2000 } = {}) => {
-      const { path, witness, script } = other.serve({ remap: { ackTimeoutMs } });
-      const port = await firstValueFrom(openUserPort(path, realClock));
-      open.push(port);
-      return { port, witness, script };
-    },
-    dispose: async () => {
-      for (const port of open.splice(0)) await port[Symbol.asyncDispose]();
-    },
-  };
-}
-
-describePort({ describe, it }, 'vfio-user', vfioUserHarness());
+describePort({ describe, it }, 'vfio-user', vfioUserHarness(other));

@@ -28,6 +28,8 @@ export interface DmaParts extends DmaCaller {
 export class KernelDma {
   readonly #parts: DmaParts;
   readonly #memories = new Map<DmaMemory, MappedMemory>();
+  /** Memory that somebody else keeps mapped until it is freed. */
+  readonly #adopted = new Map<DmaMemory, Pick<MappedMemory, 'address' | 'size'>>();
 
   constructor(parts: DmaParts) {
     this.#parts = parts;
@@ -42,6 +44,24 @@ export class KernelDma {
     const memory: DmaMemory = { memory: mapped.memory, size: mapped.size, free: () => nowCall(() => this.#free(memory)) };
     this.#memories.set(memory, mapped);
     return memory;
+  }
+
+  adopt(memory: ArrayBufferLike): DmaMemory {
+    const { calls, device } = this.#parts;
+    const size = memory.byteLength;
+    const address = BigInt(calls.binding.addressOf(new Uint8Array(memory)));
+    const page = calls.binding.pageSize;
+    if (size === 0 || size % page !== 0 || address % BigInt(page) !== 0n) {
+      throw new VfioError('VFIO_E_RANGE', `${size} bytes at 0x${address.toString(16)} are not whole pages of ${page} bytes`, { operation: 'import DMA memory', device });
+    }
+    const free = (): void => {
+      if (!this.#adopted.has(adopted)) return;
+      this.#requireOut(address, size, 'free DMA memory');
+      this.#adopted.delete(adopted);
+    };
+    const adopted: DmaMemory = { memory, size, free: () => nowCall(free) };
+    this.#adopted.set(adopted, { address, size });
+    return adopted;
   }
 
   map(request: DmaMapRequest): Call<IovaRange> {
@@ -158,7 +178,7 @@ export class KernelDma {
       if (!this.#parts.shows(source, { offset: source.area.offset + offset, size })) refuse(`${size} bytes at ${offset} are not mapped (any more) there`);
       return (source.address ?? 0n) + BigInt(offset);
     }
-    const memory = this.#memories.get(source);
+    const memory = this.#memories.get(source) ?? this.#adopted.get(source);
     if (memory === undefined) return refuse('the memory is freed, or not of this device: allocate it by allocateDma()');
     if (offset + size > memory.size) refuse(`${size} bytes at ${offset}: the memory has ${memory.size} bytes`);
     return memory.address + BigInt(offset);

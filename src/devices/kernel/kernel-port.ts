@@ -154,6 +154,10 @@ export class KernelPort implements DevicePort {
     return this.#now('allocate DMA memory', () => this.#dma.allocate(bytes));
   }
 
+  importDma(memory: ArrayBufferLike): Call<DmaMemory> {
+    return this.#now('import DMA memory', () => this.#dma.adopt(memory));
+  }
+
   dmaMap(request: DmaMapRequest): Call<IovaRange> {
     return this.#dma.map(request);
   }

@@ -18,7 +18,7 @@ export interface ConnectionParts {
   readonly name: string;
 }
 
-/** A reply. Its fds are the receiver's. */
+/** A reply. Its fds are the receiver's; none but that to GET_REGION_INFO has any: others are closed. */
 export interface Reply {
   readonly payload: Uint8Array;
   readonly fds: readonly number[];
@@ -54,6 +54,7 @@ export class UserConnection {
   #nextId = 0;
   #over: VfioError | undefined;
   #ending = false;
+  #held = false;
 
   /** The fd is the connection's from here on. */
   constructor(fd: number, parts: ConnectionParts, server: CommandServer) {
@@ -81,13 +82,16 @@ export class UserConnection {
     );
   }
 
-  /** The other side is held up until `resume`. */
+  /** The other side is held up until `resume`, but not while this side waits for a reply: that stands behind whatever else was sent. */
   pause(): void {
-    this.#socket.pause();
+    this.#held = true;
+    this.#hold();
   }
 
   resume(): void {
-    this.#socket.resume();
+    if (!this.#held) return;
+    this.#held = false;
+    this.#hold();
   }
 
   /** Says that nothing more comes; the other side then closes, which `lost` tells. */
@@ -116,6 +120,12 @@ export class UserConnection {
     this.#nextId = (id + 1) & 0xffff;
     this.#socket.send(encodeMessage({ id, command, kind: 'command' }, payload), fds);
     this.#outstanding.set(id, { command, operation, subscriber });
+    if (this.#held) this.#hold();
+  }
+
+  #hold(): void {
+    if (this.#held && this.#outstanding.size === 0) this.#socket.pause();
+    else this.#socket.resume();
   }
 
   #deliver(message: Message): void {
@@ -140,19 +150,21 @@ export class UserConnection {
       throw protocolError({ operation: 'vfio-user', device: this.#parts.name }, 0, `a reply with id ${header.id} to command ${header.command}, which was not asked`);
     }
     this.#outstanding.delete(header.id);
+    if (this.#held) this.#hold();
+    const wanted = header.errno === undefined && header.command === commands.DEVICE_GET_REGION_INFO;
+    if (!wanted) this.closeFds(fds);
     if (header.errno === undefined) {
-      waiting.subscriber.next({ payload, fds });
+      waiting.subscriber.next({ payload, fds: wanted ? fds : [] });
       waiting.subscriber.complete();
       return;
     }
-    this.closeFds(fds);
     waiting.subscriber.error(replyError(errnoName(header.errno), waiting.operation, this.#parts.name));
   }
 
   #lost(error: unknown): void {
     const cause = error ?? (this.#decoder.inside ? protocolError({ operation: 'vfio-user' }, 0, 'the connection ended inside a message') : undefined);
     const origin = { operation: 'vfio-user', device: this.#parts.name, cause };
-    const gone = this.#ending && cause === undefined
+    const gone = this.#ending
       ? new VfioError('VFIO_E_CANCELED', 'the device was closed before this was answered', origin)
       : new VfioError('VFIO_E_NO_DEVICE', 'the connection to the server is lost: open the device again', origin);
     this.#finish(gone);

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { concatMap, defaultIfEmpty, EMPTY, map, of, toArray, type Observable } from 'rxjs';
+import { concatMap, defaultIfEmpty, EMPTY, map, of, toArray, type Observable, type Subscription } from 'rxjs';
 import { VfioError, type VfioErrorCode } from '../../errors.js';
 import { absentIsEmpty } from '../call.js';
 import type { DevicePort, IrqInfo } from '../port.js';
@@ -21,8 +21,13 @@ import { ServedState } from './served-state.js';
 
 /** Commands that wait behind the one that is served; then the client is held up. */
 const mostWaiting = 64;
+/** What may wait all the same while the device's DMA waits for a reply of the client, bytes. */
+const mostWaitingBytes = 8 * 1024 * 1024;
 /** Those about device_state that wait behind one that is blocked: more are EBUSY, since a client that is held up could not ack. */
 const mostStateCalls = 16;
+
+/** A client that has connected and says nothing for so long makes room for the next one, ms. */
+export const versionBoundMs = 10_000;
 
 const nothing = new Uint8Array(0);
 
@@ -45,6 +50,7 @@ export class ServedConnection implements CommandServer {
   readonly #commands: ServedLane;
   readonly #stateCommands: ServedLane;
   readonly #ended: (error: VfioError | undefined) => void;
+  readonly #patience: Subscription;
   #agreed = false;
   #remapAgreed = false;
   #error: VfioError | undefined;
@@ -79,6 +85,9 @@ export class ServedConnection implements CommandServer {
     this.#commands = new ServedLane({ ...lane, serve: (command, fds) => this.#inOrder(command, fds) });
     this.#stateCommands = new ServedLane({ ...lane, serve: (command, fds) => this.#serve(command, fds) });
     this.#connection = new UserConnection(fd, parts, this);
+    this.#patience = port.clock.scheduler.schedule(() => {
+      this.lost(new VfioError('VFIO_E_DEADLINE', `the client has not said VERSION in ${versionBoundMs} ms: the next one has its turn`, { operation: 'serve', device: port.name }));
+    }, versionBoundMs);
   }
 
   command(name: CommandName | undefined, payload: Uint8Array, fds: readonly number[], answer: Answer): void {
@@ -88,6 +97,10 @@ export class ServedConnection implements CommandServer {
       return;
     }
     if (this.#commands.length >= mostWaiting - 1) this.#connection.pause();
+    if (this.#commands.bytes > mostWaitingBytes) {
+      this.#connection.closeFds(fds);
+      throw new VfioError('VFIO_E_LIMIT', 'the client asks on and on, and does not answer', { operation: 'vfio-user', device: this.#port.name });
+    }
     this.#commands.push({ name, payload, fds, answer });
   }
 
@@ -100,6 +113,7 @@ export class ServedConnection implements CommandServer {
   close(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#patience.unsubscribe();
     this.#commands.end();
     this.#stateCommands.end();
     this.#state.release();
@@ -120,6 +134,7 @@ export class ServedConnection implements CommandServer {
     if (name !== 'VERSION') throw protocolError({ operation: 'vfio-user VERSION' }, 0, 'the client began with another message');
     this.#remapAgreed = readVersion(payload).capabilities.remap;
     this.#agreed = true;
+    this.#patience.unsubscribe();
     answer(encodeVersion({ ...ownVersion, capabilities: { ...ownVersion.capabilities, remap: this.#remapAgreed } }));
   }
 

@@ -26,6 +26,7 @@ export interface LaneParts {
 export class ServedLane {
   readonly #parts: LaneParts;
   readonly #waiting: ServedCommand[] = [];
+  #bytes = 0;
   #serving = false;
   #over = false;
 
@@ -38,8 +39,14 @@ export class ServedLane {
     return this.#waiting.length;
   }
 
+  /** What they take of memory, about. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   push(command: ServedCommand): void {
     this.#waiting.push(command);
+    this.#bytes += sizeOf(command);
     if (!this.#serving) this.#next();
   }
 
@@ -52,6 +59,7 @@ export class ServedLane {
   #next(): void {
     const one = this.#over ? undefined : this.#waiting.shift();
     if (one === undefined) return;
+    this.#bytes -= sizeOf(one);
     const fds = [...one.fds];
     let reply: Reply | undefined;
     const done = (error?: unknown): void => {
@@ -74,4 +82,9 @@ export class ServedLane {
       complete: () => done(),
     });
   }
+}
+
+/** A command without a payload takes memory, too. */
+function sizeOf({ payload }: ServedCommand): number {
+  return payload.length + 256;
 }

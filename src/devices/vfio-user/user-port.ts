@@ -75,7 +75,6 @@ export class UserPort implements DevicePort {
     });
     const requireOpen = (operation: string): void => this.#requireOpen(operation);
     const request = (command: CommandName, operation: string, payload: Uint8Array, fds?: readonly number[]): Call<Reply> => this.#connection.request(command, operation, payload, fds);
-    const plain = (command: CommandName, operation: string, payload: Uint8Array): Call<Reply> => this.#plain(command, operation, payload);
     const maxDataBytes = (): number => this.#server.maxDataBytes;
     this.#regions = new UserRegions({ device: name, calls, request, maxDataBytes, requireOpen, requireOut: (mapping, area) => this.#dma.requireOut(mapping, area) });
     this.#dma = new UserDma({
@@ -92,13 +91,13 @@ export class UserPort implements DevicePort {
       send: (payload, operation, fds) => this.#connection.request('DEVICE_SET_IRQS', operation, payload, fds),
       lost: this.#lost,
     });
-    this.#migration = new UserMigration({ device: name, request: plain, maxDataBytes, requireOpen });
-    this.dmaLogging = new UserDmaLogging({ device: name, requireOpen, feature: (operation, payload) => plain('DEVICE_FEATURE', operation, payload) });
+    this.#migration = new UserMigration({ device: name, request, maxDataBytes, requireOpen });
+    this.dmaLogging = new UserDmaLogging({ device: name, requireOpen, feature: (operation, payload) => request('DEVICE_FEATURE', operation, payload) });
   }
 
   /** The first exchange: until it has been made nothing else may be asked. */
   negotiate(): Call<void> {
-    return this.#plain('VERSION', 'vfio-user VERSION', encodeVersion(ownVersion)).pipe(
+    return this.#connection.request('VERSION', 'vfio-user VERSION', encodeVersion(ownVersion)).pipe(
       map(({ payload }) => {
         const { minor, capabilities } = readVersion(payload);
         if (minor > ownVersion.minor) throw new VfioError('VFIO_E_PROTOCOL', `the server answers with version 0.${minor}, which was not proposed`, { operation: 'vfio-user VERSION', device: this.name });
@@ -109,7 +108,7 @@ export class UserPort implements DevicePort {
 
   info(): Call<DeviceInfo> {
     const operation = 'VFIO_DEVICE_GET_INFO';
-    return this.#open(operation, () => this.#plain('DEVICE_GET_INFO', operation, encodeDeviceInfoQuery()).pipe(map(({ payload }) => readDeviceInfo(payload, this.name))));
+    return this.#open(operation, () => this.#connection.request('DEVICE_GET_INFO', operation, encodeDeviceInfoQuery()).pipe(map(({ payload }) => readDeviceInfo(payload, this.name))));
   }
 
   regionInfo(index: number): Call<RegionInfo> {
@@ -256,23 +255,13 @@ export class UserPort implements DevicePort {
   /** A remap irq is one only where both sides have said that they speak of remaps, and where its acks carry numbers: nothing else has a way through this socket. */
   #askIrq(index: number, operation: string, argsz: number | undefined, attempts: number): Call<IrqInfo> {
     if (attempts === 0) throw neverSettles(argsz ?? 0, { operation, device: this.name });
-    return this.#plain('DEVICE_GET_IRQ_INFO', operation, encodeIrqInfoQuery(index, argsz)).pipe(
+    return this.#connection.request('DEVICE_GET_IRQ_INFO', operation, encodeIrqInfoQuery(index, argsz)).pipe(
       concatMap(({ payload }) => {
         const needed = argsz === undefined || payload.length < 4 ? undefined : bytesNeeded(payload, maxAnswerBytes, { operation, device: this.name });
         if (needed !== undefined) return this.#askIrq(index, operation, needed, attempts - 1);
         const info = readIrqInfo(payload, index, this.name);
         if (info.remap === undefined || (this.#server.remap && remapTravels(info))) return of(info);
         return of({ index, flags: 0, count: 0, eventfd: false, maskable: false, automasked: false, noResize: false });
-      }),
-    );
-  }
-
-  /** A request whose reply brings no fds: those that come all the same are closed. */
-  #plain(command: CommandName, operation: string, payload: Uint8Array): Call<Reply> {
-    return this.#connection.request(command, operation, payload).pipe(
-      map((reply) => {
-        this.#connection.closeFds(reply.fds);
-        return { payload: reply.payload, fds: [] };
       }),
     );
   }

@@ -28,3 +28,6 @@ export function survives(read: (bytes: Uint8Array) => unknown, valid: readonly U
   };
   fc.assert(fc.property(hostile(valid), check), { numRuns: hostileRuns });
 }
+
+/** How many hostile messages a whole server and a whole client get; a longer run: VFIO_RX_USER_RUNS. */
+export const hostileMessages = Number(process.env['VFIO_RX_USER_RUNS'] ?? 10_000);

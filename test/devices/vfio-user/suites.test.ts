@@ -1,0 +1,50 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, expect, it } from 'vitest';
+import { checkMigration, checkPort, deviceMigrationHarness, sampleState, softwareMigrationHarness, softwarePortHarness, virtualRun, type RuleResult } from '../../../src/testing/index.js';
+import { OtherProcess } from '../../support/vfio-user/other-process.js';
+import { vfioUserHarness } from '../../support/vfio-user/port-harness.js';
+
+const other = new OtherProcess();
+afterAll(() => other.dispose());
+
+/** Every suite that a device can be put to, in this process and over client and server. */
+const suites: readonly { readonly name: string; readonly software: () => Promise<readonly RuleResult[]>; readonly user: () => Promise<readonly RuleResult[]> }[] = [
+  {
+    name: 'port',
+    software: () => virtualRun((clock) => checkPort(softwarePortHarness({ clock }))),
+    user: () => checkPort(vfioUserHarness(other)),
+  },
+  ...[1, 5, 7].flatMap((flags) => ([false, true] as const).map((remaps) => {
+    const device = { ...(remaps ? {} : { remap: false as const }), migration: flags };
+    return {
+      name: `migration, flags ${flags}${remaps ? ', with remaps' : ''}`,
+      software: () => virtualRun((clock) => checkMigration(softwareMigrationHarness({ clock, device }))),
+      user: () => checkMigration(deviceMigrationHarness(`vfio-user:${other.serve(device).path}`, { destructive: true, state: sampleState })),
+    };
+  })),
+];
+
+function ids(results: readonly RuleResult[], outcome: RuleResult['outcome']): readonly string[] {
+  return results.filter((result) => result.outcome === outcome).map(({ rule }) => rule);
+}
+
+/** The rules that docs/contract.md says are not checked over vfio-user. */
+function excused(): readonly string[] {
+  const [, table = ''] = /Over \[vfio-user\][^]*?\n((?:\|.*\n)+)/.exec(readFileSync(new URL('../../../docs/contract.md', import.meta.url), 'utf8')) ?? [];
+  return [...table.matchAll(/[A-Z]+-[0-9.]+/g)].map(([rule]) => rule);
+}
+
+it('the suites over client and server are those of the software port, apart from rules that docs/contract.md names', async () => {
+  const missing = new Set<string>();
+  const lines: string[] = [];
+  for (const { name, software, user } of suites) {
+    const [here, there] = [await software(), await user()];
+    expect(there.filter(({ outcome }) => outcome === 'failed'), name).toEqual([]);
+    expect(there.map(({ rule }) => rule), name).toEqual(here.map(({ rule }) => rule));
+    const less = ids(there, 'skipped').filter((rule) => !ids(here, 'skipped').includes(rule));
+    for (const rule of less) missing.add(rule);
+    lines.push(`${name}: ${ids(here, 'passed').length} rules on the software port, ${ids(there, 'passed').length} over vfio-user${less.length === 0 ? '' : ` (not ${less.join(', ')})`}`);
+  }
+  console.log(lines.join('\n'));
+  expect([...missing].sort()).toEqual([...excused()].sort());
+});

@@ -1,4 +1,4 @@
-import { concat, concatMap, defer, map, of, reduce, type Observable } from 'rxjs';
+import { concat, concatMap, defer, map, of, reduce } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { KernelMappings } from '../kernel/mappings.js';
 import { fileHolds } from '../linux/file-bounds.js';
@@ -87,15 +87,13 @@ export class UserRegions {
     const operation = `${write === undefined ? 'REGION_READ' : 'REGION_WRITE'} region ${region}`;
     return defer(() => {
       this.#parts.requireOpen(operation);
+      const inside = (size: number): Call<Uint8Array> => {
+        this.#parts.requireOpen(operation);
+        this.#requireInside(request, size, operation);
+        return write === undefined ? this.#read(request, readBytes, operation) : this.#write(request, write, operation);
+      };
       const place = this.#places.get(region);
-      const size: Observable<number> = place === undefined ? this.info(region).pipe(map((info) => info.size)) : of(place.size);
-      return size.pipe(
-        concatMap((bytes) => {
-          this.#parts.requireOpen(operation);
-          this.#requireInside(request, bytes, operation);
-          return write === undefined ? this.#read(request, readBytes, operation) : this.#write(request, write, operation);
-        }),
-      );
+      return place === undefined ? this.info(region).pipe(concatMap(({ size }) => inside(size))) : inside(place.size);
     });
   }
 
@@ -145,16 +143,21 @@ export class UserRegions {
   }
 
   #read({ region, offset }: AccessRequest, length: number, operation: string): Call<Uint8Array> {
-    const whole = new Uint8Array(length);
-    const parts = partsOf(length, this.#parts.maxDataBytes()).map(({ at, count }) =>
-      defer(() => this.#parts.request('REGION_READ', operation, encodeRegionAccess({ region, offset: offset + at, count }))).pipe(
+    const part = (at: number, count: number): Call<Uint8Array> => {
+      const asked = { region, offset: offset + at, count };
+      return this.#parts.request('REGION_READ', operation, encodeRegionAccess(asked)).pipe(
         map(({ payload }) => {
           const answer = readRegionData(payload);
-          this.#same(answer, { region, offset: offset + at, count }, operation);
-          whole.set(answer.data, at);
+          this.#same(answer, asked, operation);
+          return answer.data.slice();
         }),
-      ),
-    );
+      );
+    };
+    const most = this.#parts.maxDataBytes();
+    // A register's, as most are: one message.
+    if (length <= most) return part(0, length);
+    const whole = new Uint8Array(length);
+    const parts = partsOf(length, most).map(({ at, count }) => defer(() => part(at, count)).pipe(map((bytes) => whole.set(bytes, at))));
     return concat(...parts).pipe(reduce((bytes) => bytes, whole));
   }
 

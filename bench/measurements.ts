@@ -1,12 +1,12 @@
 /** What `npm run bench` measures: the programs that run, side by side, and the figures that are read out of them. */
 
 /** Compiled from the file of this name. */
-export type CProgram = 'peer' | 'remap-peer' | 'migration-peer';
+export type CProgram = 'peer' | 'remap-peer' | 'migration-peer' | 'user-peer';
 
-/** One side of a measurement: `peer`, `remap-peer` and `migration-peer` are compiled C programs, `node` a program of this folder, compiled by tsc. */
+/** One side of a measurement: `peer`, `remap-peer`, `migration-peer` and `user-peer` are compiled C programs, `node` a program of this folder, compiled by tsc. */
 export interface Side {
   readonly program: CProgram | 'node';
-  /** `PEER`, `REMAP_PEER`, `FILE` and `OTHER_CPU` stand for what the runner knows. */
+  /** `PEER`, `REMAP_PEER`, `USER_PEER`, `FILE`, `SOCKET` and `OTHER_CPU` stand for what the runner knows. */
   readonly args: readonly string[];
 }
 
@@ -27,7 +27,7 @@ export interface Line {
 
 export interface Measurement {
   /** Chosen by `--only`. */
-  readonly group: 'irqs' | 'remap' | 'migration' | 'accessors' | 'recording' | 'idle';
+  readonly group: 'irqs' | 'remap' | 'migration' | 'vfio-user' | 'accessors' | 'recording' | 'idle';
   readonly c?: Side;
   readonly ours: Side;
   readonly lines: readonly Line[];
@@ -80,6 +80,13 @@ const downtime = (name: string, devices: string, journals: 'memory' | 'disk'): M
   ],
 });
 
+const user = (name: string, mode: string, args: readonly string[], line: Omit<Line, 'name'>): Measurement => ({
+  group: 'vfio-user',
+  c: { program: 'user-peer', args: [mode, 'SOCKET', ...args, 'OTHER_CPU'] },
+  ours: { program: 'node', args: ['user-client.js', mode, 'PEER', 'USER_PEER', 'SOCKET', ...args, 'OTHER_CPU'] },
+  lines: [{ name, ...line }],
+});
+
 export const measurements: readonly Measurement[] = [
   roundTrip('round trip, back to back', '0', '40000', { aim: 1.6, limit: 1.8 }),
   roundTrip('round trip, 1 ms between', '1000000', '1000', {}),
@@ -100,6 +107,10 @@ export const measurements: readonly Measurement[] = [
   downtime('8 devices', '8', 'memory'),
   downtime('64 devices', '64', 'memory'),
   downtime('1, journals on disk', '1', 'disk'),
+  user('vfio-user, reads, serial', 'reads', ['1', '60000'], { figure: 'perSecond', unit: 'per second', aim: 0.5, byCpu: 'perCpuSecond' }),
+  user('vfio-user, reads, 64 outstanding', 'reads', ['64', '200000'], { figure: 'perSecond', unit: 'per second', aim: 0.8, byCpu: 'perCpuSecond' }),
+  user('vfio-user, register to irq', 'irqs', ['20000'], { figure: 'p50Ns', unit: 'us' }),
+  user('vfio-user, state', 'state', ['2048'], { figure: 'mibPerSecond', unit: 'MiB/s', aim: 0.8, byCpu: 'mibPerCpuSecond' }),
   {
     group: 'accessors',
     ours: { program: 'node', args: ['accessors.js', 'FILE'] },

@@ -4,7 +4,7 @@
  *   --json        one object on stdout instead of the table
  *   --check       exit code 1 when a figure is beyond its limit
  *   --pairs N     interleaved pairs of runs for each measurement (7)
- *   --only GROUP  irqs, remap, migration, accessors, recording or idle; may be given more than once
+ *   --only GROUP  irqs, remap, migration, vfio-user, accessors, recording or idle; may be given more than once
  *   --save        also writes the table, with its machine, into docs/performance.md
  */
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -52,7 +52,9 @@ const cpu = '0';
 const standsFor: Readonly<Record<string, string>> = {
   PEER: `${built}/peer`,
   REMAP_PEER: `${built}/remap-peer`,
+  USER_PEER: `${built}/user-peer`,
   FILE: sharedFile,
+  SOCKET: `${sharedFile}.sock`,
   OTHER_CPU: availableParallelism() > 1 ? '1' : '0',
 };
 
@@ -108,12 +110,12 @@ function resultOf(line: Line, samples: { readonly c: readonly Sample[]; readonly
   return { line, ours, beside, ratio, cpuRatio, verdict: verdictOf(line, ratio ?? ours) };
 }
 
-for (const program of ['peer', 'remap-peer', 'migration-peer'] as const) compile(program);
+for (const program of ['peer', 'remap-peer', 'migration-peer', 'user-peer'] as const) compile(program);
 compileOurs();
 writeFileSync(sharedFile, '');
 truncateSync(sharedFile, sharedBytes);
 process.on('exit', () => {
-  rmSync(sharedFile, { force: true });
+  for (const file of [sharedFile, `${sharedFile}.sock`]) rmSync(file, { force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
 

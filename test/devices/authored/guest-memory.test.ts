@@ -7,7 +7,7 @@ import { codeOf, now } from '../../support/devices.js';
 
 const page = 4096;
 
-/** Two pages that are mapped here at 0x1000, then pages behind a socket from 0x3000 on. */
+/** Two pages that are mapped here at 0x1000, each for itself, then pages behind a socket from 0x3000 on. */
 function mixed(remoteBytes = 2 * page) {
   const mapped = new Uint8Array(2 * page);
   const remote = new Uint8Array(remoteBytes);
@@ -26,7 +26,7 @@ function mixed(remoteBytes = 2 * page) {
   };
   const iommu = new Iommu(undefined);
   const source = { memory: mapped.buffer, size: mapped.length, free: () => of(undefined) };
-  iommu.enter({ iova: 0x1000n, size: 2 * page, read: true, write: true, offset: 0, source });
+  for (const n of [0, 1]) iommu.enter({ iova: BigInt((n + 1) * page), size: page, read: true, write: true, offset: n * page, source });
   let master = true;
   const device = new DeviceMemory('device', iommu, () => master);
   device.addRemote({ iova: 0x3000n, size: remoteBytes, read: true, write: true, memory });

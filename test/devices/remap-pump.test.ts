@@ -16,7 +16,7 @@ import { requeryRegions } from '../../src/operators/requery-regions.js';
 import { remapIrq } from '../../src/streams/remap-irq.js';
 import { transition, type Arc } from '../../src/streams/transition.js';
 import { marbles, type MarbleTest } from '../../src/testing/index.js';
-import { alteredIrq, openedNow, twoRegions } from '../support/devices.js';
+import { alteredIrq, openedNow, twoRegions, type Alter } from '../support/devices.js';
 
 /** `signal 3`, `signal 1? -`: a sum of 3 that was acked; a doubtful 1 that was not. */
 const told = map(({ because, sumRead, doubtful, acked }: Remap) => `${because} ${sumRead}${doubtful ? '?' : ''}${acked || sumRead === 0n ? '' : ' -'}`);
@@ -168,6 +168,16 @@ describe('the idle rule of rfc-v4', () => {
       t.at('--r', { r: () => driver.revoke(0) });
       t.expect(remapIrq(device).pipe(slow(t, 9), remapRegions(device), told), '^----!').toBe('r', { r: 'registered 0' });
       t.expect(transition(device, 'pre-copy'), '---^').toBe('-----#', undefined, { code: 'VFIO_E_REFUSED', errno: 'ENODEV' });
+    });
+  });
+
+  it.each(['region-remap', 'rfc-v4'] as const)('of %s: a write waits for a pipeline that is still registering, as over a socket, and is not refused', (profile) => {
+    marbles((t) => {
+      const slowly: Alter = (port) => ({ irq: (line, options) => port.irq(line, options).pipe(delay(0.005, t.clock.scheduler)) });
+      const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: { profile } }, slowly);
+      remapIrq(device).pipe(remapRegions(device)).subscribe({ error: () => expect.unreachable() });
+      t.expect(transition(device, 'pre-copy').pipe(map(({ to }) => to)), '-^').toBe('-----(a|)', { a: 'pre-copy' });
+      t.atEnd(() => expect(driver.violationList).toEqual([]));
     });
   });
 

@@ -183,6 +183,18 @@ describe('a vfio-user server', () => {
     expect((await next.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery())).header.errno).toBeUndefined();
   });
 
+  it('is not kept by an eventfd that is full and would wait, and takes nothing else for one', async () => {
+    const peer = await client(served().path);
+    const full = calls.binding.eventfd(0, 0);
+    calls.writeCount(full, 2n ** 64n - 2n);
+    const memory = calls.memfd('none', 4096);
+    const set = { index: 1, action: 'trigger', start: 0, count: 1 } as const;
+    expect((await peer.ask('DEVICE_SET_IRQS', encodeUserIrqSet({ ...set, data: 'eventfd' }), [memory])).header.errno).toBe(22);
+    expect((await peer.ask('DEVICE_SET_IRQS', encodeUserIrqSet({ ...set, data: 'eventfd' }), [full])).header.errno).toBeUndefined();
+    expect((await peer.ask('DEVICE_SET_IRQS', encodeUserIrqSet({ ...set, data: 'none' }))).header.errno).toBeUndefined();
+    for (const fd of [full, memory]) calls.close(fd);
+  });
+
   it('survives a client that dies in any state', async () => {
     const one = served();
     const steps: readonly ((peer: RawPeer) => unknown)[] = [

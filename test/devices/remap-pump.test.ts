@@ -173,7 +173,7 @@ describe('the idle rule of rfc-v4', () => {
 
   it.each(['region-remap', 'rfc-v4'] as const)('of %s: a write waits for a pipeline that is still registering, as over a socket, and is not refused', (profile) => {
     marbles((t) => {
-      const slowly: Alter = (port) => ({ irq: (line, options) => port.irq(line, options).pipe(delay(0.005, t.clock.scheduler)) });
+      const slowly: Alter = (port) => ({ irq: (line, options) => of(0).pipe(delay(0.005, t.clock.scheduler), concatMap(() => port.irq(line, options))) });
       const { device, driver } = openedNow(t.clock, { ...twoRegions, remap: { profile } }, slowly);
       remapIrq(device).pipe(remapRegions(device)).subscribe({ error: () => expect.unreachable() });
       t.expect(transition(device, 'pre-copy').pipe(map(({ to }) => to)), '-^').toBe('-----(a|)', { a: 'pre-copy' });

@@ -5,13 +5,20 @@ import { firstValueFrom, lastValueFrom, toArray } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findDevice } from '../../src/devices/kernel/discovery.js';
 import { parseAddress } from '../../src/devices/kernel/address.js';
+import type { VfioDevice } from '../../src/devices/device.js';
 import { openDevice, type KernelWay } from '../../src/devices/open.js';
 import { nothingHeld, SampleMdev, vfioFds } from '../support/mdev.js';
 import { VfioPci } from '../support/pci.js';
 
 const fileOf = (address: string) => `/dev/vfio/devices/${findDevice(parseAddress(address)).cdev ?? ''}`;
 const groupOf = (address: string) => `/dev/vfio/${findDevice(parseAddress(address)).group ?? ''}`;
-const open = (address: string, way?: KernelWay) => firstValueFrom(openDevice(address, way === undefined ? {} : { way }));
+/** Those of a test that are still open when it fails would fail all that come after. */
+const opened: VfioDevice[] = [];
+const open = async (address: string, way?: KernelWay): Promise<VfioDevice> => {
+  const device = await firstValueFrom(openDevice(address, way === undefined ? {} : { way }));
+  opened.push(device);
+  return device;
+};
 const refusal = (address: string, way?: KernelWay) => open(address, way).then(() => undefined, (error: unknown) => error);
 const saying = (text: string) => expect.stringContaining(text) as string;
 
@@ -30,6 +37,7 @@ describe('a device by its own file', () => {
       child.kill('SIGKILL');
       await gone;
     }
+    for (const device of opened.splice(0)) await device.close();
     expect(mdev.held()).toEqual(nothingHeld);
     expect(vfioFds()).toEqual([]);
     mdev[Symbol.dispose]();
@@ -106,13 +114,18 @@ describe('a device by its own file', () => {
       expect(await refusal(mdev.uuid, 'group')).toMatchObject({ code: 'VFIO_E_BUSY', errno: 'EBUSY', message: saying(`by process ${holder.pid}`) });
     });
 
-    it('also where another process has bound it', async () => {
+    it('also where another process has bound it; killed, that leaves nothing', async () => {
       const user = spawn(process.execPath, [`${process.env['VFIO_RX_CHILDREN'] ?? ''}/test/kernel/user.child.mjs`, mdev.uuid], { stdio: ['ignore', 'pipe', 'inherit'] });
       children.push(user);
       let said = '';
       for await (const text of user.stdout) if ((said += String(text)).includes('serving')) break;
       expect(await refusal(mdev.uuid)).toMatchObject({ code: 'VFIO_E_BUSY', errno: 'EINVAL', message: saying(`by its own file (${fileOf(mdev.uuid)}), by process ${user.pid} (`) });
       expect(await refusal(mdev.uuid, 'group')).toMatchObject({ code: 'VFIO_E_BUSY', errno: 'EBUSY', message: saying(`by process ${user.pid} (`) });
+      user.kill('SIGKILL');
+      await once(user, 'exit');
+      children.length = 0;
+      expect(mdev.held()).toEqual(nothingHeld);
+      for (const way of ['cdev', 'group'] as const) await (await open(mdev.uuid, way)).close();
     });
   });
 
@@ -127,6 +140,7 @@ describe('a device by its own file', () => {
       await second.close();
       await (await open(pair[0].address, 'group')).close();
     } finally {
+      for (const device of opened.splice(0)) await device.close();
       for (const pci of pair) pci[Symbol.dispose]();
     }
   });

@@ -57,7 +57,7 @@ const linuxCdev = {
   suite: 'bookworm-backports',
   source: 'linux-source-6.12',
   config: join(LANE, 'cdev.config'),
-  tests: /^test\/(port\/kernel|kernel\/(cdev.*|access|close|dma|dma-pci|irqs|mappings|mtty.*|remap|migration-rules|migrate-mtty|saved-state-mtty))\.test\.ts$/,
+  tests: /^test\/(port\/kernel|kernel\/(cdev.*|access|close|dma|dma-pci|edu|inherit|irqs|mappings|mtty.*|remap|remap-rows|migration-rules|migrate-mtty|saved-state-mtty))\.test\.ts$/,
   lacks: ['fscache', 'vfio_virqfd', 'virtio_pci_legacy_dev'],
   megabytes: 150,
 };

@@ -124,7 +124,7 @@ export class VfioGroups {
     return explained(
       () => this.#calls.open(path),
       {
-        EBUSY: ['VFIO_E_BUSY', () => this.#holders(number, path)],
+        EBUSY: () => ['VFIO_E_BUSY', this.#holders(number, path)],
         ENOENT: ['VFIO_E_ADDRESS', `no such VFIO group (${path}): bind a device of it to a VFIO driver, or create the mdev`],
       },
       device,

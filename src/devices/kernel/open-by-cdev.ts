@@ -5,7 +5,7 @@ import { IOMMU_DESTROY, IOMMU_GET_HW_INFO, IOMMU_HWPT_ALLOC, VFIO_DEVICE_ATTACH_
 import { encodeHwInfoQuery, encodeTrackingHwpt, readHwptId, readTracksWrites } from '../uapi/hwpt.js';
 import { encodeDestroy } from '../uapi/iommufd.js';
 import { cdevPath, groupMates, groupPath, type FoundDevice, type KernelPaths } from './discovery.js';
-import { explained } from './explained.js';
+import { explained, type Meaning } from './explained.js';
 import type { OpenedDevice, ReleaseStep } from './opened-device.js';
 import { runAll } from './run-all.js';
 import type { IommufdLease, SharedIommufd } from './shared-iommufd.js';
@@ -33,9 +33,9 @@ export function openByCdev(found: FoundDevice & { readonly cdev: string }, iommu
     undo.unshift(() => calls.close(fd, device));
     const bound = encodeBind(iommufd.fd);
     explained(() => calls.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, bound, { operation: 'VFIO_DEVICE_BIND_IOMMUFD', device }), {
-      EBUSY: ['VFIO_E_BUSY', () => groupHolders(found, paths)],
+      EBUSY: () => groupHolders(found, paths),
       // What is asked is well formed, but the kernel binds no device twice.
-      EINVAL: ['VFIO_E_BUSY', () => whoHolds([{ path, way: 'by its own file' }], fd) ?? `it is open by its own file (${path}), in a process that /proc does not show to this one`],
+      EINVAL: () => ['VFIO_E_BUSY', whoHolds([{ path, way: 'by its own file' }], fd) ?? `it is open by its own file (${path}), in a process that /proc does not show to this one; or its IOMMU does not keep caches coherent, as an iommufd wants`],
       EPERM: ['VFIO_E_PERMISSION', 'not permitted: this machine has no interrupt remapping; load iommufd with allow_unsafe_interrupts=1 where every user of the device is trusted'],
     });
     const tracking = trackingTable(readBound(bound, device), iommufd, calls, device);
@@ -60,13 +60,15 @@ export function openByCdev(found: FoundDevice & { readonly cdev: string }, iommu
 }
 
 /** Who has the group of the device, or another device of it: a group has one owner. */
-function groupHolders({ name, group }: FoundDevice, paths: KernelPaths): string {
-  if (group === undefined) return 'another owner has the IOMMU of this device';
+function groupHolders({ name, group }: FoundDevice, paths: KernelPaths): Meaning {
+  if (group === undefined) return ['VFIO_E_BUSY', 'another owner has the IOMMU of this device'];
   const mates = groupMates(group, paths).filter((mate) => mate.name !== name);
   const files = mates.flatMap(({ name: mate, cdev }) => (cdev === undefined ? [] : [{ path: cdevPath(cdev, paths), way: `by the own file of ${mate}, a device of its group` }]));
-  const drivers = mates.flatMap(({ name: mate, driver }) => (driver === undefined || driver.includes('vfio') ? [] : [`${mate} by ${driver}`]));
-  const unknown = `its group is in use: ${drivers.length === 0 ? 'in a process that /proc does not show to this one' : `the kernel drives ${drivers.join(', ')}`}`;
-  return whoHolds([{ path: groupPath(group, paths), way: 'by its group' }, ...files]) ?? unknown;
+  const holders = whoHolds([{ path: groupPath(group, paths), way: 'by its group' }, ...files]);
+  if (holders !== undefined) return ['VFIO_E_BUSY', holders];
+  const drivers = mates.flatMap(({ name: mate, driver }) => (driver === undefined || driver === 'pcieport' || driver.includes('vfio') ? [] : [`${driver} has ${mate}`]));
+  if (drivers.length === 0) return ['VFIO_E_BUSY', 'its group is in use, by a process that /proc does not show to this one'];
+  return ['VFIO_E_GROUP_NOT_VIABLE', `another driver holds a device of its group (${drivers.join(', ')}): bind all of them to a VFIO driver, or to none`];
 }
 
 /** undefined where the IOMMU tracks no writes, or there is none in front of the device (an mdev). */

@@ -87,7 +87,8 @@ function rowsOf(events: readonly PortEvent[], lanes: readonly Lane[]): readonly 
 
 /** The finest scale that fits; where none does, the coarsest, in as many panels as it takes. */
 function fit(rows: readonly Row[], width: number, panels: number): Layout {
-  const longest = Math.max(...rows.flatMap(({ events }) => events.map(({ us }) => us)));
+  // No spread: a run may have more events than a call takes arguments.
+  const longest = rows.reduce((most, { events }) => events.reduce((later, { us }) => Math.max(later, us), most), 0);
   let layout = layoutAt(rows, 1, width);
   for (const usPerColumn of scales()) {
     layout = layoutAt(rows, usPerColumn, width);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -31,6 +31,17 @@ describe('readTraceFile', () => {
     const { entries, incomplete } = readTraceFile(path, { maxBytes: 500 });
     expect(entries.length).toBeGreaterThan(0);
     expect(incomplete).toMatchObject({ code: 'VFIO_E_LIMIT', device: path });
+  });
+
+  it('takes no more memory for a file of 4 GiB than its limits say', () => {
+    const path = join(folder, 'enormous.jsonl');
+    writeFileSync(path, trace());
+    truncateSync(path, 4 * 2 ** 30);
+    const before = process.memoryUsage();
+    const { entries, incomplete } = readTraceFile(path, { maxBytes: 8 * 2 ** 20 });
+    const after = process.memoryUsage();
+    expect([entries.length > 10, incomplete]).toEqual([true, expect.objectContaining({ code: 'VFIO_E_LIMIT', device: path })]);
+    expect(after.arrayBuffers + after.heapTotal - before.arrayBuffers - before.heapTotal).toBeLessThan(64 * 2 ** 20);
   });
 
   for (const [path, code] of [['/dev/zero', 'VFIO_E_TRACE'], [folder, 'VFIO_E_TRACE'], [join(folder, 'none'), 'VFIO_E_ADDRESS'], ['/proc/self/mem', 'VFIO_E_TRACE']] as const) {

@@ -115,7 +115,7 @@ q asked, u unmapped and the region · <a,b> within one · [===] a call in flight
   });
 
   it('draws a run of more events than a call takes arguments', () => {
-    const events = Array.from({ length: 200_000 }, (_, at): PortEvent => ({ device: 'vf0', atNs: BigInt(at) * 5_000n, lane: 'ack', label: '1' }));
+    const events = Array.from({ length: 140_000 }, (_, at): PortEvent => ({ device: 'vf0', atNs: BigInt(at) * 5_000n, lane: 'ack', label: '1' }));
     expect(renderDiagram(events, { width: 80, panels: 1 })).toMatch(/each sign or <name> is \d+ms/);
   });
 

@@ -30,7 +30,9 @@
   const formatNs = (ns) => {
     const size = Math.abs(ns);
     const [divisor, unit] = size >= 1e9 ? [1e9, 's'] : size >= 1e6 ? [1e6, 'ms'] : size >= 1e3 ? [1e3, 'us'] : [1, 'ns'];
-    return `${Number((ns / divisor).toFixed(3))}${unit}`;
+    // Further in, times that are one pixel apart are told apart.
+    const decimals = Math.min(9, Math.max(3, Math.ceil(Math.log10((divisor * width()) / (view.to - view.from)))));
+    return `${Number((ns / divisor).toFixed(decimals))}${unit}`;
   };
   /** The first index whose time is not before `ns`. */
   const firstFrom = (times, ns, low = 0) => {
@@ -114,10 +116,14 @@
       const next = index + 1 < last ? xOf(at[index + 1]) : width();
       if (next - group.x <= 2) continue;
       const text = group.count > 1 ? `${group.text} (${group.count})` : group.text;
-      const inside = end[index] > at[index] && wide > 14;
-      if (text.length * 6.7 > Math.min(next - x - 4, inside ? wide : Infinity)) continue;
+      const lasts = end[index] > at[index];
+      const left = Math.max(x, titleWidth);
+      const inside = lasts && text.length * 6.7 + 4 <= x + wide - left;
+      // Behind its bar, where it does not fit into that.
+      const behind = lasts ? Math.max(left, x + wide) + 2 : left + 4;
+      if (!inside && text.length * 6.7 > next - behind) continue;
       context.fillStyle = inside ? '#fff' : '#222';
-      context.fillText(text, Math.max(x, titleWidth) + (inside ? 3 : 4), y + rowHeight / 2 + 1);
+      context.fillText(text, inside ? left + 3 : behind, y + rowHeight / 2 + 1);
     }
   }
 

@@ -94,6 +94,11 @@ describe('the page of a run, in a browser', () => {
     for (let times = 0; times < 14; times += 1) await page.keyboard.press('+');
     await drawn();
     expect(await range()).toMatch(/^1\d\d\.\d+ms to 1\d\d\.\d+ms/);
+    // As far in as it goes, ends and pointer are still told apart.
+    for (let times = 0; times < 14; times += 1) await page.keyboard.press('+');
+    await drawn();
+    const [, from, to] = /^(\S+) to (\S+) of/.exec((await range()) ?? '') ?? [];
+    expect(from).not.toBe(to);
     // However many there are, no more is drawn than there are pixels.
     await page.keyboard.press('0');
     await drawn();

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, expect, it } from 'vitest';
-import { checkMigration, checkPort, deviceMigrationHarness, sampleState, softwareMigrationHarness, softwarePortHarness, virtualRun, type RuleResult } from '../../../src/testing/index.js';
+import { checkDevice, checkMigration, checkPort, deviceMigrationHarness, sampleState, softwareMigrationHarness, softwarePortHarness, virtualRun, type RuleResult } from '../../../src/testing/index.js';
 import { OtherProcess } from '../../support/vfio-user/other-process.js';
 import { vfioUserHarness } from '../../support/vfio-user/port-harness.js';
 
@@ -14,6 +14,15 @@ const suites: readonly { readonly name: string; readonly software: () => Promise
     software: () => virtualRun((clock) => checkPort(softwarePortHarness({ clock }))),
     user: () => checkPort(vfioUserHarness(other)),
   },
+  ...([{ remap: false }, { remap: { signals: 'doorbell' } }, { remap: { signals: 'bitmap' } }] as const).map(({ remap }) => {
+    const device = { remap, dmaLogging: 4096 };
+    // Nobody has the device write by DMA: its script is in the other process.
+    return {
+      name: `device, ${remap === false ? 'without remaps' : remap.signals}`,
+      software: () => virtualRun((clock) => checkDevice({ ...softwareMigrationHarness({ clock, device }), lacks: { writes: 'not here' } })),
+      user: () => checkDevice(deviceMigrationHarness(`vfio-user:${other.serve(device).path}`, { destructive: true, state: sampleState })),
+    };
+  }),
   ...[1, 5, 7].flatMap((flags) => ([false, true] as const).map((remaps) => {
     const device = { ...(remaps ? {} : { remap: false as const }), migration: flags };
     return {

@@ -73,13 +73,14 @@ export const callRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-10.1',
     title: 'an index that is not there is a typed error',
+    needs: ['signalWitness'],
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
-      const { regions } = await steps.value(port.info(), 'info');
+      const { regions, irqs } = await steps.value(port.info(), 'info');
       await steps.fails('VFIO_E_NO_REGION', port.regionInfo(regions), 'region info beyond the last index');
-      await steps.fails('VFIO_E_NO_IRQ', port.irqInfo(face.irqs), 'irq info beyond the last index');
-      await steps.fails('VFIO_E_NO_IRQ', port.irq({ index: face.irqs }), 'an irq beyond the last index');
+      await steps.fails('VFIO_E_NO_IRQ', port.irqInfo(irqs), 'irq info beyond the last index');
+      await steps.fails('VFIO_E_NO_IRQ', port.irq({ index: irqs }), 'an irq beyond the last index');
       demand(witness.irqs === 0, 'a refused irq should not be registered');
     },
   },

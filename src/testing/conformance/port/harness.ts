@@ -52,7 +52,17 @@ export type PortNeed =
   /** Areas of regions among what `dmaMap` takes. */
   | 'areaDma'
   /** device_state, with a driver that waits for acks. */
-  | 'state';
+  | 'state'
+  /** `irq.trigger()`: a signal that the user asks for. */
+  | 'loopback'
+  /** A witness of the eventfds that the driver signals. */
+  | 'signalWitness'
+  /** A witness of the eventfds that the driver listens to. */
+  | 'unmaskWitness'
+  /** Three vectors of MSI, whose number is fixed by the first registration. */
+  | 'vectors'
+  /** A log of written pages that can be read, or none at all. */
+  | 'log';
 
 /** A port, freshly opened, with its driver's two faces. */
 export interface OpenPort {
@@ -61,7 +71,10 @@ export interface OpenPort {
   readonly script: PortScript;
 }
 
-/** How the suite gets its ports. Every one shows the sample driver's face; see `sampleFace`. */
+/**
+ * How the suite gets its ports. Every one shows the sample driver's face (`sampleFace`); without `remap` and `mappings` its
+ * INTx and its MSI are enough.
+ */
 export interface PortHarness {
   /** A device of its own each time, or one whose trace was cleared: the checks count what they find there. */
   openPort(options?: { readonly ackTimeoutMs?: number }): Promise<OpenPort>;
@@ -71,6 +84,8 @@ export interface PortHarness {
   readonly patienceMs: number;
   /** An ack timeout that leaves time to look at the wait, and that a check can wait out, ms. */
   readonly briefMs: number;
+  /** A region whose first four bytes may be read at any time. Default: that of the sample driver's face. */
+  readonly readable?: number;
   /** What this backend cannot be made to do, and why: the rules that need it are skipped with these words. */
   readonly lacks?: Lacks<PortNeed>;
   /** What the patience is measured on. Default: real time. */

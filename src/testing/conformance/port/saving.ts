@@ -41,6 +41,7 @@ export const savingRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-17.1',
     title: 'a device keeps one log of what it writes by DMA, or says that it keeps none',
+    needs: ['log'],
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);

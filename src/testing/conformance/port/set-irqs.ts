@@ -9,6 +9,7 @@ export const setIrqsRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-14.1',
     title: 'what an irq does not take is refused, and the driver is not asked',
+    needs: ['signalWitness'],
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -30,6 +31,7 @@ export const setIrqsRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-14.2',
     title: 'a loopback reaches the user as a signal would',
+    needs: ['loopback'],
     async check(harness) {
       const { port } = await harness.openPort();
       const steps = new Steps(harness);
@@ -43,6 +45,7 @@ export const setIrqsRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-14.3',
     title: 'irqs registers all its vectors or none, each with a handle',
+    needs: ['signalWitness', 'vectors', 'loopback'],
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -66,7 +69,7 @@ export const setIrqsRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-14.4',
     title: 'INTx and MSI exclude each other',
-    needs: ['intx'],
+    needs: ['intx', 'signalWitness'],
     async check(harness) {
       const { port, witness } = await harness.openPort();
       const steps = new Steps(harness);
@@ -114,7 +117,7 @@ export const setIrqsRules: readonly Rule<PortHarness, PortNeed>[] = [
   {
     id: 'PORT-15.2',
     title: 'each write of its ack eventfd unmasks an automasked irq',
-    needs: ['intx'],
+    needs: ['intx', 'unmaskWitness'],
     async check(harness) {
       const { port, script, witness } = await harness.openPort();
       const steps = new Steps(harness);

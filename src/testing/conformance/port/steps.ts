@@ -2,7 +2,7 @@ import { lastValueFrom, timeout, toArray } from 'rxjs';
 import type { Call, DevicePort, IrqHandle, IrqSignal, ReleaseReport, StateReply } from '../../../devices/port.js';
 import { Patience, settled, type Settled } from '../patience.js';
 import { demand } from '../rule.js';
-import { sampleFace, type OpenPort } from './harness.js';
+import { sampleFace, type OpenPort, type PortHarness } from './harness.js';
 
 /** What a call brought inside subscribe(). */
 export interface AtOnce<T> {
@@ -24,9 +24,16 @@ export function atOnce<T>(call: Call<T>): AtOnce<T> {
 
 /** The steps that the checks of a port share, with one harness's patience. */
 export class Steps extends Patience {
+  readonly #readable: number;
+
+  constructor(harness: PortHarness) {
+    super(harness);
+    this.#readable = harness.readable ?? sampleFace.trapped;
+  }
+
   /** Lets turns pass: a round trip on the device's access lane. */
   async turns(port: DevicePort): Promise<void> {
-    await this.value(port.access({ region: sampleFace.trapped, offset: 0, readBytes: 4 }), 'a trapped read');
+    await this.value(port.access({ region: this.#readable, offset: 0, readBytes: 4 }), 'a trapped read');
   }
 
   /** What the teardown of a port that was closed has done. */

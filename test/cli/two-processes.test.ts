@@ -57,7 +57,8 @@ describe('two processes over TCP', () => {
     await source.says(({ phase }) => phase === 'transfer');
     source.kill('SIGKILL');
     expect(await destination.ended).toBe(1);
-    expect(destination.lines.at(-1)).toMatchObject({ error: { code: 'VFIO_E_LINK' } });
+    // Reset, or ended in the middle of a frame: it depends on what the dead process had not read yet.
+    expect(destination.lines.at(-1)).toMatchObject({ error: { code: expect.stringMatching(/^VFIO_E_(LINK|STREAM)$/) as string } });
     // Both started again: nothing was decided, so nothing was moved.
     const listening = new Command('resolve', '--at', 'tcp://127.0.0.1:0', '--journal', journals[1]);
     const at = await listening.says((line) => 'listening' in line);

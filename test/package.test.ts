@@ -164,6 +164,7 @@ describe('the package', () => {
   it('brings its command', async () => {
     const { stdout } = await run(process.execPath, [join(installed, 'dist/cli/main.js'), 'conformance', 'software'], { cwd: folder });
     expect(stdout).toContain(conforms);
+    expect((await run(process.execPath, [join(installed, 'dist/cli/main.js'), 'demo', '--seconds', '0.5'], { cwd: folder })).stdout).toContain('All is well.');
   }, patienceMs);
 
   it('brings its types', async () => {

@@ -23,8 +23,7 @@ interface JsonFlag {
 }
 
 /** The commands that change nothing: what there is, what is wrong with it, and what it does. */
-export function addLooking(program: Command, { screen, interrupt, devices: others, work }: LookContext): void {
-  const devices = `${others};\n         unix:PATH is vfio-user:PATH, and software:NAME?every=MS demands remaps by itself`;
+export function addLooking(program: Command, { screen, interrupt, devices, work }: LookContext): void {
   const on = ({ json = false }: JsonFlag): Screen => ({ ...screen, json });
 
   program.command('list').description('says which devices there are, and which can be opened')

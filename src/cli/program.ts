@@ -14,8 +14,9 @@ import type { Screen } from './show.js';
 import { tlsOf, withTls, type TlsFlags } from './tls.js';
 
 const devices = `
-DEVICE   a PCI address, an mdev uuid, /dev/vfio/devices/vfioN, group:N, vfio-user:PATH, trace:FILE, or a device in this process: software for one
-         that demands remaps, software:NAME?bytes=N&seed=N&version=1 for one with contents`;
+DEVICE   a PCI address, an mdev uuid, /dev/vfio/devices/vfioN, group:N, unix:PATH (served by vfio-user), trace:FILE, or a device in this process:
+         software for one that demands remaps, software:NAME?every=MS for one that does so by itself, software:NAME?bytes=N&seed=N&version=1
+         for one with contents`;
 const renamed = `
          =NAME behind a device names it at the other end`;
 const addresses = `

@@ -14,8 +14,8 @@ import { whoHolds } from './who-holds.js';
 const detach = 'VFIO_DEVICE_DETACH_IOMMUFD_PT';
 
 /**
- * Opens a device by its own file and binds it to the iommufd of this process. Where the IOMMU tracks which pages a device writes, it is attached to a page
- * table of its own that does; else to the IOAS itself.
+ * Opens a device by its own file and binds it to the iommufd of this process. Where the IOMMU tracks which pages a device writes, and the device has a group
+ * of its own, it is attached to a page table of its own that does; else to the IOAS itself.
  *
  * Fails with VFIO_E_UNAVAILABLE, VFIO_E_PERMISSION, VFIO_E_ADDRESS, VFIO_E_BUSY, VFIO_E_LIMIT; leaves nothing open then.
  */
@@ -38,7 +38,7 @@ export function openByCdev(found: FoundDevice & { readonly cdev: string }, iommu
       EINVAL: () => ['VFIO_E_BUSY', whoHolds([{ path, way: 'by its own file' }], fd) ?? `it is open by its own file (${path}), in a process that /proc does not show to this one; or its IOMMU does not keep caches coherent, as an iommufd wants`],
       EPERM: ['VFIO_E_PERMISSION', 'not permitted: this machine has no interrupt remapping; load iommufd with allow_unsafe_interrupts=1 where every user of the device is trusted'],
     });
-    const tracking = trackingTable(readBound(bound, device), iommufd, calls, device);
+    const tracking = isAlone(found, paths) ? trackingTable(readBound(bound, device), iommufd, calls, device) : undefined;
     if (tracking !== undefined) undo.splice(1, 0, () => destroy(tracking.hwpt, iommufd, calls, device));
     calls.ioctl(fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, encodeAttach(tracking?.hwpt ?? iommufd.ioas), { operation: 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', device });
     return {
@@ -69,6 +69,11 @@ function groupHolders({ name, group }: FoundDevice, paths: KernelPaths): Meaning
   const drivers = mates.flatMap(({ name: mate, driver }) => (driver === undefined || driver === 'pcieport' || driver.includes('vfio') ? [] : [`${driver} has ${mate}`]));
   if (drivers.length === 0) return ['VFIO_E_BUSY', 'its group is in use, by a process that /proc does not show to this one'];
   return ['VFIO_E_GROUP_NOT_VIABLE', `another driver holds a device of its group (${drivers.join(', ')}): bind all of them to a VFIO driver, or to none`];
+}
+
+/** All devices of a group have one page table, and one log of what they write: whose that would be nobody could say. Bridges have neither. */
+function isAlone({ name, group }: FoundDevice, paths: KernelPaths): boolean {
+  return group === undefined || groupMates(group, paths).every((mate) => mate.name === name || mate.driver === 'pcieport');
 }
 
 /** undefined where the IOMMU tracks no writes, or there is none in front of the device (an mdev). */

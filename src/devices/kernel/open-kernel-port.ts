@@ -12,6 +12,7 @@ import { KernelPort } from './kernel-port.js';
 import { openByCdev } from './open-by-cdev.js';
 import { openByGroup } from './open-by-group.js';
 import type { OpenedDevice } from './opened-device.js';
+import { runAll } from './run-all.js';
 import { SharedIommufd } from './shared-iommufd.js';
 
 /**
@@ -38,7 +39,7 @@ let shared: Shared | undefined;
 /**
  * *Now.* Opens a device of the kernel. Container, groups and iommufd of one process are shared and counted. On failure nothing is left open.
  *
- * @param way default: what the address says (`group:N`, `/dev/vfio/devices/vfioN`); else `cdev` where this machine has it, or `group`
+ * @param way goes before what the address says; default: that (`group:N`, `/dev/vfio/devices/vfioN`); else `cdev` where this machine has it, or `group`
  * @param paths where sysfs and the VFIO files are; with a tree of its own a caller has groups and an iommufd of its own
  */
 export function openKernelPort(address: string, clock: Clock, way?: KernelWay, paths: KernelPaths = kernelPaths): Call<DevicePort> {
@@ -51,7 +52,9 @@ export function openKernelPort(address: string, clock: Clock, way?: KernelWay, p
     try {
       return new KernelPort(opened, { calls, reactor: sharedReactor(), pool: sharedLanes(), clock });
     } catch (error) {
-      opened.release((_what, release) => { release(); });
+      const steps: (() => void)[] = [];
+      opened.release((_what, step) => steps.push(step));
+      runAll(steps);
       throw error;
     }
   });

@@ -37,7 +37,8 @@ function holdersOf(path: string, except: number | undefined, proc: string): read
 }
 
 function commandOf(pid: string, proc: string): string {
-  const command = quietly(() => readFileSync(`${proc}/${pid}/comm`, 'utf8').trim());
+  // A process names itself: nothing of that may steer the terminal of whoever reads the error.
+  const command = quietly(() => readFileSync(`${proc}/${pid}/comm`, 'utf8').trim().replace(/[^ -~]/g, '?'));
   return command === undefined ? '' : ` (${command})`;
 }
 

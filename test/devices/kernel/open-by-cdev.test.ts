@@ -70,6 +70,17 @@ describe('a device by its own file', () => {
     expect(made).toEqual(['VFIO_DEVICE_DETACH_IOMMUFD_PT', 'close devices/vfio3', 'IOMMU_DESTROY', 'close iommu']);
   });
 
+  it('is attached to the IOAS where another device is in its group, which has one page table for all, but for a bridge', () => {
+    tree.device('pci', '0000:03:01.0', 7, 'pcieport');
+    released(kernel({}, { tracks: true })());
+    expect(made).toContain('to 9');
+    made = [];
+    tree.device('pci', '0000:03:00.1', 7, 'vfio-pci');
+    const opened = kernel({}, { tracks: true })();
+    expect([opened.tracking, made.at(-1)]).toEqual([undefined, 'to 2']);
+    released(opened);
+  });
+
   it.each([uapi.IOMMU_GET_HW_INFO, uapi.IOMMU_HWPT_ALLOC])('does without where the kernel does not (%d)', (request) => {
     const opened = kernel({ [request]: 'EOPNOTSUPP' }, { tracks: true })();
     expect([opened.tracking, made.at(-1)]).toEqual([undefined, 'to 2']);

@@ -1,4 +1,4 @@
-import { concat, concatMap, defer, EMPTY, from, map, of, repeat, toArray, type Observable } from 'rxjs';
+import { concat, concatMap, defer, EMPTY, finalize, from, map, of, repeat, toArray, type Observable } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { disregard } from '../call.js';
 import { eventfdFacts } from '../linux/eventfd-facts.js';
@@ -124,7 +124,8 @@ export class ServedIrqs {
         this.#dropAck(before);
         return of(undefined);
       }
-      const client = before.fd;
+      // Between two handles: closed with this call, unless the new one has it.
+      let client = before.fd;
       before.fd = undefined;
       return concat(
         this.#closeAll(index, [vector]),
@@ -132,12 +133,17 @@ export class ServedIrqs {
           map(([one]) => {
             if (one === undefined) return;
             one.fd = client;
+            client = undefined;
             const fd = this.#parts.calls.dup(fds[n] ?? -1);
             const slot = this.#parts.reactor.add(fd);
             one.ack = { fd, slot };
             this.#forwardAcks(one.handle, slot);
           }),
         ),
+      ).pipe(
+        finalize(() => {
+          if (client !== undefined) this.#parts.calls.binding.close(client);
+        }),
       );
     });
   }

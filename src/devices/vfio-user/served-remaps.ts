@@ -99,13 +99,16 @@ export class ServedRemaps {
 
   #tell(line: Line, { fd }: Eventfd, count: bigint): Observable<unknown> {
     const { binding } = this.#parts.calls;
-    line.sent += count;
+    const sent = line.sent + count;
     // A client that fills its own eventfd is not waited for: it misses this signal, and its driver's patience ends.
     const told = defer(() => {
-      if (line.trigger?.fd === fd && binding.takesWrite(fd)) binding.writeCount(fd, count > saturatedCount ? saturatedCount : count);
+      if (line.trigger?.fd !== fd) return EMPTY;
+      // Not before what leaves is known: an ack of this signal takes it home.
+      line.sent = sent;
+      if (binding.takesWrite(fd)) binding.writeCount(fd, count > saturatedCount ? saturatedCount : count);
       return EMPTY;
     });
-    return concat(this.#parts.shares.signalled(line.page, line.sent), told);
+    return concat(this.#parts.shares.signalled(line.page, sent), told);
   }
 
   /** One ack after the other. Where memory does not go home nothing is acked: the irq is off, and so the driver's wait fails. */
@@ -114,7 +117,9 @@ export class ServedRemaps {
       (count) => {
         if (count <= line.sent - line.acked) line.acked += count;
         concat(this.#parts.shares.acked(line.page, line.acked), handle.ack(count)).subscribe({
-          error: () => disregard(this.#drop(line, ['trigger', 'ack'])),
+          error: () => {
+            if (line.registered?.slot === slot) disregard(this.#drop(line, ['trigger', 'ack']));
+          },
           complete: () => {
             if (line.registered?.slot === slot) this.#hear(line, handle, slot);
           },

@@ -70,7 +70,13 @@ export function serveAt(path: string, open: () => Call<DevicePort>, parts: { rea
             calls.binding.close(connected);
             return;
           }
-          client = new ServedConnection(connected, port, { calls, reactor, name: `client of ${port.name}` }, gone);
+          try {
+            client = new ServedConnection(connected, port, { calls, reactor, name: `client of ${port.name}` }, gone);
+          } catch (error) {
+            port.close();
+            gone(error);
+            return;
+          }
           subscriber.next({ kind: 'connected' });
         },
       });

@@ -21,6 +21,8 @@ export function readTraceFile(path: string, limits: TraceLimits = {}): Trace {
     return readTrace(bytes.subarray(0, length), limits, path);
   } catch (error) {
     if (VfioError.is(error)) throw error;
+    // What errno says of devices helps nobody who has mistyped the name of a file.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new VfioError('VFIO_E_ADDRESS', 'no such file', { operation: 'read trace', device: path, errno: 'ENOENT', cause: error });
     throw errnoError((error as NodeJS.ErrnoException).code ?? 'EIO', 'read trace', path, error);
   } finally {
     if (fd !== undefined) closeSync(fd);

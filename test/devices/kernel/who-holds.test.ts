@@ -33,6 +33,11 @@ it('says which way, and which processes', () => {
   expect(whoHolds([cdev, group], undefined, proc)).toMatch(/^it is open by its own file .* by process 15 \(node\); it is open by its group/);
 });
 
+it('lets no process steer a terminal by its name', () => {
+  running(12, '\u001b[2Jq\nu', ['/dev/vfio/7']);
+  expect(whoHolds([group], undefined, proc)).toBe('it is open by its group (/dev/vfio/7), by process 12 (?[2Jq?u)');
+});
+
 it('knows nothing of what it may not look at', () => {
   mkdirSync(join(proc, '16'));
   expect(whoHolds([cdev, group], undefined, proc)).toBeUndefined();

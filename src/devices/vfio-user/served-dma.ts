@@ -24,6 +24,8 @@ export class ServedDma {
   readonly #calls: Syscalls;
   readonly #remote: RemoteMemory;
   readonly #entries = new Map<bigint, Entry>();
+  /** From before the port is asked: it may have taken what it has not answered for when the client goes. */
+  readonly #mapped = new Set<MappedMemory>();
 
   constructor(port: DevicePort, calls: Syscalls, remote: RemoteMemory) {
     this.#port = port;
@@ -42,6 +44,7 @@ export class ServedDma {
     if (fd === undefined || this.#port.importDma === undefined) throw this.#error('VFIO_E_UNSUPPORTED', 'this device takes memory by its file only, or none at all');
     if (!fileHolds(fd, offset, size)) throw this.#error('VFIO_E_RANGE', `the file ends before ${size} bytes at ${offset}`);
     const mapped = mapRegion(fd, BigInt(offset), size, { read: true, write }, this.#calls, this.#port.name);
+    this.#mapped.add(mapped);
     return this.#port.importDma(mapped.memory).pipe(
       concatMap((memory) => {
         return this.#port.dmaMap({ iova, size, read, write, source: memory }).pipe(
@@ -53,7 +56,7 @@ export class ServedDma {
         );
       }),
       catchError((error: unknown) => {
-        mapped.close();
+        this.#giveBack(mapped);
         throw error;
       }),
     );
@@ -73,7 +76,7 @@ export class ServedDma {
 
   /** When the port has let go of it. */
   release(): void {
-    for (const { mapped } of this.#entries.values()) mapped?.close();
+    for (const mapped of this.#mapped) this.#giveBack(mapped);
     this.#entries.clear();
   }
 
@@ -82,10 +85,15 @@ export class ServedDma {
       concatMap(() => entry.memory?.free() ?? of(undefined)),
       map(() => {
         this.#entries.delete(entry.iova);
-        // No view is left: the port has none, and nobody else ever had.
-        entry.mapped?.close();
+        if (entry.mapped !== undefined) this.#giveBack(entry.mapped);
       }),
     );
+  }
+
+  /** No view is left: the port has none, and nobody else ever had. */
+  #giveBack(mapped: MappedMemory): void {
+    this.#mapped.delete(mapped);
+    mapped.close();
   }
 
   #error(code: 'VFIO_E_UNSUPPORTED' | 'VFIO_E_LIMIT' | 'VFIO_E_RANGE', message: string): VfioError {

@@ -1,4 +1,4 @@
-import { defer, type Observable } from 'rxjs';
+import { defer, Subject, takeUntil, type Observable } from 'rxjs';
 import type { Answer, Reply } from './connection.js';
 import type { CommandName } from './messages/header.js';
 
@@ -26,6 +26,7 @@ export interface LaneParts {
 export class ServedLane {
   readonly #parts: LaneParts;
   readonly #waiting: ServedCommand[] = [];
+  readonly #ended = new Subject<void>();
   #bytes = 0;
   #serving = false;
   #over = false;
@@ -45,15 +46,20 @@ export class ServedLane {
   }
 
   push(command: ServedCommand): void {
+    if (this.#over) {
+      this.#parts.closeFds(command.fds);
+      return;
+    }
     this.#waiting.push(command);
     this.#bytes += sizeOf(command);
     if (!this.#serving) this.#next();
   }
 
-  /** Nothing further is begun. */
+  /** Nothing further is begun, and what a call of the port brings home now is the port's to dispose of: nobody waits for it. */
   end(): void {
     this.#over = true;
     for (const { fds } of this.#waiting.splice(0)) this.#parts.closeFds(fds);
+    this.#ended.next();
   }
 
   #next(): void {
@@ -65,6 +71,7 @@ export class ServedLane {
     const done = (error?: unknown): void => {
       this.#parts.closeFds(fds.splice(0));
       this.#serving = false;
+      if (this.#over) return;
       try {
         if (error !== undefined) one.answer(this.#parts.errnoOf(error));
         else if (reply !== undefined) one.answer(reply.payload, reply.fds);
@@ -76,7 +83,7 @@ export class ServedLane {
       this.#next();
     };
     this.#serving = true;
-    defer(() => this.#parts.serve(one, fds)).subscribe({
+    defer(() => this.#parts.serve(one, fds)).pipe(takeUntil(this.#ended)).subscribe({
       next: (answer) => (reply = answer),
       error: (error: unknown) => done(error ?? new Error('a call failed without an error')),
       complete: () => done(),

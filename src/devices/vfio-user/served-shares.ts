@@ -44,6 +44,8 @@ export class ServedShares {
   readonly #port: DevicePort;
   readonly #calls: Syscalls;
   readonly #regions = new Map<number, Shared>();
+  /** From before the port is asked: it may have put its bytes there when the client goes. */
+  readonly #memories = new Set<MappedMemory>();
 
   constructor(port: DevicePort, calls: Syscalls) {
     this.#port = port;
@@ -108,10 +110,8 @@ export class ServedShares {
 
   /** When the port has let go of it. */
   release(): void {
-    for (const { fd, pieces } of this.#regions.values()) {
-      for (const { memory } of pieces) this.#giveBack(memory);
-      this.#calls.binding.close(fd);
-    }
+    for (const memory of this.#memories) this.#giveBack(memory);
+    for (const { fd } of this.#regions.values()) this.#calls.binding.close(fd);
     this.#regions.clear();
   }
 
@@ -126,11 +126,12 @@ export class ServedShares {
   #add(shared: Shared, area: Area): Observable<never> {
     return defer(() => {
       const memory = mapRegion(shared.fd, BigInt(area.offset), area.size, { read: true, write: true }, this.#calls, this.#port.name);
+      this.#memories.add(memory);
       const mapped = this.#port.mapInto?.(shared.index, area, memory.memory) ?? EMPTY;
       return mapped.pipe(
         tap({
           next: (mapping) => (shared.pieces = [...shared.pieces, { mapping, memory, live: [area] }]),
-          error: () => memory.close(),
+          error: () => this.#giveBack(memory),
         }),
       );
     }).pipe(ignoreElements(), catchError(() => EMPTY));
@@ -148,6 +149,7 @@ export class ServedShares {
   }
 
   #giveBack(memory: MappedMemory): void {
+    this.#memories.delete(memory);
     memory.revoke();
     giveBackWhenUnseen(memory, this.#calls);
   }

@@ -3,8 +3,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import type { Subscription } from 'rxjs';
-import { serveDevice, softwareDevice, type ServerEvent, type SoftwareDevice } from '../../../src/devices/index.js';
+import { serveDevice, softwareDevice, type SoftwareDevice } from '../../../src/devices/index.js';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
 import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
 import { encodeDmaMap, encodeDmaUnmap } from '../../../src/devices/vfio-user/messages/dma.js';
@@ -16,39 +15,11 @@ import { encodeUserIrqSet } from '../../../src/devices/vfio-user/messages/set-ir
 import { encodeVersion, ownVersion } from '../../../src/devices/vfio-user/messages/version.js';
 import { openFds, RawPeer } from '../../support/vfio-user/raw-peer.js';
 import { hostile } from '../../support/vfio-user/hostile.js';
+import { Served } from '../../support/vfio-user/served.js';
 
 const calls = linuxSyscalls();
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-server-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-/** A served device, and what its server tells. */
-class Served {
-  readonly device: SoftwareDevice;
-  readonly events: ServerEvent[] = [];
-  readonly serving: Subscription;
-  #told: () => void = () => undefined;
-
-  constructor(readonly path: string) {
-    this.device = softwareDevice({ remap: false, dmaLogging: 4096 });
-    this.serving = serveDevice(this.device, path).subscribe({
-      next: (event) => {
-        this.events.push(event);
-        this.#told();
-      },
-      error: (error: unknown) => { throw error; },
-    });
-  }
-
-  /** When so many clients have gone. */
-  gone(clients: number): Promise<void> {
-    return new Promise((resolve) => {
-      this.#told = () => {
-        if (this.events.filter(({ kind }) => kind === 'gone').length >= clients) resolve();
-      };
-      this.#told();
-    });
-  }
-}
 
 let count = 0;
 const closing: (() => void)[] = [];
@@ -56,9 +27,13 @@ afterEach(() => {
   for (const close of closing.splice(0).reverse()) close();
 });
 
-function served(): Served {
+function serve(path: string): Served<SoftwareDevice> {
+  return new Served(path, softwareDevice({ remap: false, dmaLogging: 4096 }));
+}
+
+function served(): Served<SoftwareDevice> {
   count += 1;
-  const one = new Served(join(folder, `${count}.sock`));
+  const one = serve(join(folder, `${count}.sock`));
   closing.push(() => one.serving.unsubscribe());
   return one;
 }
@@ -276,7 +251,7 @@ describe('a vfio-user server', () => {
     await client(one.path);
     const stale = join(folder, 'stale.sock');
     calls.close(calls.listen(stale, 1));
-    const second = new Served(stale);
+    const second = serve(stale);
     expect(second.events).toEqual([{ kind: 'listening', path: stale }]);
     second.serving.unsubscribe();
     expect(existsSync(stale)).toBe(false);

@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { MessageSocket } from '../../../src/devices/linux/message-socket.js';
 import { sharedReactor } from '../../../src/devices/linux/reactor.js';
 import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
@@ -11,6 +11,11 @@ const calls = linuxSyscalls();
 /** How many file descriptors of this process are sockets, eventfds or files without a name. */
 export function openFds(): number {
   return readdirSync('/proc/self/fd').length;
+}
+
+/** How many places of this process show a file without a name. */
+export function openMaps(): number {
+  return readFileSync('/proc/self/maps', 'latin1').split('\n').filter((line) => line.includes('/memfd:')).length;
 }
 
 /** One end of a vfio-user socket that says whatever a test wants. What it receives is kept, the fds open. */

@@ -11,6 +11,7 @@ import { encodeDeviceInfo, encodeIrqInfo, encodeNoIoFds, readInfoQuery, remapTra
 import { readUserIrqSet } from './messages/set-irqs.js';
 import { encodeVersion, ownVersion, readVersion } from './messages/version.js';
 import { clientMemory } from './client-memory.js';
+import { releasedInTime } from './port-release.js';
 import { ServedDma } from './served-dma.js';
 import { ServedIrqs } from './served-irqs.js';
 import { ServedLane, type LaneParts, type ServedCommand } from './served-lane.js';
@@ -59,7 +60,7 @@ export class ServedConnection implements CommandServer {
   /**
    * The fd and the port are its own from here on.
    *
-   * @param ended called once, when the client has gone and the port is released; with an error where the client broke the protocol
+   * @param ended called once, when the client has gone and the port is released; with an error where the client broke the protocol, or the port is not released in time
    */
   constructor(fd: number, port: DevicePort, parts: ConnectionParts, ended: (error: VfioError | undefined) => void) {
     const { calls, reactor } = parts;
@@ -109,7 +110,7 @@ export class ServedConnection implements CommandServer {
     this.close();
   }
 
-  /** Takes everything of this client away; the client sees the end when the port is released. */
+  /** Takes everything of this client away; the client sees the end when the port is released, or no longer waited for. Memory that it gave stays until the port has let go of it. */
   close(): void {
     if (this.#over) return;
     this.#over = true;
@@ -123,10 +124,13 @@ export class ServedConnection implements CommandServer {
     const released = (): void => {
       this.#dma.release();
       this.#shares.release();
-      this.#connection.close(new VfioError('VFIO_E_CLOSED', 'the server has closed the device', { operation: 'serve', device: this.#port.name }));
-      this.#ended(this.#error);
     };
     this.#port.released.subscribe({ complete: released, error: released });
+    const end = (late?: VfioError): void => {
+      this.#connection.close(new VfioError('VFIO_E_CLOSED', 'the server has closed the device', { operation: 'serve', device: this.#port.name }));
+      this.#ended(this.#error ?? late);
+    };
+    releasedInTime(this.#port).subscribe({ complete: () => end(), error: end });
   }
 
   /** VERSION comes first, and once; whatever else comes first is no vfio-user. */

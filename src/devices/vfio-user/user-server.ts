@@ -1,20 +1,26 @@
 import { lstatSync, unlinkSync } from 'node:fs';
-import { Observable } from 'rxjs';
+import { defer, Observable, type Subscription } from 'rxjs';
+import { realClock } from '../../clock.js';
+import { warningChannel } from '../../diagnostics.js';
 import { VfioError } from '../../errors.js';
-import { sharedReactor, type Reactor } from '../linux/reactor.js';
+import { sharedReactor, type ReadySlot, type Reactor } from '../linux/reactor.js';
 import { linuxSyscalls, type Syscalls } from '../linux/syscalls.js';
 import type { Call, DevicePort } from '../port.js';
+import { releasedInTime } from './port-release.js';
 import { ServedConnection } from './served-connection.js';
 
 /** What a server tells. */
 export type ServerEvent =
   | { readonly kind: 'listening'; readonly path: string }
   | { readonly kind: 'connected' }
-  /** The client has gone and the device is closed. `error`: it broke the protocol, or the device could not be opened for it. */
+  /** The client has gone and the device is closed. `error`: it broke the protocol, the device could not be opened for it, or is not released. */
   | { readonly kind: 'gone'; readonly error?: VfioError };
 
 /** How many clients wait for the one that is served; more are refused. */
 const backlog = 16;
+
+/** After so long a client is tried again for whom there was no fd, or no memory, ms. */
+const retryMs = 100;
 
 /**
  * Listens at a path and serves a device to one client after the other: each gets it freshly opened. Ends when it is unsubscribed; then the device
@@ -24,15 +30,20 @@ export function serveAt(path: string, open: () => Call<DevicePort>, parts: { rea
   return new Observable<ServerEvent>((subscriber) => {
     const calls = parts.calls ?? linuxSyscalls();
     const reactor = parts.reactor ?? sharedReactor();
-    let listener: number;
+    const listener = listen(calls, path);
+    let slot: ReadySlot;
     try {
-      listener = listen(calls, path);
+      slot = reactor.addReady(listener);
     } catch (error) {
-      subscriber.error(error);
-      return undefined;
+      calls.binding.close(listener);
+      unlink(path);
+      throw error;
     }
-    const slot = reactor.addReady(listener);
-    let client: ServedConnection | undefined;
+    const own = inodeOf(path);
+    /** Whom the device is served to, or opened for. */
+    let client: { close(): void } | undefined;
+    let short = false;
+    let retry: Subscription | undefined;
     let closed = false;
 
     const accept = (): void => {
@@ -48,45 +59,65 @@ export function serveAt(path: string, open: () => Call<DevicePort>, parts: { rea
       try {
         fd = calls.accept(listener, path);
       } catch (error) {
+        if (isShortage(error)) {
+          if (!short) warn(path, error);
+          short = true;
+          retry = realClock.scheduler.schedule(accept, retryMs);
+          return;
+        }
         close();
         subscriber.error(error);
         return;
       }
-      if (fd === undefined) {
-        accept();
-        return;
-      }
-      const connected = fd;
+      short = false;
+      if (fd === undefined) accept();
+      else take(fd);
+    };
+    const take = (connected: number): void => {
       let port: DevicePort | undefined;
-      open().subscribe({
+      const opening = defer(open).subscribe({
         next: (opened) => (port = opened),
         error: (error: unknown) => {
           calls.binding.close(connected);
           gone(error);
         },
         complete: () => {
-          if (port === undefined || closed) {
-            port?.close();
-            calls.binding.close(connected);
+          if (port !== undefined && !closed) {
+            serve(connected, port);
             return;
           }
-          try {
-            client = new ServedConnection(connected, port, { calls, reactor, name: `client of ${port.name}` }, gone);
-          } catch (error) {
-            port.close();
-            gone(error);
-            return;
-          }
-          subscriber.next({ kind: 'connected' });
+          port?.close();
+          calls.binding.close(connected);
+          gone();
         },
       });
+      if (opening.closed) return;
+      client = {
+        close() {
+          opening.unsubscribe();
+          port?.close();
+          calls.binding.close(connected);
+        },
+      };
+    };
+    const serve = (connected: number, port: DevicePort): void => {
+      try {
+        client = new ServedConnection(connected, port, { calls, reactor, name: `client of ${port.name}` }, gone);
+      } catch (error) {
+        port.close();
+        releasedInTime(port).subscribe({ complete: () => gone(error), error: gone });
+        return;
+      }
+      subscriber.next({ kind: 'connected' });
     };
     const close = (): void => {
       if (closed) return;
       closed = true;
+      retry?.unsubscribe();
       slot.close();
       calls.binding.close(listener);
-      unlink(path);
+      // Another server may have taken the path over.
+      if (inodeOf(path) === own) unlink(path);
       client?.close();
     };
 
@@ -94,6 +125,20 @@ export function serveAt(path: string, open: () => Call<DevicePort>, parts: { rea
     accept();
     return close;
   });
+}
+
+/** Of fds or memory, this process's or the system's: it passes. */
+function isShortage(error: unknown): boolean {
+  return VfioError.is(error) && ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM'].includes(error.errno ?? '');
+}
+
+function warn(path: string, error: unknown): void {
+  if (!warningChannel.hasSubscribers) return;
+  warningChannel.publish({ device: path, atNs: realClock.nowNs(), what: `a client waits that cannot be taken on: it is tried again every ${retryMs} ms`, error });
+}
+
+function inodeOf(path: string): bigint | undefined {
+  return lstatSync(path, { throwIfNoEntry: false, bigint: true })?.ino;
 }
 
 /** A socket that nobody listens at any more is what is left of a server that died: it is replaced. */

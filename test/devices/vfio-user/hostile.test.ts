@@ -17,6 +17,7 @@ import { encodeDeviceInfo, encodeDeviceInfoQuery, encodeIrqInfo, encodeIrqInfoQu
 import { encodeRegionAccess, encodeWriteMulti } from '../../../src/devices/vfio-user/messages/region-access.js';
 import { encodeUserIrqSet } from '../../../src/devices/vfio-user/messages/set-irqs.js';
 import { encodeVersion, ownVersion } from '../../../src/devices/vfio-user/messages/version.js';
+import { versionBoundMs } from '../../../src/devices/vfio-user/served-connection.js';
 import { hostile, hostileMessages } from '../../support/vfio-user/hostile.js';
 import { openFds, RawPeer, RawServer } from '../../support/vfio-user/raw-peer.js';
 
@@ -281,6 +282,7 @@ describe('a client that says nothing', () => {
     const waiting = RawPeer.connect(path);
     const agreed = waiting.ask('VERSION', encodeVersion(ownVersion));
     while (!told.includes('connected')) await new Promise((resolve) => setImmediate(resolve));
+    scheduler.maxFrames = versionBoundMs;
     scheduler.flush();
     await silent.end();
     await agreed;

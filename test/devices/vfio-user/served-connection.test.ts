@@ -6,7 +6,7 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
 import { sharedReactor } from '../../../src/devices/linux/reactor.js';
 import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
-import type { DevicePort } from '../../../src/devices/port.js';
+import type { DevicePort, ReleaseReport } from '../../../src/devices/port.js';
 import { encodeDmaMap } from '../../../src/devices/vfio-user/messages/dma.js';
 import { encodeUserState } from '../../../src/devices/vfio-user/messages/feature.js';
 import { encodeRegionInfoQuery } from '../../../src/devices/vfio-user/messages/infos.js';
@@ -101,5 +101,24 @@ describe('a client that goes while the port has not answered', () => {
     calls.close(memory);
     for (const counted of [fds, maps, slots]) expect(counted[2]).toBe(counted[1]);
     expect(source.driver.irqs).toBe(0);
+  });
+});
+
+describe('a client that talks on while its device is not released', () => {
+  it('is not heard, and its fds are closed', async () => {
+    const released = new Subject<ReleaseReport>();
+    const source = softwareSource({ remap: false }, (port) => altered(port, () => ({ released })));
+    const served = new Served(join(folder, 'talks-on.sock'), source);
+    const peer = await RawPeer.agreed(served.path);
+    served.serving.unsubscribe();
+    const memory = calls.memfd('dma', 4096);
+    const before = openFds();
+    for (let times = 0; times < 100; times += 1) peer.command('DMA_MAP', encodeDmaMap({ iova: 0n, size: 4096, offset: 0, read: true, write: true }), { fds: [memory] });
+    // All of it lies in the socket: the server reads it in its next turn.
+    for (let turns = 0; turns < 10; turns += 1) await new Promise((resolve) => setImmediate(resolve));
+    expect(openFds()).toBe(before);
+    calls.close(memory);
+    released.complete();
+    await peer.end();
   });
 });

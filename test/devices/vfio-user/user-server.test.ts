@@ -1,11 +1,16 @@
 import fc from 'fast-check';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { constants } from 'node:os';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { join } from 'node:path';
+import { map, Observable, Subject, VirtualTimeScheduler } from 'rxjs';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { serveDevice, softwareDevice, type SoftwareDevice } from '../../../src/devices/index.js';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
-import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
+import { Reactor, type ReadySlot } from '../../../src/devices/linux/reactor.js';
+import { linuxSyscalls, Syscalls } from '../../../src/devices/linux/syscalls.js';
+import type { DevicePort, ReleaseReport } from '../../../src/devices/port.js';
 import { encodeDmaMap, encodeDmaUnmap } from '../../../src/devices/vfio-user/messages/dma.js';
 import { encodeLoggingStart, encodeUserState } from '../../../src/devices/vfio-user/messages/feature.js';
 import { commands, encodeMessage, maxMessageBytes } from '../../../src/devices/vfio-user/messages/header.js';
@@ -13,6 +18,11 @@ import { encodeDeviceInfoQuery, encodeIrqInfoQuery, encodeRegionInfoQuery } from
 import { encodeRegionAccess, encodeWriteMulti } from '../../../src/devices/vfio-user/messages/region-access.js';
 import { encodeUserIrqSet } from '../../../src/devices/vfio-user/messages/set-irqs.js';
 import { encodeVersion, ownVersion } from '../../../src/devices/vfio-user/messages/version.js';
+import { serveAt } from '../../../src/devices/vfio-user/user-server.js';
+import { realClock } from '../../../src/clock.js';
+import { warningChannel, type Warning } from '../../../src/diagnostics.js';
+import { errnoError, VfioError } from '../../../src/errors.js';
+import { altered } from '../../support/devices.js';
 import { openFds, RawPeer } from '../../support/vfio-user/raw-peer.js';
 import { hostile } from '../../support/vfio-user/hostile.js';
 import { Served } from '../../support/vfio-user/served.js';
@@ -42,6 +52,16 @@ async function client(path: string): Promise<RawPeer> {
   const peer = await RawPeer.agreed(path);
   closing.push(() => peer.close());
   return peer;
+}
+
+/** It may have no room for a further fd. */
+class ShortReactor extends Reactor {
+  short = false;
+
+  override addReady(fd: number): ReadySlot {
+    if (this.short) throw errnoError('ENOMEM', 'epoll_ctl');
+    return super.addReady(fd);
+  }
 }
 
 describe('a vfio-user server', () => {
@@ -259,5 +279,87 @@ describe('a vfio-user server', () => {
     writeFileSync(file, 'precious');
     await expect(new Promise((_, reject) => serveDevice(softwareDevice(), file).subscribe({ error: reject }))).rejects.toMatchObject({ code: 'VFIO_E_BUSY' });
     expect(existsSync(file)).toBe(true);
+  });
+
+  it('goes on where there are no fds for a client, says so once, and serves that client as soon as there are', async () => {
+    const path = join(folder, 'short.sock');
+    let failing = 3;
+    const binding = { ...calls.binding, accept: (fd: number) => (failing-- > 0 ? -constants.errno.EMFILE : calls.binding.accept(fd)) };
+    const warnings: string[] = [];
+    const hear = (told: unknown): void => {
+      const { device, error } = told as Warning;
+      warnings.push(`${device}: ${VfioError.is(error) ? error.code : ''}`);
+    };
+    subscribe(warningChannel.name, hear);
+    const serving = serveAt(path, () => softwareDevice().open(realClock), { calls: new Syscalls(binding) }).subscribe({ error: (error: unknown) => { throw error; } });
+    closing.push(() => serving.unsubscribe());
+    const peer = await client(path);
+    expect((await peer.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery())).header.errno).toBeUndefined();
+    unsubscribe(warningChannel.name, hear);
+    expect([failing, warnings]).toEqual([-1, [`${path}: VFIO_E_LIMIT`]]);
+  });
+
+  it('gives a device back that it cannot serve for want of memory, and serves the next client', async () => {
+    const path = join(folder, 'unserved.sock');
+    const reactor = new ShortReactor(calls);
+    const device = softwareDevice();
+    const told: string[] = [];
+    const serving = serveAt(path, () => device.open(realClock), { reactor }).subscribe({ next: (event) => told.push(event.kind === 'gone' ? `gone: ${event.error?.code ?? ''}` : event.kind), error: (error: unknown) => { throw error; } });
+    closing.push(() => serving.unsubscribe());
+    reactor.short = true;
+    const fds: number[] = [];
+    for (let clients = 0; clients < 3; clients += 1) {
+      await RawPeer.connect(path).end();
+      expect(device.driver.opens).toBe(0);
+      fds.push(openFds());
+    }
+    expect(fds[2]).toBe(fds[1]);
+    reactor.short = false;
+    await client(path);
+    expect(told).toEqual(['listening', ...new Array<string>(3).fill('gone: VFIO_E_LIMIT'), 'connected']);
+  });
+
+  it('takes a device for gone that is not released in time, and tells the client and the next one', async () => {
+    const path = join(folder, 'stuck.sock');
+    const scheduler = new VirtualTimeScheduler();
+    const device = softwareDevice();
+    const released = new Subject<ReleaseReport>();
+    const told: string[] = [];
+    const stuck = () => device.open({ ...realClock, scheduler }).pipe(map((port) => altered(port, () => ({ released }))));
+    const one = serveAt(path, stuck).subscribe({ next: (event) => told.push(event.kind === 'gone' ? `gone: ${event.error?.code ?? ''}` : event.kind), error: (error: unknown) => { throw error; } });
+    closing.push(() => one.unsubscribe());
+    const peer = await client(path);
+    peer.raw(new Uint8Array(16));
+    while (device.driver.opens > 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(told).toEqual(['listening', 'connected']);
+    scheduler.flush();
+    await peer.end();
+    expect([told, scheduler.frame]).toEqual([['listening', 'connected', 'gone: VFIO_E_NO_DEVICE'], 15_000]);
+  });
+
+  it('leaves a client whose device is still being opened', async () => {
+    const path = join(folder, 'opening.sock');
+    let opening = 0;
+    const never = new Observable<DevicePort>(() => {
+      opening += 1;
+      return () => (opening -= 1);
+    });
+    const serving = serveAt(path, () => never).subscribe({ error: (error: unknown) => { throw error; } });
+    const peer = RawPeer.connect(path);
+    while (opening === 0) await new Promise((resolve) => setImmediate(resolve));
+    serving.unsubscribe();
+    await peer.end();
+    expect(opening).toBe(0);
+  });
+
+  it('does not remove the socket of a server that has taken its path over', () => {
+    const path = join(folder, 'taken-over.sock');
+    const first = serve(path);
+    rmSync(path);
+    const second = serve(path);
+    first.serving.unsubscribe();
+    expect(existsSync(path)).toBe(true);
+    second.serving.unsubscribe();
+    expect(existsSync(path)).toBe(false);
   });
 });

@@ -204,7 +204,7 @@ export class ServedConnection implements CommandServer {
     return this.#port.irqInfo(set.index).pipe(
       concatMap((info) => {
         if (!this.#isShown(info) || set.start + set.count > info.count) throw this.#refusal('VFIO_E_NO_IRQ', `irq ${set.index} has no such vector`);
-        return silent(info.remap === undefined ? this.#irqs.set(set, fds) : this.#remaps.set(info, set, fds));
+        return silent(info.remap === undefined ? this.#irqs.set(info, set, fds) : this.#remaps.set(info, set, fds));
       }),
     );
   }

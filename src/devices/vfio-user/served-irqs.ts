@@ -1,10 +1,10 @@
-import { concat, concatMap, defer, EMPTY, finalize, from, map, of, repeat, toArray, type Observable } from 'rxjs';
+import { catchError, concatMap, defer, EMPTY, from, map, of, repeat, toArray, type Observable } from 'rxjs';
 import { VfioError } from '../../errors.js';
-import { disregard } from '../call.js';
+import { disregard, nowCall } from '../call.js';
 import { eventfdFacts } from '../linux/eventfd-facts.js';
 import type { Reactor, ReactorSlot } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
-import type { Call, DevicePort, IrqHandle } from '../port.js';
+import type { DevicePort, IrqHandle, IrqInfo } from '../port.js';
 import type { UserIrqSet } from './messages/set-irqs.js';
 
 /** What serving irqs needs. */
@@ -17,6 +17,8 @@ export interface ServedIrqParts {
 /** One vector: a handle of the port, whose signals go to the client's eventfd. */
 interface Served {
   readonly handle: IrqHandle;
+  /** Whether the port has an ack eventfd for it. */
+  readonly acks: boolean;
   /** The client's; undefined where it has enabled the vector and not given one: what is signalled is lost then. */
   fd: number | undefined;
   ack: { readonly fd: number; readonly slot: ReactorSlot } | undefined;
@@ -37,14 +39,14 @@ export class ServedIrqs {
   }
 
   /** DEVICE_SET_IRQS. Takes the fds that it keeps out of `fds`. */
-  set(set: UserIrqSet, fds: number[]): Observable<unknown> {
+  set(info: IrqInfo, set: UserIrqSet, fds: number[]): Observable<unknown> {
     const { index, action, start, count } = set;
     if (set.data === 'eventfd') {
-      if (fds.some((fd) => eventfdFacts(fd) === undefined)) throw new VfioError('VFIO_E_RANGE', 'what came is no eventfd', { operation: 'DEVICE_SET_IRQS', device: this.#parts.port.name });
-      if (action === 'mask') throw new VfioError('VFIO_E_UNSUPPORTED', 'no eventfd tells of masks', { operation: 'DEVICE_SET_IRQS', device: this.#parts.port.name });
+      if (fds.some((fd) => eventfdFacts(fd) === undefined)) throw this.#error('VFIO_E_RANGE', 'what came is no eventfd');
+      if (action === 'mask') throw this.#error('VFIO_E_UNSUPPORTED', 'no eventfd tells of masks');
       const vectors = Array.from({ length: count }, (_, n) => start + n);
-      if (action === 'unmask') return concat(...vectors.map((vector, n) => this.#acks(index, vector, fds.length === 0 ? undefined : fds, n)));
-      return fds.length === 0 ? this.#withoutFds(index, vectors) : this.#triggers(index, vectors, fds);
+      if (action === 'unmask') return nowCall(() => { this.#acks(index, vectors, fds); });
+      return fds.length === 0 ? this.#withoutFds(info, vectors) : this.#triggers(info, vectors, fds);
     }
     if (action === 'trigger' && count > 0) {
       this.#loopback(index, set.data === 'bool' ? set.vectors.flatMap((on, n) => (on ? [start + n] : [])) : Array.from({ length: count }, (_, n) => start + n));
@@ -63,7 +65,7 @@ export class ServedIrqs {
   /** As if the device had signalled: it need not be asked for that, and the client has its signal before the reply. */
   #loopback(index: number, vectors: readonly number[]): void {
     const served = this.#vectorsOf(index);
-    if (Math.max(...vectors) > Math.max(-1, ...served.keys())) throw new VfioError('VFIO_E_RANGE', `irq ${index} has no such vector enabled`, { operation: 'DEVICE_SET_IRQS', device: this.#parts.port.name });
+    if (Math.max(...vectors) > Math.max(-1, ...served.keys())) throw this.#error('VFIO_E_RANGE', `irq ${index} has no such vector enabled`);
     for (const vector of vectors) this.#signal(served.get(vector), 1n);
   }
 
@@ -74,9 +76,10 @@ export class ServedIrqs {
   }
 
   /** Enables what is not enabled yet, and hands over the eventfds. */
-  #triggers(index: number, vectors: readonly number[], fds: number[]): Observable<unknown> {
+  #triggers(info: IrqInfo, vectors: readonly number[], fds: number[]): Observable<unknown> {
+    const { index } = info;
     const missing = vectors.filter((vector) => !this.#vectorsOf(index).has(vector));
-    const registered = missing.length === 0 ? of([]) : this.#register(index, missing, false);
+    const registered = missing.length === 0 ? of([]) : this.#register(info, missing);
     return registered.pipe(
       map(() => {
         for (const [n, fd] of fds.splice(0).entries()) {
@@ -89,20 +92,32 @@ export class ServedIrqs {
   }
 
   /** An index that is off is turned on for so many vectors; of one that is on these are taken away. */
-  #withoutFds(index: number, vectors: readonly number[]): Observable<unknown> {
-    return this.#vectorsOf(index).size === 0 ? this.#register(index, vectors.slice(-1), false) : this.#closeAll(index, vectors);
+  #withoutFds(info: IrqInfo, vectors: readonly number[]): Observable<unknown> {
+    return this.#vectorsOf(info.index).size === 0 ? this.#register(info, vectors.slice(-1)) : this.#closeAll(info.index, vectors);
   }
 
-  #register(index: number, vectors: readonly number[], ackFd: boolean): Call<readonly Served[]> {
-    return this.#parts.port.irqs(index, vectors, { ackFd }).pipe(
-      map((handles) =>
-        handles.map((handle, n) => {
-          const one: Served = { handle, fd: undefined, ack: undefined };
-          this.#vectorsOf(index).set(vectors[n] ?? -1, one);
-          this.#forwardSignals(one);
-          return one;
+  /**
+   * A port takes an ack eventfd with the registration or never, and a client may hand in its unmask eventfd later: so the port has one from the beginning, wherever
+   * it takes one.
+   */
+  #register(info: IrqInfo, vectors: readonly number[]): Observable<unknown> {
+    const { index, maskable, automasked } = info;
+    const registered = (acks: boolean): Observable<unknown> =>
+      this.#parts.port.irqs(index, vectors, { ackFd: acks }).pipe(
+        map((handles) => {
+          for (const [n, handle] of handles.entries()) {
+            const one: Served = { handle, acks, fd: undefined, ack: undefined };
+            this.#vectorsOf(index).set(vectors[n] ?? -1, one);
+            this.#forwardSignals(one);
+          }
         }),
-      ),
+      );
+    if (!maskable && !automasked) return registered(false);
+    return registered(true).pipe(
+      catchError((error: unknown) => {
+        if (VfioError.is(error) && (error.code === 'VFIO_E_UNSUPPORTED' || error.errno === 'EINVAL')) return registered(false);
+        throw error;
+      }),
     );
   }
 
@@ -115,37 +130,22 @@ export class ServedIrqs {
     });
   }
 
-  /** The unmask eventfd of a vector. A port has it from the registration on, so the vector is registered anew. */
-  #acks(index: number, vector: number, fds: number[] | undefined, n: number): Observable<unknown> {
-    return defer(() => {
-      const before = this.#vectorsOf(index).get(vector);
-      if (before === undefined) throw new VfioError('VFIO_E_RANGE', `vector ${vector} of irq ${index} is not enabled`, { operation: 'DEVICE_SET_IRQS', device: this.#parts.port.name });
-      if (fds === undefined) {
-        this.#dropAck(before);
-        return of(undefined);
-      }
-      // Between two handles: closed with this call, unless the new one has it.
-      let client = before.fd;
-      before.fd = undefined;
-      return concat(
-        this.#closeAll(index, [vector]),
-        this.#register(index, [vector], true).pipe(
-          map(([one]) => {
-            if (one === undefined) return;
-            one.fd = client;
-            client = undefined;
-            const fd = this.#parts.calls.dup(fds[n] ?? -1);
-            const slot = this.#parts.reactor.add(fd);
-            one.ack = { fd, slot };
-            this.#forwardAcks(one.handle, slot);
-          }),
-        ),
-      ).pipe(
-        finalize(() => {
-          if (client !== undefined) this.#parts.calls.binding.close(client);
-        }),
-      );
-    });
+  /** The unmask eventfds of vectors, or none. */
+  #acks(index: number, vectors: readonly number[], fds: number[]): void {
+    const served = vectors.map((vector) => this.#vectorsOf(index).get(vector));
+    for (const [n, one] of served.entries()) {
+      if (one === undefined) throw this.#error('VFIO_E_RANGE', `vector ${vectors[n]} of irq ${index} is not enabled`);
+      if (!one.acks && fds.length > 0) throw this.#error('VFIO_E_UNSUPPORTED', `irq ${index} takes no unmask by eventfd`);
+    }
+    for (const one of served) {
+      if (one === undefined) continue;
+      this.#dropAck(one);
+      const [fd] = fds;
+      if (fd === undefined) continue;
+      one.ack = { fd, slot: this.#parts.reactor.add(fd) };
+      fds.shift();
+      this.#forwardAcks(one.handle, one.ack.slot);
+    }
   }
 
   #forwardAcks(handle: IrqHandle, slot: ReactorSlot): void {
@@ -188,6 +188,10 @@ export class ServedIrqs {
     one.ack.slot.close();
     this.#parts.calls.binding.close(one.ack.fd);
     one.ack = undefined;
+  }
+
+  #error(code: 'VFIO_E_RANGE' | 'VFIO_E_UNSUPPORTED', message: string): VfioError {
+    return new VfioError(code, message, { operation: 'DEVICE_SET_IRQS', device: this.#parts.port.name });
   }
 
   #vectorsOf(index: number): Map<number, Served> {

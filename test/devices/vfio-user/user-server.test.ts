@@ -147,25 +147,6 @@ describe('a vfio-user server', () => {
     expect(openFds()).toBe(before);
   });
 
-  it('closes the eventfd of a vector that cannot be registered anew for its unmask eventfd', async () => {
-    const one = served();
-    (await RawPeer.agreed(one.path)).close();
-    await one.gone(1);
-    const before = openFds();
-    const peer = await RawPeer.agreed(one.path);
-    const [trigger, unmask] = [new Eventfd(), new Eventfd()];
-    const register = async (action: 'trigger' | 'unmask', { fd }: Eventfd) =>
-      (await peer.ask('DEVICE_SET_IRQS', encodeUserIrqSet({ index: 0, action, start: 0, count: 1, data: 'eventfd' }), [fd])).header.errno;
-    expect(await register('trigger', trigger)).toBeUndefined();
-    one.device.driver.faults.failIrq('EMFILE');
-    expect(await register('unmask', unmask)).toBe(24);
-    peer.close();
-    await one.gone(2);
-    trigger.close();
-    unmask.close();
-    expect(openFds()).toBe(before);
-  });
-
   it('logs all that is mapped where a log names no ranges', async () => {
     const one = served();
     const peer = await client(one.path);

@@ -1,6 +1,11 @@
+import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
+const src = resolve(import.meta.dirname, 'src');
+
 export default defineConfig({
+  // As tsconfig.json has it: the examples import the package by its name.
+  resolve: { alias: [{ find: /^vfio-rx$/, replacement: `${src}/index.ts` }, { find: /^vfio-rx\/(\w+)$/, replacement: `${src}/$1/index.ts` }] },
   test: {
     include: ['test/**/*.test.ts'],
     setupFiles: ['test/support/seed.ts'],

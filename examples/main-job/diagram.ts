@@ -1,5 +1,5 @@
-import { renderDiagram, type RenderOptions } from '../../src/testing/index.js';
-import type { Lane, PortEvent } from '../../src/index.js';
+import { renderDiagram, type RenderOptions } from 'vfio-rx/testing';
+import type { Lane, PortEvent } from 'vfio-rx';
 import type { TraceLine } from './witness.js';
 
 /** How many panels a round may take, and all rounds at most, one below the other. */

@@ -1,5 +1,5 @@
 import { defer, exhaustMap, interval, map, of, takeUntil, type Observable } from 'rxjs';
-import { VfioError, type VfioDevice } from '../../src/index.js';
+import { VfioError, type VfioDevice } from 'vfio-rx';
 import { mailboxRegion, numberWord, slotOffsets, wordBytes, type GuestPlan } from './mailbox.js';
 
 /** Guest `guest` has sent the numbers 1 to `sent`. */

@@ -1,5 +1,5 @@
 import { defer, filter, ignoreElements, merge, take, type Observable } from 'rxjs';
-import type { Holder, MappedPiece } from '../../src/index.js';
+import type { Holder, MappedPiece } from 'vfio-rx';
 import type { FromWorker, SharedPiece, ToWorker } from './worker-messages.js';
 
 /** The line to the guest's thread. */

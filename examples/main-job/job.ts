@@ -1,5 +1,5 @@
 import { catchError, concat, concatMap, connect, defer, delay, EMPTY, filter, finalize, from, ignoreElements, interval, map, merge, of, ReplaySubject, sampleTime, share, Subject, take, takeUntil, tap, timeout, type Observable } from 'rxjs';
-import { deviceState, portChannel, regions, remapIrq, warningChannel, type RemapPlan, type VfioDevice } from '../../src/index.js';
+import { deviceState, portChannel, regions, remapIrq, warningChannel, type RemapPlan, type VfioDevice } from 'vfio-rx';
 import { published } from './channels.js';
 import { loopGuest } from './guest.js';
 import { loopGuestPlan, workerGuestPlan } from './mailbox.js';

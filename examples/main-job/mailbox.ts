@@ -1,4 +1,4 @@
-import type { Area } from '../../src/index.js';
+import type { Area } from 'vfio-rx';
 
 /**
  * The device counts: its region 0 is a mailbox of u64 slots. A guest puts `guest << 32 | number` into a slot that reads 0,

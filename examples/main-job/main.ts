@@ -2,8 +2,8 @@
  * The main job, `npm start`: see ../README.md. The story itself is in job.ts; here it is opened, watched and judged.
  */
 import { merge, shareReplay, Subject, take, tap, timer } from 'rxjs';
-import { withDevice } from '../../src/index.js';
-import { recordLanes } from '../../src/testing/index.js';
+import { withDevice } from 'vfio-rx';
+import { recordLanes } from 'vfio-rx/testing';
 import { runDiagrams } from './diagram.js';
 import { runInVm } from './in-vm.js';
 import { mainJob } from './job.js';

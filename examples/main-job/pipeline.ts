@@ -2,7 +2,7 @@ import { concatMap, identity, map, pipe, tap, type OperatorFunction } from 'rxjs
 import {
   acknowledge, applyRemap, decodeRegionBitmap, diffRegions, requeryRegions,
   type AppliedRemap, type Remap, type RemapPlan, type RemapSignal, type VfioDevice,
-} from '../../src/index.js';
+} from 'vfio-rx';
 import type { Sabotage } from './options.js';
 
 /**

@@ -1,4 +1,4 @@
-import type { RemapIrqOptions, SoftwareDeviceOptions } from '../../src/index.js';
+import type { RemapIrqOptions, SoftwareDeviceOptions } from 'vfio-rx';
 
 /** How the driver of a profile learns that its areas are gone, and so what its trace must show. */
 export type Answer =

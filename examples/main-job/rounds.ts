@@ -1,5 +1,5 @@
 import { concat, concatMap, defer, EMPTY, finalize, from, ignoreElements, map, range, reduce, repeat, takeWhile, tap, timer, type Observable } from 'rxjs';
-import { transition, type Arc, type DataChannel, type State, type VfioDevice } from '../../src/index.js';
+import { transition, type Arc, type DataChannel, type State, type VfioDevice } from 'vfio-rx';
 
 /** A step of a round: an arc was gone, or the device has said what it had to say in this state. */
 export type Step = { readonly kind: 'arc'; readonly arc: Arc } | { readonly kind: 'saved'; readonly state: State; readonly bytes: number };

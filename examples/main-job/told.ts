@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import {
   type Area, type Layouts, type PortEvent, type ReleaseReport, type Remap, type RemapPlan, type RemapSignal, type StateView, type Warning,
-} from '../../src/index.js';
+} from 'vfio-rx';
 import type { Progress } from './guest.js';
 import type { Step } from './rounds.js';
 

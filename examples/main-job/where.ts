@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { softwareDevice, type DeviceAddress } from '../../src/index.js';
+import { softwareDevice, type DeviceAddress } from 'vfio-rx';
 import { profiles, type Profile } from './profiles.js';
 import { softwareWitness, sysfsWitness, type Witness } from './witness.js';
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { SoftwareVendorDriver } from '../../src/index.js';
+import type { SoftwareVendorDriver } from 'vfio-rx';
 
 /** The device's own account of a run: the same questions to a driver in this process and to one in a kernel. */
 export interface Witness {

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { concatMap, defer, filter, finalize, ignoreElements, map, merge, Observable, share, take, takeWhile, tap } from 'rxjs';
-import type { VfioDevice } from '../../src/index.js';
+import type { VfioDevice } from 'vfio-rx';
 import type { Progress } from './guest.js';
 import { workerHolder, type WorkerLine } from './holder.js';
 import { mailboxRegion, wordBytes, type GuestPlan } from './mailbox.js';

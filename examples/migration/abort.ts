@@ -1,5 +1,5 @@
 import { catchError, lastValueFrom, of, Subject, tap } from 'rxjs';
-import { memoryJournal, memoryTransport, migrate, receive, VfioError } from '../../src/index.js';
+import { memoryJournal, memoryTransport, migrate, receive, VfioError } from 'vfio-rx';
 import { open } from './devices.js';
 
 // Given up in the middle: the events go on until the source runs again, and then the error says why.

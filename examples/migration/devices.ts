@@ -1,5 +1,5 @@
 import { firstValueFrom } from 'rxjs';
-import { openDevice, softwareDevice, type VfioDevice } from '../../src/index.js';
+import { openDevice, softwareDevice, type VfioDevice } from 'vfio-rx';
 
 /** Software devices with contents of their own; the same code takes the addresses of real ones. */
 export function open(side: string, count: number, millisecondsAnArc = 0): Promise<VfioDevice[]> {

@@ -1,5 +1,5 @@
 import { lastValueFrom, tap } from 'rxjs';
-import { memoryJournal, memoryTransport, migrate, receive } from '../../src/index.js';
+import { memoryJournal, memoryTransport, migrate, receive } from 'vfio-rx';
 import { open, textOf } from './devices.js';
 
 // One device, in one process. Between two: connectTo('tcp://...'), listenAt('tcp://...') and fileJournal('...') in their places.

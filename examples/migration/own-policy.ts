@@ -1,5 +1,5 @@
 import { lastValueFrom, map, scan, tap, type OperatorFunction } from 'rxjs';
-import { memoryJournal, memoryTransport, migrate, receive, type RoundReport, type RoundVerdict } from '../../src/index.js';
+import { memoryJournal, memoryTransport, migrate, receive, type RoundReport, type RoundVerdict } from 'vfio-rx';
 import { open } from './devices.js';
 
 /** Switches over when a round has brought nothing more: a policy is any operator from reports to verdicts. */

@@ -1,5 +1,5 @@
 import { lastValueFrom, tap } from 'rxjs';
-import { memoryJournal, memoryTransport, migrate, receive, resolve } from '../../src/index.js';
+import { memoryJournal, memoryTransport, migrate, receive, resolve } from 'vfio-rx';
 import { open } from './devices.js';
 
 // The connection is lost when the source has just decided: nobody runs, and both say so. A new connection ends it.

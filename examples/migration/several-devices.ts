@@ -1,6 +1,6 @@
 import { lastValueFrom } from 'rxjs';
-import { memoryJournal, memoryTransport, migrate, receive } from '../../src/index.js';
-import { recordLanes, renderDiagram } from '../../src/testing/index.js';
+import { memoryJournal, memoryTransport, migrate, receive } from 'vfio-rx';
+import { recordLanes, renderDiagram } from 'vfio-rx/testing';
 import { open } from './devices.js';
 
 // Three devices go through every state together; the picture shows that none is ahead.

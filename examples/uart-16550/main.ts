@@ -1,5 +1,5 @@
 import { fromEvent, merge, takeUntil } from 'rxjs';
-import { serveDevice } from '../../src/devices/index.js';
+import { serveDevice } from 'vfio-rx/devices';
 import { socketPath } from '../socket-path.js';
 import { uart16550, type SerialLine } from './uart.js';
 

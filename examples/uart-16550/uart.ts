@@ -1,5 +1,5 @@
 import { distinctUntilChanged, map, merge, tap, type Observable } from 'rxjs';
-import { pciDevice, type PciDevice, type RegisterAccess } from '../../src/devices/index.js';
+import { pciDevice, type PciDevice, type RegisterAccess } from 'vfio-rx/devices';
 
 /** The far end of the wire. Bytes are pulled from it and put into it; what is pushed is only that something has changed. */
 export interface SerialLine {

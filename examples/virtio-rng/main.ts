@@ -1,5 +1,5 @@
 import { fromEvent, takeUntil } from 'rxjs';
-import { serveDevice } from '../../src/devices/index.js';
+import { serveDevice } from 'vfio-rx/devices';
 import { socketPath } from '../socket-path.js';
 import { virtioRng } from './rng.js';
 

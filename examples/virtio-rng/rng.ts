@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { catchError, concat, concatMap, EMPTY, endWith, exhaustMap, expand, filter, ignoreElements, map, merge, share, takeUntil, tap, type Observable } from 'rxjs';
-import { pciDevice, vendorCapability, type ConfigCapability, type DeviceIrq, type GuestMemory, type PciDevice, type RegisterAccess, type RegisterWrite } from '../../src/devices/index.js';
+import { pciDevice, vendorCapability, type ConfigCapability, type DeviceIrq, type GuestMemory, type PciDevice, type RegisterAccess, type RegisterWrite } from 'vfio-rx/devices';
 
 /** The parts of BAR 0, and the types of the capabilities that say where they are. Each notification has four bytes of its own. */
 const parts = { common: { type: 1, offset: 0 }, notify: { type: 2, offset: 0x3000 }, isr: { type: 3, offset: 0x1000 }, device: { type: 4, offset: 0x2000 } } as const;

@@ -31,5 +31,31 @@ export interface Warning {
   readonly error?: unknown;
 }
 
+/** Signals of an irq, read from its eventfd: all that came since the last read. Remap irqs are told too. */
+export interface IrqEvent {
+  readonly device: string;
+  readonly atNs: bigint;
+  readonly index: number;
+  readonly vector: number;
+  readonly count: bigint;
+}
+
+/** A batch of the remap pipeline that `acknowledge` has ended. */
+export interface RemapEvent {
+  readonly device: string;
+  readonly atNs: bigint;
+  /** Of one registration, as `page` and `batch` of `Remap`. */
+  readonly page: number;
+  readonly batch: number;
+  /** `signal` where the driver asked for it, else why we looked ourselves. */
+  readonly because: string;
+  readonly acked: boolean;
+  /** As in `Remap`, ns. */
+  readonly servedNs: bigint;
+  readonly headroomNs: bigint | undefined;
+}
+
 export const portChannel: Channel<PortEvent> = channel('vfio-rx:port') as Channel<PortEvent>;
 export const warningChannel: Channel<Warning> = channel('vfio-rx:warning') as Channel<Warning>;
+export const irqChannel: Channel<IrqEvent> = channel('vfio-rx:irq') as Channel<IrqEvent>;
+export const remapChannel: Channel<RemapEvent> = channel('vfio-rx:remap') as Channel<RemapEvent>;

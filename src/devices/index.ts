@@ -26,7 +26,7 @@ export { VfioError, errorCodes, type VfioErrorCode, type VfioErrorDetails } from
 export type { Abortable } from '../abort.js';
 export { realClock, type Clock, type StallWatch } from '../clock.js';
 export type { TraceSink } from './replay/recorder.js';
-export { portChannel, warningChannel, type Lane, type PortEvent, type Warning } from '../diagnostics.js';
+export { irqChannel, portChannel, remapChannel, warningChannel, type IrqEvent, type Lane, type PortEvent, type RemapEvent, type Warning } from '../diagnostics.js';
 export { softwareDevice, type SoftwareDevice } from './software/software-device.js';
 export { sampleRegions, type SoftwareDeviceOptions, type SoftwareRegion } from './software/options.js';
 export { pciDevice, type PciDevice } from './authored/pci-device.js';

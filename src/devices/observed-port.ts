@@ -1,9 +1,10 @@
 import { map, Observable, tap } from 'rxjs';
-import { portChannel, type Lane, type PortEvent } from '../diagnostics.js';
+import { irqChannel, portChannel, type Lane, type PortEvent } from '../diagnostics.js';
 import type { AccessRequest, Area, Call, DevicePort, DmaMapRequest, IovaRange, IrqAct, IrqHandle, IrqLine, IrqOptions, Mapping, State, StateReply } from './port.js';
 
 /**
- * The same port, whose calls are told on `portChannel` once they have succeeded (device_state: when it begins and ends).
+ * The same port, whose calls are told on `portChannel` once they have succeeded (device_state: when it begins and ends), and
+ * whose irqs on `irqChannel`.
  * One wrapper instruments every port alike, so that a diagram of a kernel device and of a software device read the same.
  */
 export function observedPort(port: DevicePort): DevicePort {
@@ -14,9 +15,11 @@ export function observedPort(port: DevicePort): DevicePort {
   /** A call whose answer is told. Where nobody listens it is the call itself: these are made while a driver waits. */
   const told = <T>(call: Call<T>, tell: () => void): Call<T> => (portChannel.hasSubscribers ? call.pipe(tap(tell)) : call);
 
+  const signalled = ({ index, vector = 0 }: IrqLine, count: bigint, atNs: bigint): void => irqChannel.publish({ device: port.name, atNs, index, vector, count });
+
   const observedIrq = (handle: IrqHandle): IrqHandle => ({
     line: handle.line,
-    next: () => handle.next(),
+    next: () => (irqChannel.hasSubscribers ? handle.next().pipe(tap(({ line, count, atNs }) => signalled(line, count, atNs))) : handle.next()),
     readNow: () => handle.readNow(),
     ack: (count: bigint) => told(handle.ack(count), () => publish('ack', `${count}`)),
     mask: () => handle.mask(),

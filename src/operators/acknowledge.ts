@@ -3,6 +3,7 @@ import type { VfioDevice } from '../devices/device.js';
 import { changesNothing } from '../devices/protocol/layout-diff.js';
 import type { AppliedRemap, Remap } from '../devices/remap-batch.js';
 import { callInTurn, steps, type Steps } from '../devices/steps.js';
+import { remapChannel } from '../diagnostics.js';
 
 const nsPerMs = 1_000_000n;
 
@@ -39,7 +40,9 @@ export function acknowledge(device: VfioDevice): OperatorFunction<AppliedRemap, 
     const acked = (yield channel.ack(earned)) as boolean;
     const servedNs = device.clock.nowNs() - atNs;
     const timeoutNs = channel.ackTimeoutMs === undefined || earned === 0n ? undefined : BigInt(channel.ackTimeoutMs) * nsPerMs;
-    return { ...applied, acked, servedNs, headroomNs: timeoutNs === undefined ? undefined : timeoutNs - servedNs };
+    const headroomNs = timeoutNs === undefined ? undefined : timeoutNs - servedNs;
+    if (remapChannel.hasSubscribers) remapChannel.publish({ device: device.name, atNs: atNs + servedNs, page: channel.page, batch: applied.batch, because: applied.because, acked, servedNs, headroomNs });
+    return { ...applied, acked, servedNs, headroomNs };
   }
   return callInTurn((applied) => steps(() => ack(applied)), ({ channel, batch }) => channel.end(batch));
 }

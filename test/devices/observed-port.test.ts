@@ -1,8 +1,10 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { concatMap, defer, map, throwError, timer } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { observedPort } from '../../src/devices/observed-port.js';
 import type { DevicePort, StateReply } from '../../src/devices/port.js';
 import { softwareDevice } from '../../src/devices/software/software-device.js';
+import { irqChannel } from '../../src/diagnostics.js';
 import { errnoError } from '../../src/errors.js';
 import { marbles, recordLanes, type MarbleTest } from '../../src/testing/index.js';
 import { altered, firstPage, now, twoRegions, type Alter } from '../support/devices.js';
@@ -34,6 +36,22 @@ describe('observedPort', () => {
     now(port.unmap(mapping, firstPage));
     now(port.unmap(mapping));
     expect(recording.events.map(({ label, region, area }) => [label, region, area?.offset, area?.size])).toEqual([['m0', 0, 0, 0x2000], ['u0', 0, 0, 0x1000], ['u0', 0, 0, 0x2000]]);
+  });
+
+  it('tells of irqs on a channel of their own, with the vector and what was counted', () => {
+    const told: unknown[] = [];
+    const listen = (event: unknown): void => void told.push(event);
+    marbles((t) => {
+      const software = softwareDevice(twoRegions);
+      const port = observedPort(now(software.open(t.clock)));
+      const [, second] = now(port.irqs(1, [0, 1]));
+      if (second === undefined) throw new Error('no vector 1');
+      subscribe(irqChannel.name, listen);
+      t.expect(second.next().pipe(map(({ count }) => `${count}`))).toBe('--<1,|>');
+      t.at('--a', { a: () => software.driver.raise({ index: 1, vector: 1 }) });
+    });
+    unsubscribe(irqChannel.name, listen);
+    expect(told).toEqual([{ device: 'software0', atNs: 2000n, index: 1, vector: 1, count: 1n }]);
   });
 
   it('does not tell of what failed, but for device_state, which then ends with its error', () => {

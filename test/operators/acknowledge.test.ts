@@ -1,8 +1,10 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { delay, map, of, take, throwError } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { Area } from '../../src/devices/port.js';
 import { diffLayout } from '../../src/devices/protocol/layout-diff.js';
 import type { Remap } from '../../src/devices/remap-batch.js';
+import { remapChannel } from '../../src/diagnostics.js';
 import { errnoError } from '../../src/errors.js';
 import { acknowledge } from '../../src/operators/acknowledge.js';
 import { marbles } from '../../src/testing/index.js';
@@ -76,6 +78,20 @@ describe('acknowledge', () => {
       t.expect(t.cold('-a', { a: appliedOf(channel, 3n) }).pipe(acknowledge(device), map(({ acked: yes, headroomNs }) => [yes, headroomNs]))).toBe('-x', { x: [false, 499_999_000n] });
       t.expect(channel.ended).toBe('-0');
     });
+  });
+
+  it('tells of each batch on the channel vfio-rx:remap, before the next operator hears of it', () => {
+    const told: unknown[] = [];
+    const listen = (event: unknown): void => void told.push(event);
+    subscribe(remapChannel.name, listen);
+    marbles((t) => {
+      const { device } = openedNow(t.clock, twoRegions);
+      const channel = testChannel({ page: 1, ackTimeoutMs: 1 });
+      const applied = t.cold('400us a', { a: appliedOf(channel, 3n, { batch: 7 }) });
+      t.expect(applied.pipe(acknowledge(device), map(() => `${told.length}`))).toBe('400us 1');
+    });
+    unsubscribe(remapChannel.name, listen);
+    expect(told).toEqual([{ device: 'software0', atNs: 400_000n, page: 1, batch: 7, because: 'signal', acked: true, servedNs: 400_000n, headroomNs: 600_000n }]);
   });
 
   it('fails with what the write of the ack says, and does not end the batch', () => {

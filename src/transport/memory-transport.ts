@@ -49,8 +49,10 @@ export function memoryTransport({ latencyMs = 0, capacityBytes = 1 << 20 }: Memo
     connecting: end('connecting', 'listening'),
     listening: end('listening', 'connecting'),
     cut() {
-      for (const wire of wires) wire.cut();
+      // Who hears of it may connect anew at once: that is another connection.
+      const now = [...wires];
       wires.clear();
+      for (const wire of now) wire.cut();
     },
   };
 }

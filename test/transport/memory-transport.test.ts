@@ -70,6 +70,25 @@ describe('a connection in memory', () => {
     expect(heard(second.a.read())).toEqual([expect.objectContaining({ code: 'VFIO_E_LINK' })]);
   });
 
+  it('is made anew by who hears of the cut: that one lives', () => {
+    const clock = virtualClock();
+    const transport = memoryTransport();
+    const fail = (error: unknown): never => { throw error; };
+    const ends: Connection[] = [];
+    const connect = (): void => {
+      transport.listening.open(clock).subscribe({ next: (one) => ends.push(one), error: fail });
+      transport.connecting.open(clock).subscribe({ next: (one) => ends.push(one), error: fail });
+    };
+    connect();
+    ends[0]?.read().subscribe({ error: connect });
+    transport.cut();
+    const [, , listening, connecting] = ends;
+    if (listening === undefined || connecting === undefined) throw new Error('not connected anew');
+    written(connecting, 'again');
+    clock.flush();
+    expect(heard(listening.read())).toEqual(['again']);
+  });
+
   it('is not made for who has gone before the other came', () => {
     const clock = virtualClock();
     const transport = memoryTransport();

@@ -96,9 +96,9 @@ export async function runQemuTests({ files, testName }) {
   const running = [];
   try {
     // One after the other client is served by the same servers.
-    const uart = await serveExample('uart-16550', join(folder, 'uart.sock'), data);
+    const uart = await serveExample('09-device-for-qemu', join(folder, 'uart.sock'), data);
     running.push(uart);
-    const rng = await serveExample('virtio-rng', join(folder, 'rng.sock'));
+    const rng = await serveExample('12-virtio-rng', join(folder, 'rng.sock'));
     running.push(rng);
     const servers = { uart, rng, typed };
     for (const { name, devices, sharedMemory, wanted } of chosen) {

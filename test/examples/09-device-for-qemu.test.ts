@@ -8,8 +8,8 @@ import { ExampleProcess } from '../support/example-process.js';
 /** Registers, by what they are when read / when written. */
 const [data, enable, identity, , modem, status] = [0, 1, 2, 3, 4, 5];
 
-describe('examples/uart-16550, driven over its socket', { timeout: 60_000 }, () => {
-  const example = new ExampleProcess('uart-16550');
+describe('examples/09-device-for-qemu, driven over its socket', { timeout: 60_000 }, () => {
+  const example = new ExampleProcess('09-device-for-qemu');
   let port: DevicePort;
   let line: IrqHandle;
   beforeAll(async () => {

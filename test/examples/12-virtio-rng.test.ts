@@ -15,8 +15,8 @@ const bytes = 0x2000;
 /** Never by chance: there are 2^8 times 64 bytes to be zero. */
 const isFilled = (buffer: Uint8Array, upTo: number): boolean => buffer.subarray(0, upTo).some((byte) => byte !== 0) && buffer.subarray(upTo).every((byte) => byte === 0);
 
-describe('examples/virtio-rng, driven over its socket', { timeout: 60_000 }, () => {
-  const example = new ExampleProcess('virtio-rng');
+describe('examples/12-virtio-rng, driven over its socket', { timeout: 60_000 }, () => {
+  const example = new ExampleProcess('12-virtio-rng');
   beforeAll(() => example.listening);
   afterAll(async () => expect(await example.end()).toBe(0));
 

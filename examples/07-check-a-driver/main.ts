@@ -1,0 +1,39 @@
+import { concat, defer, EMPTY } from 'rxjs';
+import { softwareDevice, withDevice } from 'vfio-rx';
+import { checkDevice, checkMigration, deviceMigrationHarness, linesOf, type RuleResult } from 'vfio-rx/testing';
+import { addressOf, interrupted, parsed, run } from '../shared/program.js';
+
+/**
+ * Does the driver of a device keep what the contract promises? Each rule has the device opened for itself.
+ *
+ * ```
+ * device   [r-][r-][r-]--...    one rule after the other
+ * results  ---p---p---f--...    passed, failed, or skipped where there is nothing to find out
+ * ```
+ */
+
+const { device: name, spoilt = false } = parsed({ options: { device: { type: 'string' }, spoilt: { type: 'boolean' } } }).values;
+
+// Spoilt, its driver says that a layout has changed before it has.
+const software = softwareDevice();
+software.driver.faults.signalBeforeLayout = spoilt;
+const address = addressOf(name, software);
+
+let left = false;
+
+/** Between two rules nothing is open: there it can be left. */
+function told(result: RuleResult): void {
+  if (result.outcome === 'failed') console.log(linesOf([result])[0]);
+  if (left) throw new Error('interrupted between two rules: the device is closed');
+}
+
+async function checked(): Promise<void> {
+  const harness = deviceMigrationHarness(address);
+  const results = [...(await checkDevice(harness, told)), ...(await checkMigration(harness, told))];
+  console.log(linesOf(results).at(-1));
+  if (results.some(({ outcome }) => outcome === 'failed')) process.exitCode = 1;
+}
+
+interrupted.subscribe({ next: () => (left = true), error: () => undefined });
+// One that cannot be opened is said once, and not by every rule.
+run(concat(withDevice(address, () => EMPTY), defer(checked)));

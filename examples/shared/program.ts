@@ -1,0 +1,65 @@
+import { parseArgs, type ParseArgsConfig } from 'node:util';
+import { finalize, fromEvent, merge, NEVER, share, take, timer, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import { withDevice, type DeviceAddress, type PortSource, type VfioDevice } from 'vfio-rx';
+
+/** What every example is as a program: its options, its end in order, its errors in one line. */
+
+/** Ctrl-C, or SIGTERM. A second one ends the process at once. */
+export const interrupted = merge(fromEvent(process, 'SIGINT'), fromEvent(process, 'SIGTERM')).pipe(take(1), share());
+
+/** How long an example plays with a software device that does not end by itself, ms. */
+const playedMs = 2000;
+
+/** The command line. What it does not know ends the process with 2. */
+export function parsed<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
+  try {
+    return parseArgs(config);
+  } catch (error) {
+    return misused(messageOf(error));
+  }
+}
+
+export function misused(why: string): never {
+  process.stderr.write(`${why}\n`);
+  process.exit(2);
+}
+
+/** A device as the command vfio-rx names it; without a name, the software one. */
+export function addressOf(name: string | undefined, software: PortSource): DeviceAddress {
+  if (name === undefined || name === 'software') return software;
+  return name.replace(/^unix:/, 'vfio-user:');
+}
+
+/** The device of `--device`, or the software one; and when an example that has no end of its own is over. */
+export function example(software: PortSource): { readonly address: DeviceAddress; readonly over: Observable<unknown> } {
+  const { device } = parsed({ options: { device: { type: 'string' } } }).values;
+  const address = addressOf(device, software);
+  return { address, over: merge(interrupted, address === software ? timer(playedMs) : NEVER).pipe(take(1)) };
+}
+
+/** Several devices, opened one after the other and closed in reverse order; see `withDevice`. */
+export function withDevices<T>(addresses: readonly DeviceAddress[], body: (devices: readonly VfioDevice[]) => Observable<T>): Observable<T> {
+  const [first, ...rest] = addresses;
+  return first === undefined ? body([]) : withDevice(first, (device) => withDevices(rest, (others) => body([device, ...others])));
+}
+
+/** Says in which state devices are given back, whatever has ended it. */
+export function sayingStates<T>(...devices: readonly VfioDevice[]): MonoTypeOperatorFunction<T> {
+  return finalize(() => {
+    for (const { name, currentState: { state, going } } of devices) console.log(`closing ${name}: it is ${going === undefined ? '' : `on its way to ${going} from `}${state}`);
+  });
+}
+
+/** Does the work of an example. */
+export function run(work: Observable<unknown>): void {
+  work.subscribe({
+    error: (error: unknown) => {
+      process.stderr.write(`${messageOf(error)}\n`);
+      process.exitCode = 1;
+    },
+  });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,26 @@
+import { describe, expect, it } from 'vitest';
+import { asShown, ExampleRun } from '../support/example-run.js';
+
+describe('examples/01-watch-irqs', () => {
+  it('says every signal by its vector, and ends by itself, as its page shows', async () => {
+    expect(await asShown('01-watch-irqs')).toMatchObject({ code: 0, errors: '' });
+  });
+
+  it('ends in order when it is interrupted', async () => {
+    const run = new ExampleRun('01-watch-irqs');
+    await run.says(/^vector 0/);
+    run.interrupt();
+    expect(await run.ended).toMatchObject({ code: 0, errors: '' });
+    expect(run.lines.at(-1)).toBe('closing software0: it is running');
+    expect(run.lines.length).toBeLessThan(6);
+  });
+
+  it.each([
+    [['--fast'], 2, "Unknown option '--fast'"],
+    [['--device', 'nobody'], 1, 'VFIO_E_ADDRESS'],
+  ])('says in one line what is wrong with %j', async (args, code, says) => {
+    const ended = await new ExampleRun('01-watch-irqs', ...args).ended;
+    expect(ended).toMatchObject({ code, lines: [], errors: expect.stringContaining(says) as unknown });
+    expect(ended.errors.trimEnd().split('\n').length).toBe(1);
+  });
+});

@@ -1,0 +1,37 @@
+import { describe, expect, it } from 'vitest';
+import { ExampleRun } from '../support/example-run.js';
+
+/** The value of a sample of the text format. */
+const valueOf = (text: string, sample: string): number => Number(text.split('\n').find((line) => line.startsWith(`${sample} `))?.slice(sample.length) ?? 0);
+
+describe('examples/08-metrics', () => {
+  it('serves what the channels tell, until Ctrl-C', async () => {
+    const run = new ExampleRun('08-metrics', '--port', '0');
+    const url = await run.says(/^http:/);
+    // It answers as long as it runs; how much there is by then is the machine's.
+    let text = '';
+    const begun = (): boolean => valueOf(text, 'vfio_warnings_total{device="software0"}') > 0 && valueOf(text, 'vfio_state_writes_total{device="software0",state="running"}') > 0;
+    while (!begun()) text = await (await fetch(url)).text();
+
+    expect(valueOf(text, 'vfio_irq_signals_total{device="software0",index="1",vector="0"}')).toBeGreaterThan(0);
+    expect(valueOf(text, 'vfio_irq_signals_total{device="software0",index="5",vector="0"}')).toBeGreaterThan(0);
+    const remaps = 'device="software0",because="signal"';
+    expect(valueOf(text, `vfio_remap_served_seconds_count{${remaps}}`)).toBeGreaterThan(0);
+    expect(valueOf(text, `vfio_remap_served_seconds_sum{${remaps}}`)).toBeGreaterThan(0);
+    expect(valueOf(text, `vfio_remap_served_seconds_bucket{le="+Inf",${remaps}}`)).toBe(valueOf(text, `vfio_remap_served_seconds_count{${remaps}}`));
+    expect(valueOf(text, 'vfio_state_writes_total{device="software0",state="stop"}')).toBeGreaterThan(0);
+    expect((await fetch(new URL('/', url))).status).toBe(404);
+
+    run.interrupt();
+    expect(await run.ended).toMatchObject({ code: 0, errors: '', lines: [url, expect.stringMatching(/^closing software0: it is /)] });
+  });
+
+  it('says in one line what is wrong with its port', async () => {
+    expect(await new ExampleRun('08-metrics', '--port', 'http').ended).toMatchObject({ code: 2, errors: '--port takes a number, not "http"\n' });
+    const first = new ExampleRun('08-metrics', '--port', '0');
+    const { port } = new URL(await first.says(/^http:/));
+    expect(await new ExampleRun('08-metrics', '--port', port).ended).toMatchObject({ code: 1, errors: expect.stringMatching(/^.*EADDRINUSE.*\n$/) as unknown });
+    first.interrupt();
+    expect((await first.ended).code).toBe(0);
+  });
+});

@@ -57,21 +57,20 @@ const [program = '', marbleTest = '', ...more] = samplesOf('README.md');
 const guide = samplesOf('docs/marbles.md');
 const dma = samplesOf('docs/dma.md');
 const traces = samplesOf('docs/traces.md');
-const serving = samplesOf('docs/serve-remaps.md');
 const devices = samplesOf('docs/write-a-device.md');
 const examples = ['src/operators', 'src/streams'].flatMap(examplesOf);
 
 describe('the samples of README, of the guides and of doc comments', () => {
   it('are all here', () => {
     expect([program, marbleTest].every((file) => file !== '')).toBe(true);
-    expect([more.length, guide.length, dma.length, serving.length, traces.length, devices.length]).toEqual([0, 1, 2, 1, 4, 1]);
+    expect([more.length, guide.length, dma.length, traces.length, devices.length]).toEqual([0, 1, 2, 4, 1]);
     expect(examples.length).toBeGreaterThan(10);
   });
 
   it('compile, and one that does not would be seen', () => {
     const broken = join(folder, 'broken.ts');
     writeFileSync(broken, readFileSync(program, 'utf8').replace('tookNs', 'tookMs'));
-    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide, ...dma, ...serving, ...traces, ...devices, ...examples]);
+    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide, ...dma, ...traces, ...devices, ...examples]);
     expect(ofBroken).toContain("Property 'tookMs' does not exist on type 'Arc'.");
     expect(ofOthers.flat()).toEqual([]);
   }, patienceMs);

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 
-/** The programs of the guides run as they stand there: their tests are tests of this file. */
+/** The programs of a page whose files have no first line with a name (test/typed types the others) run as they stand there: their tests are tests of this file. */
 
 const root = resolve(import.meta.dirname, '..');
 
@@ -29,7 +29,7 @@ function programsOf(page: string): readonly { readonly name: string; readonly pa
   });
 }
 
-const pages = { 'conformance.md': 5, 'testing.md': 2 };
+const pages = { 'conformance.md': 5 };
 
 for (const [page, tests] of Object.entries(pages)) {
   const programs = programsOf(page);
@@ -38,8 +38,5 @@ for (const [page, tests] of Object.entries(pages)) {
       expect(programs.filter(({ name }) => name.endsWith('.test.ts')).length).toBe(tests);
     });
   });
-  // What a page records is there before the test that replays it.
-  for (const { name, path } of [...programs].sort((a, b) => Number(b.name === 'record.ts') - Number(a.name === 'record.ts'))) {
-    if (name === 'record.ts' || name.endsWith('.test.ts')) await import(pathToFileURL(path).href);
-  }
+  for (const { name, path } of programs) if (name.endsWith('.test.ts')) await import(pathToFileURL(path).href);
 }

@@ -6,7 +6,7 @@ import { workOf } from '../../src/cli/program.js';
 /** Whether what a command names is there: commands and options of vfio-rx, scripts of package.json. */
 
 /** What npm does itself. */
-const npmCommands = ['ci', 'exec', 'init', 'install', 'pack', 'test', 'start'];
+const npmCommands = ['ci', 'exec', 'init', 'install', 'pack', 'pkg', 'test', 'start'];
 
 export function unknownNames(command: string, root: string): readonly string[] {
   const words = command.replaceAll('\\\n', ' ').replace(/\s#.*$/, '').split(/\s+/).filter((word) => word !== '');

@@ -44,6 +44,12 @@ describe('Shell', () => {
     expect(() => process.kill(-pid, 0)).toThrow('ESRCH');
   });
 
+  it('takes the end of a command for its own, also behind one that said nothing in the background', async () => {
+    await using shell = open();
+    await shell.leave('tail -f /dev/null &', () => true, patienceMs);
+    expect(await shell.type('sleep 0.1; echo on', patienceMs)).toEqual({ output: 'on\n', code: 0 });
+  });
+
   it('does not see what is hidden', async (ctx) => {
     const secret = join(folder, 'vfio');
     mkdirSync(secret, { recursive: true });

@@ -58,8 +58,10 @@ export class Shell {
 
   /** Types a command that goes on in the background, and waits until it has said what is `enough`. The last it said, if that never comes. */
   async leave(command: string, enough: (output: string) => boolean, deadlineMs: number): Promise<string> {
-    const { output } = this.#begin(command);
+    const { output, ended } = this.#begin(command);
     const endMs = performance.now() + deadlineMs;
+    // What bash says of it would be taken for the answer to what is typed next.
+    await Promise.race([ended, this.#gone, after(deadlineMs, undefined, { ref: false })]);
     while (!enough(output()) && performance.now() < endMs) await after(lookEveryMs);
     return output();
   }

@@ -27,8 +27,8 @@ export class Saver {
   readonly #flowed: () => void;
   #onItsWay = false;
   #failed: { readonly error: unknown } | undefined;
-  /** The memory of a chunk that is sent: the next one may come into it. */
-  #spare: Uint8Array | undefined;
+  /** Memory of chunks that are sent: the next ones may come into it. One is read while one is on its way, so there are two at most. */
+  readonly #spares: Uint8Array[] = [];
   saved: SavedState | undefined;
   /** What the device said when it was last asked. */
   remaining = 0n;
@@ -84,7 +84,7 @@ export class Saver {
   *#move(goesOn: (chunk: Chunk) => boolean): Steps<void> {
     for (;;) {
       while (this.#credit.left < this.#leastCredit) yield this.#given.wait;
-      const chunk = (yield this.#session.read(Math.min(this.#chunkBytes, this.#credit.left), this.#spare)) as Chunk;
+      const chunk = (yield this.#session.read(Math.min(this.#chunkBytes, this.#credit.left), this.#spares.pop())) as Chunk;
       if (this.#onItsWay) yield this.#sent.wait;
       if (this.#failed !== undefined) throw this.#failed.error;
       if (!goesOn(chunk)) return;
@@ -105,7 +105,7 @@ export class Saver {
     ask(this.#link.send({ type: 'data', device: this.#place, bytes, crc }), {
       closed: false,
       answered: () => {
-        this.#spare = bytes;
+        this.#spares.push(bytes);
         done();
       },
       failed: (error) => {

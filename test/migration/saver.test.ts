@@ -9,8 +9,8 @@ import type { SavedState } from '../../src/streams/saved-state.js';
 import type { Connection } from '../../src/transport/transport.js';
 import { MessageOrder } from '../../src/wire/message-order.js';
 
-/** A device that says 1, 2, 3 and so on, into the memory that it is given, and a connection that answers when it is told to. */
-async function saving(chunks: number, windowBytes = 64) {
+/** A device that says 1, 2, 3 and so on, into the memory that it is given, and a connection that answers the first writes at once and the others when it is told to. */
+async function saving(chunks: number, windowBytes = 64, atOnce = 0) {
   const sent: (readonly Uint8Array[])[] = [];
   const answers: Subject<void>[] = [];
   const connection: Connection = {
@@ -18,6 +18,7 @@ async function saving(chunks: number, windowBytes = 64) {
     read: () => NEVER,
     write: (parts) => {
       sent.push(parts);
+      if (sent.length <= atOnce) return of(undefined);
       const answer = new Subject<void>();
       answers.push(answer);
       return answer;
@@ -65,6 +66,15 @@ describe('a saver', () => {
     answer();
     expect(over).toBe(true);
     expect(saver.bytes).toBe(12n);
+  });
+
+  it('leaves a chunk that is on its way as it is, however fast the one before it went', async () => {
+    const { saver, payloads, reads } = await saving(3, 64, 1);
+    const moving = saver.rest().subscribe({ error: (error: unknown) => { throw error; } });
+    expect(reads()).toBe(3);
+    // Both came into the same memory; only the first is done with.
+    expect(payloads().at(-1)).toBe(2);
+    moving.unsubscribe();
   });
 
   it('reads nothing without credit', async () => {

@@ -5,7 +5,7 @@
  *   migration-peer unix|tcp MIB CPU      sends from where it runs to a child of its own on CPU; prints MiB per second
  *
  * As the library does: frames of 1 MiB, checksums of header and payload, the order of the frames, a window of credit of 16 MiB that is
- * given back in lumps of 4, and the number and checksum of all bytes at the end, which the receiver answers. The device fills a
+ * given back in lumps of 4, the same room in the kernel's socket, and the number and checksum of all bytes at the end, which the receiver answers. The device fills a
  * buffer with zeros for each read, and takes what is written without a look, as the software device does.
  *
  * crc32 is that of the system's zlib; its prototypes stand here, so that no headers need to be installed.
@@ -191,10 +191,10 @@ static void connect_both(const char *kind, int fds[2])
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	socklen_t length = sizeof(at);
-	int one = 1, listening;
+	int one = 1, listening, buffer = 2 << 20;
 
 	if (!strcmp(kind, "unix")) {
-		if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
+		if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) || setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer)))
 			die("socketpair");
 		return;
 	}

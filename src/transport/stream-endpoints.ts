@@ -11,6 +11,12 @@ import { hostAndPort, ipAddress, unixAddress, type SocketAddress } from './socke
 import { StreamConnection } from './stream-connection.js';
 import { linkError, type Connection } from './transport.js';
 
+/**
+ * What the kernel may hold of what is on its way to another process, bytes: as much as a message of state, so that one side makes the next while
+ * the other reads. It grants what its administrator allows (net.core.wmem_max). For TCP it finds the right size itself, unless it is told one.
+ */
+const sendBufferBytes = 2 << 20;
+
 /** How long one address of a host may take where there is another one, ms. */
 const attemptMs = 250;
 
@@ -123,7 +129,8 @@ function socketAt(address: SocketAddress | undefined, { name, clock }: Endpoint,
         given = true;
         slot.close();
       }
-      if (address.family !== sockets.AF_UNIX) binding.setOption(connected, sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1);
+      if (address.family === sockets.AF_UNIX) binding.setOption(connected, sockets.SOL_SOCKET, sockets.SO_SNDBUF, sendBufferBytes);
+      else binding.setOption(connected, sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1);
       try {
         subscriber.next(new StreamConnection(connected, { binding, reactor, clock, name }));
         subscriber.complete();

@@ -26,6 +26,7 @@ export const sockets = {
   SOL_SOCKET: 1,
   SO_REUSEADDR: 2,
   SO_ERROR: 4,
+  SO_SNDBUF: 7,
   IPPROTO_TCP: 6,
   TCP_NODELAY: 1,
 } as const;

@@ -29,36 +29,63 @@ export function timerMs(ms: number): number {
 }
 
 const stallTickMs = 5;
+const stallTickNs = BigInt(stallTickMs) * 1_000_000n;
 
-/** Ticks while a watch is on, and remembers the longest gap. A gap that is still going on counts too: the answer to a
- *  timed-out call may be delivered in the very turn that ends the stall, before the next tick. */
-function watchRealStalls(): StallWatch {
-  let last = process.hrtime.bigint();
-  let longest = 0n;
-  const tickNs = BigInt(stallTickMs) * 1_000_000n;
-  const sample = (): void => {
-    const now = process.hrtime.bigint();
-    const late = now - last - tickNs;
-    if (late > longest) longest = late;
-    last = now;
-  };
-  const timer = setInterval(sample, stallTickMs);
-  timer.unref();
-  return {
-    longestNs() {
-      sample();
-      return longest;
-    },
-    stop() {
-      clearInterval(timer);
-    },
-  };
+/** One watch of the loop for all who ask: it ticks while there is one, and each remembers its longest gap. */
+class Stalls {
+  readonly #watches = new Set<OneWatch>();
+  #timer: NodeJS.Timeout | undefined;
+  #lastNs = 0n;
+
+  watch(): StallWatch {
+    const nowNs = process.hrtime.bigint();
+    if (this.#timer === undefined) {
+      this.#lastNs = nowNs;
+      this.#timer = setInterval(() => this.#tick(), stallTickMs);
+      this.#timer.unref();
+    }
+    const watch = { sinceNs: nowNs, longestNs: 0n };
+    this.#watches.add(watch);
+    return {
+      longestNs: () => this.#see(watch, process.hrtime.bigint()),
+      stop: () => this.#forget(watch),
+    };
+  }
+
+  #tick(): void {
+    const nowNs = process.hrtime.bigint();
+    for (const watch of this.#watches) this.#see(watch, nowNs);
+    this.#lastNs = nowNs;
+  }
+
+  /** A gap that is still going on counts too: the answer to a timed-out call may be delivered in the very turn that ends the
+   *  stall, before the next tick. */
+  #see(watch: OneWatch, nowNs: bigint): bigint {
+    const fromNs = watch.sinceNs > this.#lastNs ? watch.sinceNs : this.#lastNs;
+    const lateNs = nowNs - fromNs - stallTickNs;
+    if (lateNs > watch.longestNs) watch.longestNs = lateNs;
+    return watch.longestNs;
+  }
+
+  #forget(watch: OneWatch): void {
+    this.#watches.delete(watch);
+    if (this.#watches.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
 }
+
+interface OneWatch {
+  readonly sinceNs: bigint;
+  longestNs: bigint;
+}
+
+const stalls = new Stalls();
 
 /** CLOCK_MONOTONIC and rxjs's asyncScheduler. */
 export const realClock: Clock = {
   nowNs: () => process.hrtime.bigint(),
   scheduler: asyncScheduler,
   virtual: false,
-  watchStalls: watchRealStalls,
+  watchStalls: () => stalls.watch(),
 };

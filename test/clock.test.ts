@@ -16,4 +16,20 @@ describe('the real clock', () => {
     watch.stop();
     expect(longest).toBeGreaterThanOrEqual(20_000_000n);
   });
+
+  it('has one watch for all: each counts from where it began, and goes on when another ends', () => {
+    const block = (ms: number): void => {
+      const until = realClock.nowNs() + BigInt(ms) * 1_000_000n;
+      while (realClock.nowNs() < until);
+    };
+    const first = realClock.watchStalls();
+    block(30);
+    const second = realClock.watchStalls();
+    expect(second.longestNs()).toBeLessThan(20_000_000n);
+    second.stop();
+    block(30);
+    // One gap: no tick of the loop was in between, whoever came and went.
+    expect(first.longestNs()).toBeGreaterThanOrEqual(50_000_000n);
+    first.stop();
+  });
 });

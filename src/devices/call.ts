@@ -78,20 +78,36 @@ export function nowCall<T>(body: () => T): Call<T> {
   });
 }
 
+/** A call that is made anew for everybody who asks, as by `defer`. */
+export function deferred<T>(make: () => Call<T>): Call<T> {
+  return directCall<T>((asker) => {
+    let call: Call<T>;
+    try {
+      call = make();
+    } catch (error) {
+      asker.failed(error);
+      return undefined;
+    }
+    return ask(call, asker);
+  });
+}
+
 /**
  * A call that runs to its end whoever listens: the kernel cannot be interrupted, so unsubscribing only detaches.
  * `late` disposes of a result that nobody took.
  */
-export function ownedCall<T>(start: () => Observable<T>, late?: (value: T) => void): Call<T> {
-  return new Observable<T>((subscriber) => {
+export function ownedCall<T>(start: () => Call<T>, late?: (value: T) => void): Call<T> {
+  return directCall<T>((asker) => {
     let wanted = true;
-    start().subscribe({
-      next: (value) => {
-        if (wanted) subscriber.next(value);
+    ask(start(), {
+      closed: false,
+      answered: (value) => {
+        if (wanted && !asker.closed) asker.answered(value);
         else late?.(value);
       },
-      error: (error: unknown) => subscriber.error(error),
-      complete: () => subscriber.complete(),
+      failed: (error) => {
+        if (wanted) asker.failed(error);
+      },
     });
     return () => (wanted = false);
   });

@@ -1,4 +1,4 @@
-import { concat, concatMap, defer, EMPTY, from, ignoreElements, lastValueFrom, map, merge, tap, type Observable } from 'rxjs';
+import { concat, concatMap, defer, from, ignoreElements, lastValueFrom, map, merge, tap, type Observable } from 'rxjs';
 import { Cell } from '../cell.js';
 import type { Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
@@ -61,12 +61,13 @@ export class VfioDevice implements AsyncDisposable {
     this.migration = opened.migration;
     this.#layouts = new Cell<Layouts>(new Map(opened.regions.map((info) => [info.index, info])));
     this.#writer = new StateWriter(port, opened.state, {
-      mayStart: () => this.#session?.atRest() ?? EMPTY,
+      mayStart: () => this.#session?.atRest(),
+      prepare: (to) => layouts.prepare(to),
       // Holders may take their time, and the device be closed meanwhile: the driver is not asked any more.
-      prepare: (to) => concat(layouts.prepare(to), nowCall(() => { this.#aboutToWrite(`device_state ${to}`); }).pipe(ignoreElements())),
+      aboutToAsk: (to) => this.#aboutToWrite(`device_state ${to}`),
       explain: (error, to) => explainRefusal(error, { device: port.name, registered: this.#registeredThroughout(), irqs: this.irqs(), mapped: (refused) => layouts.refusal(refused, to) }),
       adopt: (state) => layouts.adopt(state),
-      lookAgain: () => this.#session?.requeryAll() ?? EMPTY,
+      lookAgain: () => this.#session?.requeryAll(),
     });
     const config = opened.info.pci ? opened.regions.find(({ index }) => index === VFIO_PCI_CONFIG_REGION_INDEX) : undefined;
     this.#decoding = new Decoding(port, config, () => this.#regions.values());

@@ -1,5 +1,6 @@
-import { map, Observable, tap } from 'rxjs';
+import { map, tap } from 'rxjs';
 import { irqChannel, portChannel, type Lane, type PortEvent } from '../diagnostics.js';
+import { ask, directCall } from './call.js';
 import type { AccessRequest, Area, Call, DevicePort, DmaMapRequest, IovaRange, IrqAct, IrqHandle, IrqLine, IrqOptions, Mapping, State, StateReply } from './port.js';
 
 /**
@@ -29,24 +30,20 @@ export function observedPort(port: DevicePort): DevicePort {
   });
 
   const observedState = (to: State): Call<StateReply> =>
-    new Observable<StateReply>((subscriber) => {
+    directCall<StateReply>((asker) => {
       publish('state', to, { phase: 'begin' });
-      let ended = false;
-      const end = (label: string, error?: unknown): void => {
-        if (ended) return;
-        ended = true;
-        publish('state', label, { phase: 'end', ...(error === undefined ? {} : { error }) });
-      };
-      return port.setState(to).subscribe({
-        next: (reply) => {
-          end(reply.state);
-          subscriber.next(reply);
+      return ask(port.setState(to), {
+        get closed() {
+          return asker.closed;
         },
-        error: (error: unknown) => {
-          end('error', error);
-          subscriber.error(error);
+        answered: (reply) => {
+          publish('state', reply.state, { phase: 'end' });
+          asker.answered(reply);
         },
-        complete: () => subscriber.complete(),
+        failed: (error) => {
+          publish('state', 'error', { phase: 'end', error });
+          asker.failed(error);
+        },
       });
     });
 

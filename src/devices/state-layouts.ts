@@ -38,8 +38,9 @@ export class StateLayouts {
     for (const info of infos) this.#learn(info, state);
   }
 
-  /** Takes away what the target's layout lacks. Fails where a holder does not let go, or with what munmap says. */
-  prepare(to: State): Observable<never> {
+  /** Takes away what the target's layout lacks. Fails where a holder does not let go, or with what munmap says. undefined: there is nothing to take. */
+  prepare(to: State): Observable<never> | undefined {
+    if (this.#known.size === 0) return undefined;
     return defer(() => {
       if (this.#around.toldByIrq()) return EMPTY;
       const regions = [...this.#known].flatMap(([index, layouts]) => {
@@ -54,8 +55,9 @@ export class StateLayouts {
     });
   }
 
-  /** Maps what the state's layout offers of the regions that the user maps. Never fails: what cannot be mapped stays trapped, and is reported. */
-  adopt(state: State): Observable<never> {
+  /** Maps what the state's layout offers of the regions that the user maps. Never fails: what cannot be mapped stays trapped, and is reported. undefined: nothing is held. */
+  adopt(state: State): Observable<never> | undefined {
+    if (this.#held.length === 0) return undefined;
     return defer(() => {
       const held = this.#held;
       this.#held = [];

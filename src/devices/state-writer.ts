@@ -1,8 +1,9 @@
-import { catchError, concat, concatMap, defer, finalize, map, Observable, of, throwError } from 'rxjs';
+import { map } from 'rxjs';
 import { Cell } from '../cell.js';
 import { VfioError } from '../errors.js';
 import { disregard, ownedCall } from './call.js';
 import type { Call, DevicePort, State, StateReply } from './port.js';
+import { steps, type Steps } from './steps.js';
 
 /** device_state as it is known: `going` while a write is outstanding. */
 export interface StateView {
@@ -17,18 +18,23 @@ export interface WrittenState extends StateReply {
   readonly returnedNs: bigint;
 }
 
+/** What there is to be waited for; undefined where that is nothing. */
+export type Before = Call<unknown> | undefined;
+
 /** What stands around a write of device_state, in this order. */
 export interface WriteHooks {
   /** Completes when the write may start, which it does inside that completion. Who unsubscribes before takes the write back. */
-  readonly mayStart: () => Observable<never>;
+  readonly mayStart: () => Before;
   /** Done before the driver is asked; where it fails the driver is not asked. */
-  readonly prepare: (to: State) => Observable<never>;
+  readonly prepare: (to: State) => Before;
+  /** The last moment: what it throws, the write fails with. */
+  readonly aboutToAsk?: (to: State) => void;
   /** Says in the user's words why the driver refused: the error that the caller gets. */
   readonly explain: (error: unknown, to: State) => Call<unknown>;
   /** Done when the device is in this state, whether it got there or stayed. Never fails. */
-  readonly adopt: (state: State) => Observable<never>;
+  readonly adopt: (state: State) => Before;
   /** The batch after the write, whatever its result. */
-  readonly lookAgain: () => Observable<never>;
+  readonly lookAgain: () => Before;
 }
 
 /**
@@ -71,88 +77,77 @@ export class StateWriter {
     return this.#one('running', 'VFIO_DEVICE_RESET', () => around(this.#port.reset().pipe(map((): StateReply => ({ state: 'running' })))));
   }
 
-  #one(to: State, operation: string, call: () => Observable<StateReply>, begun?: () => void): Observable<WrittenState> {
-    return defer(() => {
-      if (this.#claimed) {
-        const { going } = this.cell.current;
-        const what = going === undefined ? 'another write of device_state waits for its start' : `the write of ${going} has not returned yet; one at a time`;
-        throw new VfioError('VFIO_E_BUSY', what, { operation, device: this.#port.name, errno: 'EBUSY' });
-      }
-      this.#claimed = true;
-      let started = false;
-      const start = defer(() => {
-        started = true;
-        begun?.();
-        return this.#start(to, call);
-      });
-      return concat(this.#hooks.mayStart(), start).pipe(
-        finalize(() => {
-          if (!started) this.#claimed = false;
-        }),
-      );
-    });
+  #one(to: State, operation: string, call: () => Call<StateReply>, begun?: () => void): Call<WrittenState> {
+    return steps(() => this.#turn(to, operation, call, begun));
   }
 
-  #start(to: State, call: () => Observable<StateReply>): Observable<WrittenState> {
+  /** The place of the one write is held from the subscription on. */
+  *#turn(to: State, operation: string, call: () => Call<StateReply>, begun?: () => void): Steps<WrittenState> {
+    if (this.#claimed) {
+      const { going } = this.cell.current;
+      const what = going === undefined ? 'another write of device_state waits for its start' : `the write of ${going} has not returned yet; one at a time`;
+      throw new VfioError('VFIO_E_BUSY', what, { operation, device: this.#port.name, errno: 'EBUSY' });
+    }
+    this.#claimed = true;
+    let started = false;
+    try {
+      const start = this.#hooks.mayStart();
+      if (start !== undefined) yield start;
+      started = true;
+    } finally {
+      if (!started) this.#claimed = false;
+    }
+    begun?.();
+    return (yield ownedCall(() => steps(() => this.#write(to, call)), (written) => disregard(written.data?.close()))) as WrittenState;
+  }
+
+  *#write(to: State, call: () => Call<StateReply>): Steps<WrittenState> {
     const before = this.cell.current;
-    return ownedCall(
-      () => {
-        this.#outstanding = true;
-        this.cell.set({ ...before, going: to });
-        return concat(this.#hooks.prepare(to), defer(call)).pipe(
-          catchError((error: unknown) => this.#afterFailure(before.state, to, error)),
-          concatMap((reply) => this.#afterSuccess(reply)),
-        );
-      },
-      (written) => disregard(written.data?.close()),
-    );
-  }
-
-  #afterSuccess(reply: StateReply): Observable<WrittenState> {
+    this.#outstanding = true;
+    this.cell.set({ ...before, going: to });
+    let reply: StateReply;
+    try {
+      const prepared = this.#hooks.prepare(to);
+      if (prepared !== undefined) yield prepared;
+      this.#hooks.aboutToAsk?.(to);
+      reply = (yield call()) as StateReply;
+    } catch (error) {
+      return yield* this.#fail(before.state, to, error);
+    }
     const returnedNs = this.#port.clock.nowNs();
-    const noBatch = (error: unknown): Observable<never> => {
+    yield* this.#settle(reply.state);
+    try {
+      const looked = this.#hooks.lookAgain();
+      if (looked !== undefined) yield looked;
+    } catch (error) {
       disregard(reply.data?.close());
-      return throwError(() => error);
-    };
-    return concat(
-      this.#settle(reply.state),
-      defer(() => this.#hooks.lookAgain().pipe(catchError(noBatch))),
-      of({ ...reply, returnedNs }),
-    );
+      throw error;
+    }
+    return { ...reply, returnedNs };
   }
 
   /** A failed combination of arcs may have stopped between two of them: the driver is asked where it is. */
-  #afterFailure(before: State, to: State, error: unknown): Observable<never> {
-    return this.#hooks.explain(error, to).pipe(
-      concatMap((explained) =>
-        this.#port.getState().pipe(
-          catchError(() => of(before)),
-          concatMap((state) =>
-            concat(
-              this.#settle(state),
-              defer(() => {
-                // The caller learns of the failure now; the batch is the pipeline's own business.
-                disregard(this.#hooks.lookAgain());
-                return throwError(() => explained);
-              }),
-            ),
-          ),
-        ),
-      ),
-    );
+  *#fail(before: State, to: State, error: unknown): Steps<never> {
+    const explained = yield this.#hooks.explain(error, to);
+    let state = before;
+    try {
+      state = (yield this.#port.getState()) as State;
+    } catch {
+      // As far as anybody knows, it has not moved.
+    }
+    yield* this.#settle(state);
+    // The caller learns of the failure now; the batch is the pipeline's own business.
+    disregard(this.#hooks.lookAgain());
+    throw explained;
   }
 
   /** The mappings follow before anybody is told, and before another write may start. */
-  #settle(state: State): Observable<never> {
-    return concat(
-      this.#hooks.adopt(state),
-      new Observable<never>((subscriber) => {
-        this.#outstanding = false;
-        this.#claimed = false;
-        const { current } = this.cell;
-        this.cell.set({ state, sinceNs: state === current.state ? current.sinceNs : this.#port.clock.nowNs() });
-        subscriber.complete();
-      }),
-    );
+  *#settle(state: State): Steps<void> {
+    const adopted = this.#hooks.adopt(state);
+    if (adopted !== undefined) yield adopted;
+    this.#outstanding = false;
+    this.#claimed = false;
+    const { current } = this.cell;
+    this.cell.set({ state, sinceNs: state === current.state ? current.sinceNs : this.#port.clock.nowNs() });
   }
 }

@@ -13,7 +13,7 @@ import { claim } from './claim.js';
 import { Conversation } from './conversation.js';
 import { Course } from './course.js';
 import { deviceKind } from './device-kind.js';
-import { allAtRest, allRun, discardAll, onTheWay } from './device-states.js';
+import { allAtRest, allRun, discardAll, eachOnTheWay, onTheWay } from './device-states.js';
 import { Handover } from './handover.js';
 import type { JournalEntry } from './journal.js';
 import { Loader } from './loader.js';
@@ -145,7 +145,8 @@ export class DestinationRun {
 
   /** All devices load what they got, and judge it: stopped, and nothing runs. */
   #prepare(): Observable<unknown> {
-    return forkJoin(this.#loaders.map(({ resuming }) => resuming.end({ deadlineMs: this.#course.deadlines.prepare }).pipe(onTheWay('destination', 'stop'))));
+    const deadlineMs = this.#course.deadlines.prepare;
+    return eachOnTheWay('destination', 'stop', this.#loaders, ({ resuming }) => resuming.end({ deadlineMs }));
   }
 
   #hear(message: Message): void {

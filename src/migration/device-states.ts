@@ -1,11 +1,12 @@
-import { catchError, concat, defer, EMPTY, filter, forkJoin, ignoreElements, take, tap, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import { catchError, concat, defer, EMPTY, filter, ignoreElements, take, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { timerMs, type Clock } from '../clock.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import { hasState } from '../devices/protocol/migration-states.js';
-import type { State } from '../devices/port.js';
+import type { Call, State } from '../devices/port.js';
+import { all, steps, type Steps } from '../devices/steps.js';
 import { VfioError } from '../errors.js';
-import { transition } from '../streams/transition.js';
+import { transition, type Arc } from '../streams/transition.js';
 
 /** Work that has to be done in time; its values are dropped. */
 export function within(work: Observable<unknown>, deadlineMs: number, clock: Clock, late: () => VfioError): Observable<never> {
@@ -17,23 +18,42 @@ export type Side = 'source' | 'destination';
 
 /** Says of a failure on which side, and on the way to which state, it happened. */
 export function onTheWay<T>(side: Side, state: State): MonoTypeOperatorFunction<T> {
-  return catchError((error: unknown) => {
-    if (!VfioError.is(error)) throw error;
-    const { code, device, errno } = error;
-    throw new VfioError(code, saidBy(error), { operation: `device_state ${state} at the ${side}`, device, errno, cause: error });
-  });
+  return catchError((error: unknown) => throwError(() => wayError(error, side, state)));
 }
 
-/** The message without what every message begins and ends with. */
+function wayError(error: unknown, side: Side, state: State): unknown {
+  if (!VfioError.is(error)) return error;
+  const { code, device, errno } = error;
+  return new VfioError(code, saidBy(error), { operation: `device_state ${state} at the ${side}`, device, errno, cause: error });
+}
+
+/** A step of each, all begun in one turn; what one of them fails with, at once. */
+export function eachOnTheWay<I, T>(side: Side, state: State, items: Iterable<I>, step: (item: I) => Call<T>): Call<readonly T[]> {
+  const one = (item: I): Call<T> =>
+    steps(function* (): Steps<T> {
+      try {
+        return (yield step(item)) as T;
+      } catch (error) {
+        throw wayError(error, side, state);
+      }
+    });
+  return all(items, one);
+}
+
+/** The message without the device that every message begins with, and what it ends with. */
 function saidBy({ message, device }: VfioError): string {
   return (device !== undefined && message.startsWith(`${device}: `) ? message.slice(device.length + 2) : message).replace(/(?: \(\w+\))? \[VFIO_E_\w+\]$/, '');
 }
 
 /** All devices reach the state before this completes; what one of them fails with, at once. */
 export function allReach(side: Side, devices: readonly VfioDevice[], state: State, deadlineMs: number): Observable<never> {
-  // A session that is made on the way is nobody's: somebody else had the device leave the one that there was.
-  const reach = (device: VfioDevice): Observable<unknown> => transition(device, state, { deadlineMs }).pipe(onTheWay(side, state), tap(({ data }) => disregard(data?.close())));
-  return forkJoin(devices.map(reach)).pipe(ignoreElements());
+  const reach = (device: VfioDevice): Call<void> =>
+    steps(function* (): Steps<void> {
+      // A session that is made on the way is nobody's: somebody else had the device leave the one that there was.
+      const { data } = (yield transition(device, state, { deadlineMs })) as Arc;
+      disregard(data?.close());
+    });
+  return eachOnTheWay(side, state, devices, reach).pipe(ignoreElements());
 }
 
 /** Completes when no write of device_state is outstanding: one that was detached from goes on by itself. */

@@ -1,8 +1,9 @@
-import { concatMap, defer, map, tap } from 'rxjs';
+import { concatMap, defer, map } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { Call, DataChannel } from '../devices/port.js';
+import { steps, type Steps } from '../devices/steps.js';
 import { transition, type Arc, type TransitionOptions } from './transition.js';
 
 /** A device that takes the state of another. */
@@ -57,10 +58,12 @@ function resuming(device: VfioDevice, data: DataChannel | undefined): ResumingSt
     device: device.name,
     write: (bytes) => data.write(bytes),
     end: (options) =>
-      defer(() => {
+      steps(function* (): Steps<Arc> {
         const { state } = device.currentState;
         if (state !== 'resuming') throw new VfioError('VFIO_E_NO_DEVICE', `the device is in ${state}: it has left this session, and what was written is not loaded`, { operation: 'device_state stop', device: device.name, errno: 'ENODEV' });
-        return transition(device, 'stop', options).pipe(tap(() => disregard(data.close())));
+        const arc = (yield transition(device, 'stop', options)) as Arc;
+        disregard(data.close());
+        return arc;
       }),
     close: () => data.close(),
     reset: () => data.close().pipe(concatMap(() => device.reset())),

@@ -1,6 +1,6 @@
 import { EMPTY, of, Subject, throwError } from 'rxjs';
 import { describe, expect, it, vi } from 'vitest';
-import { ask, directCall, nowCall, type Asker } from '../../src/devices/call.js';
+import { ask, deferred, directCall, nowCall, ownedCall, type Asker } from '../../src/devices/call.js';
 
 /** Who waits, and what it was told. */
 function listener(): Asker<unknown> & { readonly heard: unknown[] } {
@@ -53,5 +53,39 @@ describe('directCall', () => {
     expect(call.subscribe({ error: (error: unknown) => told.push(error) }).closed).toBe(false);
     askers[2]?.failed('no');
     expect(told).toEqual([7, '|', 'no']);
+  });
+});
+
+describe('deferred', () => {
+  it('is made anew for each, and fails with what its making throws', () => {
+    const asker = listener();
+    let made = 0;
+    const call = deferred(() => nowCall(() => (made += 1)));
+    expect(made).toBe(0);
+    ask(call, asker);
+    ask(call, asker);
+    ask(deferred(() => { throw new Error('no'); }), asker);
+    expect(asker.heard).toEqual([1, 2, ['failed', new Error('no')]]);
+  });
+});
+
+describe('ownedCall', () => {
+  it('runs to its end whoever listens, and what nobody takes is disposed of', () => {
+    const late: number[] = [];
+    const [begun, asker] = [new Subject<number>(), listener()];
+    const call = ownedCall(() => begun, (value) => late.push(value));
+    ask(call, asker)?.();
+    ask(call, asker);
+    ask(call, { ...asker, closed: true });
+    begun.next(7);
+    begun.complete();
+    expect([asker.heard, late]).toEqual([[7], [7, 7]]);
+  });
+
+  it('tells nobody who has left of a failure', () => {
+    const [begun, asker] = [new Subject<number>(), listener()];
+    ask(ownedCall(() => begun), asker)?.();
+    begun.error(new Error('no'));
+    expect(asker.heard).toEqual([]);
   });
 });

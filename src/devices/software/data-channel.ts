@@ -1,6 +1,5 @@
-import { Observable } from 'rxjs';
 import { errnoError, VfioError } from '../../errors.js';
-import { nowCall } from '../call.js';
+import { ask, directCall, nowCall } from '../call.js';
 import type { Call, Chunk, DataChannel, PrecopyInfo } from '../port.js';
 import { notPreCopying, precopyOperation } from '../uapi/precopy-info.js';
 import { lateCall } from './late-call.js';
@@ -55,15 +54,16 @@ export class SoftwareDataChannel implements DataChannel {
   }
 
   #oneAtATime<T>(operation: string, body: () => T): Call<T> {
-    return new Observable<T>((subscriber) => {
+    const call = lateCall(this.#timers, () => {
+      this.#busy = false;
+      return body();
+    });
+    return directCall<T>((asker) => {
       const details = { operation, device: this.#device };
-      if (this.#closed) { subscriber.error(new VfioError('VFIO_E_CLOSED', 'this data_fd is closed', details)); return; }
-      if (this.#busy) { subscriber.error(new VfioError('VFIO_E_BUSY', 'a read or write of this data_fd is under way: wait for it', details)); return; }
+      if (this.#closed) { asker.failed(new VfioError('VFIO_E_CLOSED', 'this data_fd is closed', details)); return undefined; }
+      if (this.#busy) { asker.failed(new VfioError('VFIO_E_BUSY', 'a read or write of this data_fd is under way: wait for it', details)); return undefined; }
       this.#busy = true;
-      lateCall(this.#timers, () => {
-        this.#busy = false;
-        return body();
-      }).subscribe(subscriber);
+      return ask(call, asker);
     });
   }
 

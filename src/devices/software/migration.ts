@@ -1,6 +1,6 @@
 import { concatMap, defer } from 'rxjs';
 import { errnoError, VfioError } from '../../errors.js';
-import { disregard, ownedCall } from '../call.js';
+import { deferred, disregard, ownedCall } from '../call.js';
 import type { InfoAccess, MappedData } from '../migration/v1-data-channel.js';
 import { findMigrationRegion, V1Region } from '../migration/v1-region.js';
 import type { Area, Call, MigrationTraits, RegionInfo, State, StateReply } from '../port.js';
@@ -52,7 +52,7 @@ export class SoftwareMigration {
   }
 
   setState(to: State): Call<StateReply> {
-    return defer(() => {
+    return deferred(() => {
       this.#parts.requireOpen('device_state');
       const region = this.#region();
       return region === undefined ? this.#setFeature(to) : this.#setWord(region, to);

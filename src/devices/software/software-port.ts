@@ -1,7 +1,7 @@
 import { concatMap, lastValueFrom, map, Observable, ReplaySubject } from 'rxjs';
 import type { Clock } from '../../clock.js';
 import { errnoError, stateErrnoError, VfioError, type VfioErrorCode } from '../../errors.js';
-import { closeBoundMs, nowCall } from '../call.js';
+import { closeBoundMs, directCall, nowCall } from '../call.js';
 import type {
   AccessRequest, Area, Call, DeviceInfo, DevicePort, DmaLimits, DmaMapRequest, DmaMemory, IovaRange, IrqAct, IrqHandle, IrqInfo, IrqLine, IrqOptions, Mapping, MigrationTraits, PortTraits,
   RegionInfo, ReleaseReport, State, StateReply,
@@ -249,30 +249,33 @@ export class SoftwarePort implements DevicePort {
 
   /** A call on the state lane: begun in a later turn, answered in one later still, counted until then. */
   #stateCall<T>(operation: string, begin: (done: (outcome: Outcome) => void) => void, read: (outcome: Outcome & { errno?: never }) => T): Call<T> {
-    return new Observable<T>((subscriber) => {
-      if (this.#closed) { subscriber.error(this.#closedError(operation)); return; }
+    return directCall<T>((asker) => {
+      if (this.#closed) { asker.failed(this.#closedError(operation)); return undefined; }
       this.#stateCalls += 1;
+      let wanted = true;
+      const fail = (error: unknown): void => { if (wanted) asker.failed(error); };
       const answer = (deliver: () => void): void => {
-        this.#timers.soon(() => {
+        this.#timers.later(() => {
           this.#stateCalls -= 1;
           deliver();
           if (this.#stateCalls === 0) this.#stateIdle?.();
         });
       };
-      this.#timers.soon(() => {
+      this.#timers.later(() => {
         try {
           this.#requireOpen(operation);
           begin((outcome) => {
             answer(() => {
-              if (outcome.errno !== undefined) { subscriber.error(stateErrnoError(outcome.errno, operation, this.name)); return; }
-              subscriber.next(read(outcome));
-              subscriber.complete();
+              if (outcome.errno !== undefined) { fail(stateErrnoError(outcome.errno, operation, this.name)); return; }
+              const value = read(outcome);
+              if (wanted) asker.answered(value);
             });
           });
         } catch (error) {
-          answer(() => { subscriber.error(error); });
+          answer(() => { fail(error); });
         }
       });
+      return () => (wanted = false);
     });
   }
 

@@ -99,7 +99,7 @@ export function deferred<T>(make: () => Call<T>): Call<T> {
 export function ownedCall<T>(start: () => Call<T>, late?: (value: T) => void): Call<T> {
   return directCall<T>((asker) => {
     let wanted = true;
-    ask(start(), {
+    ask(deferred(start), {
       closed: false,
       answered: (value) => {
         if (wanted && !asker.closed) asker.answered(value);

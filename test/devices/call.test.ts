@@ -82,10 +82,12 @@ describe('ownedCall', () => {
     expect([asker.heard, late]).toEqual([[7], [7, 7]]);
   });
 
-  it('tells nobody who has left of a failure', () => {
+  it('tells nobody who has left of a failure, and everybody else that it could not begin', () => {
     const [begun, asker] = [new Subject<number>(), listener()];
     ask(ownedCall(() => begun), asker)?.();
     begun.error(new Error('no'));
     expect(asker.heard).toEqual([]);
+    ask(ownedCall(() => { throw new Error('not begun'); }), asker);
+    expect(asker.heard).toEqual([['failed', new Error('not begun')]]);
   });
 });

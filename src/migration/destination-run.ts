@@ -13,7 +13,7 @@ import { claim } from './claim.js';
 import { Conversation } from './conversation.js';
 import { Course } from './course.js';
 import { deviceKind } from './device-kind.js';
-import { allAtRest, allRun, discardAll, eachOnTheWay, onTheWay } from './device-states.js';
+import { allAtRest, allRun, discardAll, eachOnTheWay, onTheWay, withStranded } from './device-states.js';
 import { Handover } from './handover.js';
 import type { JournalEntry } from './journal.js';
 import { Loader } from './loader.js';
@@ -228,7 +228,7 @@ export class DestinationRun {
     this.#course.tell();
     this.#finish();
     this.#letGo();
-    this.#course.notMoved(this.#course.why);
+    this.#course.notMoved(withStranded(this.#course.why, this.#devices));
   }
 
   #doubt(): void {

@@ -99,3 +99,11 @@ export function discardAll(devices: readonly VfioDevice[], deadlineMs: number): 
     ),
   );
 }
+
+/** The reason, and which devices could not be brought back from RESUMING: their state is nobody's, and whoever opens one next finds it there. */
+export function withStranded(why: VfioError, devices: readonly VfioDevice[]): VfioError {
+  const stranded = devices.filter(({ currentState }) => currentState.state === 'resuming').map(({ name, info }) => `${name} (${info.reset ? 'its reset failed' : 'it has no reset'})`);
+  if (stranded.length === 0) return why;
+  const left = `left in RESUMING: ${stranded.join(', ')}. Close it, and have its driver make it anew before anybody opens it: remove and create an mdev, unbind and bind a function`;
+  return new VfioError(why.code, `${saidBy(why).slice(why.operation.length + 2)}; ${left}`, { operation: why.operation, device: why.device, errno: why.errno, cause: why });
+}

@@ -1,11 +1,16 @@
-import { concatMap, tap } from 'rxjs';
+import { concatMap, map, Subject, tap } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import type { VfioDevice } from '../../src/devices/device.js';
+import { openDevice } from '../../src/devices/open.js';
 import { VfioError } from '../../src/errors.js';
 import type { InDoubt, MigrationEvent } from '../../src/migration/plan.js';
+import { memoryJournal } from '../../src/migration/journal.js';
+import { receive } from '../../src/migration/receive.js';
 import { resolve } from '../../src/migration/resolve.js';
+import { softwareSource } from '../support/devices.js';
 import { nothingUnhandled } from '../support/unhandled.js';
 import { virtualClock } from '../support/virtual-clock.js';
-import { contents, pair } from './pair.js';
+import { contents, pair, small } from './pair.js';
 
 nothingUnhandled();
 
@@ -56,6 +61,23 @@ describe('the destination', () => {
     clock.flush();
     expect(last.destination).toMatchObject({ code: 'VFIO_E_IO', device: 'to2' });
     expect(p.destination.map(({ channels }) => channels.open)).toEqual([0, 0, 0]);
+  });
+
+  it('says which device it leaves in RESUMING because it has no reset, and what to do', () => {
+    const clock = virtualClock();
+    const bare = softwareSource({ ...small, name: 'bare' }, (port) => ({ info: () => port.info().pipe(map((info) => ({ ...info, reset: false }))) }));
+    const abort = new Subject<void>();
+    const p = pair(clock, 1, () => { clock.flush(); }, {}, { latencyMs: 1 });
+    let device: VfioDevice | undefined;
+    let error: unknown;
+    openDevice(bare, { clock }).subscribe({ next: (opened) => (device = opened), error: (one: unknown) => { throw one; } });
+    clock.flush();
+    if (device === undefined) throw new Error('it did not open');
+    receive({ devices: [{ name: 'd0', destination: device }], transport: p.transport.listening, journal: memoryJournal(), abort }).subscribe({ error: (one: unknown) => (error = one) });
+    p.migrate().pipe(tap(({ phase }) => { if (phase === 'transfer') abort.next(); })).subscribe({ error: () => undefined });
+    clock.flush();
+    expect(device.currentState.state).toBe('resuming');
+    expect(error).toMatchObject({ code: 'VFIO_E_ABORTED', message: 'receive: the caller gave the migration up; left in RESUMING: bare (it has no reset). Close it, and have its driver make it anew before anybody opens it: remove and create an mdev, unbind and bind a function [VFIO_E_ABORTED]' });
   });
 
   it('is not prepared where somebody has reset a device that was loaded', () => {

@@ -1,4 +1,4 @@
-import { concat, concatMap, defer, ignoreElements, map, NEVER, Observable, of, retry, take, takeUntil, timer } from 'rxjs';
+import { catchError, concat, concatMap, defer, ignoreElements, map, merge, NEVER, of, retry, share, take, takeUntil, tap, throwError, timer, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { fileJournal } from '../migration/file-journal.js';
 import { migrate } from '../migration/migrate.js';
@@ -100,15 +100,26 @@ function ended(events: Observable<MigrationEvent>, screen: Screen, interrupt: Ob
   );
 }
 
+/** Asks until there is an answer. The interrupt gives up what can be given up: this process is the one that would have run the devices. A second one ends it. */
 function resolved(event: InDoubt, screen: Screen, interrupt: Observable<unknown>): Observable<Resolution | 'in-doubt'> {
   const asked = event.resolve().pipe(
     retry({ delay: (error) => (VfioError.is(error) ? timer(resolvePauseMs) : NEVER) }),
-    concatMap((resolution) => told(resolution, screen).pipe(concatMap(() => of(resolution)))),
+    concatMap((resolution) => told(resolution, screen).pipe(map(() => resolution))),
   );
-  return new Observable<Resolution | 'in-doubt'>((subscriber) => {
-    subscriber.add(asked.subscribe(subscriber));
-    subscriber.add(interrupt.pipe(take(1), map(() => 'in-doubt' as const)).subscribe(subscriber));
-  });
+  const interrupted = interrupt.pipe(take(1), share());
+  const leave = interrupted.pipe(concatMap(() => merge(givenUp(event, screen), interrupt.pipe(map(() => 'in-doubt' as const))).pipe(take(1))));
+  return merge(asked.pipe(takeUntil(interrupted)), leave).pipe(take(1));
+}
+
+function givenUp(event: InDoubt, screen: Screen): Observable<Resolution | 'in-doubt'> {
+  const inDoubt = (): Observable<'in-doubt'> => {
+    say(screen, { resolved: 'in-doubt' }, 'still in doubt: `vfio-rx resolve` on both sides ends it');
+    return of('in-doubt');
+  };
+  if (event.giveUp === undefined) return inDoubt();
+  const promised = (): void => say(screen, { resolved: 'not-moved', givenUp: true }, 'given up: the devices never ran here, and the journal says that they never will; `vfio-rx resolve` tells that to the source');
+  // Where a device has run, only the source can end it.
+  return event.giveUp().pipe(tap(promised), catchError((error: unknown) => (VfioError.is(error) ? inDoubt() : throwError(() => error))));
 }
 
 function told(resolution: Resolution, screen: Screen): Observable<number> {

@@ -59,7 +59,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .option('--patience <MS>', 'how long a phase may take', positive)
     .option('--exit', 'end when they have been moved')
     .addOption(json())
-    .addHelpText('after', `${devices}${renamed}${addresses}\n${migrationEnds}`)
+    .addHelpText('after', `${devices}${renamed}${addresses}\n\nCtrl-C while it is in doubt gives the devices up, if none has run: they never will here.${migrationEnds}`)
     .action((named: readonly string[], { at, exit = false, patience, ...rest }: TlsFlags & { readonly at: string; readonly journal: string; readonly patience?: number; readonly exit?: boolean; readonly json?: boolean }) => {
       work = receiveCommand({ devices: named, address: at, journal: rest.journal, exit, ...tlsOf(receive, rest), ...patient(patience) }, shown(rest.json), interrupt);
     });

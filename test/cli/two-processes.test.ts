@@ -3,7 +3,16 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { firstValueFrom, lastValueFrom, tap } from 'rxjs';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { Clock } from '../../src/clock.js';
+import { openDevice } from '../../src/devices/open.js';
+import { softwareDevice } from '../../src/devices/software/software-device.js';
+import { memoryJournal, type JournalEntry } from '../../src/migration/journal.js';
+import { migrate } from '../../src/migration/migrate.js';
+import type { InDoubt } from '../../src/migration/plan.js';
+import { connectTo } from '../../src/transport/socket-transport.js';
+import type { Connection } from '../../src/transport/transport.js';
 import { Command } from '../support/command.js';
 import { identity, type Identity } from '../transport/certificates.js';
 
@@ -65,6 +74,30 @@ describe('two processes over TCP', () => {
     const asking = new Command('resolve', '--to', String(at.listening), '--journal', journals[0]);
     expect(await Promise.all([listening.ended, asking.ended])).toEqual([1, 1]);
     expect([listening.lines.at(-1), asking.lines.at(-1)]).toEqual([{ resolved: 'not-moved' }, { resolved: 'not-moved' }]);
+  }, patienceMs);
+
+  it('a destination in doubt is given up by Ctrl-C: it never runs, and says so to the source that had decided', async () => {
+    const journal = join(folder, 'given-up');
+    const destination = new Command('receive', 'software:to?bytes=4096=d', '--at', 'tcp://127.0.0.1:0', '--journal', journal);
+    const { listening } = await destination.says((line) => 'listening' in line);
+    await using source = await firstValueFrom(openDevice(softwareDevice({ name: 'vf', regions: [{ index: 0, size: 0x1000 }], remap: false, mailbox: false })));
+    // The connection ends when the decision is written, so that COMMIT is lost.
+    const links: Connection[] = [];
+    const to = connectTo(String(listening));
+    const kept = memoryJournal();
+    const cut = { ...kept, write: (entry: JournalEntry) => kept.write(entry).pipe(tap(() => { if (entry.record === 'decided') links[0]?.close(); })) };
+    const plan = { devices: [{ source, destination: 'd' }], transport: { name: to.name, open: (clock: Clock) => to.open(clock).pipe(tap((link) => links.push(link))) }, journal: cut };
+    const last = await lastValueFrom(migrate(plan));
+    expect(last).toMatchObject({ phase: 'in-doubt' });
+    await destination.says(({ phase }) => phase === 'in-doubt');
+    destination.kill('SIGINT');
+    expect(await destination.ended).toBe(1);
+    expect(destination.lines.at(-1)).toEqual({ resolved: 'not-moved', givenUp: true });
+    const promising = new Command('resolve', '--at', 'tcp://127.0.0.1:0', '--journal', journal);
+    const at = await promising.says((line) => 'listening' in line);
+    expect(await firstValueFrom((last as InDoubt).resolve(connectTo(String(at.listening))))).toBe('not-moved');
+    expect(await promising.ended).toBe(1);
+    expect(source.currentState.state).toBe('running');
   }, patienceMs);
 
   it('over TLS, where the side that listens turns a stranger away and waits on', async () => {

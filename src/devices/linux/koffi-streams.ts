@@ -28,6 +28,7 @@ export function bindStreams(koffi: Koffi): StreamCalls {
   const getsockopt = libc.func('int getsockopt(int, int, int, int64_t, int64_t)') as (fd: number, level: number, option: number, value: number, length: number) => number;
   const setsockopt = libc.func('int setsockopt(int, int, int, int64_t, unsigned int)') as (fd: number, level: number, option: number, value: number, length: number) => number;
   const recv = libc.func('int64_t recv(int, int64_t, int64_t, int)') as (fd: number, address: number, length: number, flags: number) => number;
+  const send = libc.func('int64_t send(int, int64_t, int64_t, int)') as (fd: number, address: number, length: number, flags: number) => number;
   const sendmsg = libc.func('int64_t sendmsg(int, int64_t, int)') as (fd: number, message: number, flags: number) => number;
   const ppoll = libc.func('int ppoll(int64_t, int64_t, int64_t, int64_t)') as (fds: number, count: number, timeout: number, mask: number) => number;
 
@@ -57,6 +58,7 @@ export function bindStreams(koffi: Koffi): StreamCalls {
       return result(setsockopt(fd, level, option, base + at.address, 4));
     },
     receive: (fd, address, length) => result(recv(fd, address, length, MSG_DONTWAIT)),
+    transmit: (fd, address, length) => result(send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL)),
     send(fd, parts, sent) {
       let skip = sent;
       let count = 0;

@@ -7,7 +7,11 @@ import type { Syscalls } from './syscalls.js';
 export interface SocketUser {
   /** How many bytes the next read may bring at most; asked before each. */
   wanted(): number;
-  /** The bytes are only good until this returns; the fds are its own, and came with the first of them. */
+  /** Where these go, in the place of memory of the socket's; its next bytes then are waited for, shortly, where there are none yet. */
+  memory?(): Uint8Array | undefined;
+  /** False where no fds are taken with them: the kernel closes what comes. */
+  takesFds?(): boolean;
+  /** The bytes, where they are the socket's, are only good until this returns; the fds are its own, and came with the first of them. */
   received(bytes: Uint8Array, fds: readonly number[]): void;
   /** Once, however it ended: by the other side (no error), by an error, but not by `close()`, which is still to be called: until then the other side sees no end. */
   lost(error: unknown): void;
@@ -21,12 +25,21 @@ export interface SocketParts {
   readonly name: string;
 }
 
-/** What is read at once, and for how long before the event loop has its turn, bytes and reads. */
-const readBytes = 64 * 1024;
+/** What is read at once into the socket's own memory, bytes. */
+export const readBytes = 64 * 1024;
+/** Reads before the event loop has its turn; and for how long it may wait for bytes that are on their way, ns. */
 const readsPerTurn = 256;
+const turnNs = 250_000n;
+const waitNs = 60_000;
+
+/** Messages that are gathered, bytes; and the largest of them. */
+const outboxBytes = 64 * 1024;
+export const mostGathered = 4096;
 
 /** What waits to be sent, bytes: whoever takes nothing out at the other side holds up no more than this. */
 const mostQueued = 8 * 1024 * 1024;
+
+const none: number[] = [];
 
 interface Queued {
   bytes: Uint8Array;
@@ -35,8 +48,10 @@ interface Queued {
 }
 
 /**
- * A stream socket whose bytes come with file descriptors: one sendmsg for each message, with its fds on the first byte, and
- * reads that never take more than `wanted`. It holds a slot of the reactor, and so the process, while it is open and not paused.
+ * A stream socket whose bytes come with file descriptors, which go on the first byte of their message; reads never take more than `wanted`.
+ * It holds a slot of the reactor, and so the process, while it is open and not paused.
+ *
+ * A message goes at once, but while `received` runs: what is sent there without fds is gathered, and goes with one call when it returns.
  */
 export class MessageSocket {
   readonly #fd: number;
@@ -44,9 +59,18 @@ export class MessageSocket {
   readonly #user: SocketUser;
   readonly #slot: ReadySlot;
   readonly #buffer = new Uint8Array(readBytes);
+  readonly #bufferAddress: number;
+  /** Messages are written here; while nothing is gathered it is empty. */
+  readonly #outbox = new Uint8Array(outboxBytes);
+  readonly #outboxAddress: number;
+  readonly outbox = new DataView(this.#outbox.buffer);
   readonly #received: ReceivedFds = { fds: [], cut: false };
   readonly #queue: Queued[] = [];
   #queued = 0;
+  #gathered = 0;
+  #gathering = false;
+  /** Of a send while messages were gathered: theirs as well. */
+  #failed: VfioError | undefined;
   #paused = false;
   /** Nothing is read or sent any more. */
   #over = false;
@@ -57,6 +81,8 @@ export class MessageSocket {
     this.#fd = fd;
     this.#parts = parts;
     this.#user = user;
+    this.#bufferAddress = parts.calls.binding.addressOf(this.#buffer);
+    this.#outboxAddress = parts.calls.binding.addressOf(this.#outbox);
     try {
       this.#slot = parts.reactor.addReady(fd);
     } catch (error) {
@@ -71,7 +97,13 @@ export class MessageSocket {
    * VFIO_E_LIMIT where the other side takes nothing.
    */
   send(bytes: Uint8Array, fds: readonly number[] = []): void {
-    if (this.#over) throw new VfioError('VFIO_E_NO_DEVICE', 'the connection is over', this.#origin('sendmsg'));
+    if (fds.length === 0 && bytes.length <= mostGathered) {
+      this.#outbox.set(bytes, this.begin(bytes.length));
+      this.commit(bytes.length);
+      return;
+    }
+    this.#requireOpen();
+    this.#sendGathered();
     if (this.#queue.length > 0) {
       this.#enqueue(bytes, fds);
       return;
@@ -80,6 +112,19 @@ export class MessageSocket {
     if (sent === bytes.length) return;
     this.#enqueue(bytes.subarray(sent), sent > 0 ? [] : fds);
     this.#arm();
+  }
+
+  /** A message without fds, of `mostGathered` bytes at most, that is written in place: into `outbox`, from the offset that this returns; `commit` sends it. Throws as `send`. */
+  begin(size: number): number {
+    this.#requireOpen();
+    if (this.#queued + this.#gathered + size > mostQueued) throw this.#full();
+    if (this.#gathered + size > outboxBytes) this.#sendGathered();
+    return this.#gathered;
+  }
+
+  commit(size: number): void {
+    this.#gathered += size;
+    if (!this.#gathering) this.#sendGathered();
   }
 
   /** Nothing is read until `resume`: the other side is held up. */
@@ -96,7 +141,9 @@ export class MessageSocket {
 
   /** What was sent is the last: the other side reads the end. It is read on, for its last words and its own end. */
   end(): void {
-    if (!this.#over) this.#parts.calls.binding.shutdownOutput(this.#fd);
+    if (this.#over) return;
+    this.#sendGathered();
+    this.#parts.calls.binding.shutdownOutput(this.#fd);
   }
 
   /** At once; what waits to be sent is not. Twice is fine. */
@@ -118,10 +165,16 @@ export class MessageSocket {
   };
 
   #read(): void {
+    const beganNs = process.hrtime.bigint();
     for (let reads = 0; reads < readsPerTurn && !this.#over && !this.#paused; reads += 1) {
-      const bytes = this.#buffer.subarray(0, Math.min(this.#user.wanted(), readBytes));
-      const count = this.#parts.calls.binding.receiveMessage(this.#fd, bytes, this.#received);
-      if (count === -EAGAIN || count === -EINTR) return;
+      const memory = this.#user.memory?.();
+      const most = memory?.length ?? Math.min(this.#user.wanted(), readBytes);
+      const count = this.#receive(memory, most);
+      if (count === -EINTR) return;
+      if (count === -EAGAIN) {
+        if (memory === undefined || !this.#wait(beganNs)) return;
+        continue;
+      }
       if (count < 0) throw errnoError(errnoName(count), 'recvmsg', this.#parts.name);
       if (count === 0) {
         this.#lose(undefined);
@@ -132,8 +185,27 @@ export class MessageSocket {
         this.#closeAll(fds);
         throw new VfioError('VFIO_E_PROTOCOL', 'more file descriptors came with one message than any may carry, or than this process has room for', this.#origin('recvmsg'));
       }
-      this.#user.received(bytes.subarray(0, count), fds);
+      this.#gathering = true;
+      this.#user.received((memory ?? this.#buffer).subarray(0, count), fds);
+      this.#gathering = false;
+      if (this.#failed !== undefined) throw this.#failed;
+      this.#sendGathered();
+      // Where less came than was asked for there is no more: if there is, the reactor knows.
+      if (memory === undefined && most === readBytes && count < most) return;
     }
+  }
+
+  #receive(memory: Uint8Array | undefined, most: number): number {
+    const { binding } = this.#parts.calls;
+    if (this.#user.takesFds?.() !== false) return binding.receiveMessage(this.#fd, (memory ?? this.#buffer).subarray(0, most), this.#received);
+    this.#received.fds = none;
+    this.#received.cut = false;
+    return binding.receive(this.#fd, memory === undefined ? this.#bufferAddress : binding.addressOf(memory), most);
+  }
+
+  /** True where bytes are there now; an irq ends the wait. */
+  #wait(beganNs: bigint): boolean {
+    return process.hrtime.bigint() - beganNs < turnNs && this.#parts.calls.binding.waitReady(this.#fd, false, this.#parts.reactor.epollFd ?? -1, waitNs) > 0;
   }
 
   #flush(): void {
@@ -150,17 +222,41 @@ export class MessageSocket {
     }
   }
 
+  /** One call for all that was gathered. */
+  #sendGathered(): void {
+    const size = this.#gathered;
+    if (size === 0) return;
+    this.#gathered = 0;
+    const sent = this.#queue.length > 0 ? 0 : this.#sent(this.#parts.calls.binding.transmit(this.#fd, this.#outboxAddress, size));
+    if (sent === size) return;
+    this.#enqueue(this.#outbox.slice(sent, size), []);
+    this.#arm();
+  }
+
   #write(bytes: Uint8Array, fds: readonly number[]): number {
-    const sent = this.#parts.calls.binding.sendMessage(this.#fd, bytes, fds);
+    return this.#sent(this.#parts.calls.binding.sendMessage(this.#fd, bytes, fds));
+  }
+
+  #sent(sent: number): number {
     if (sent === -EAGAIN || sent === -EINTR) return 0;
     if (sent >= 0) return sent;
-    throw new VfioError('VFIO_E_NO_DEVICE', 'the connection is over', { ...this.#origin('sendmsg'), errno: errnoName(sent) });
+    const error = new VfioError('VFIO_E_NO_DEVICE', 'the connection is over', { ...this.#origin('sendmsg'), errno: errnoName(sent) });
+    if (this.#gathering) this.#failed = error;
+    throw error;
   }
 
   #enqueue(bytes: Uint8Array, fds: readonly number[]): void {
-    if (this.#queued + bytes.length > mostQueued) throw new VfioError('VFIO_E_LIMIT', `${this.#queued} bytes wait to be sent already: the other side takes nothing`, this.#origin('sendmsg'));
+    if (this.#queued + bytes.length > mostQueued) throw this.#full();
     this.#queue.push({ bytes, fds: fds.map((fd) => this.#parts.calls.dup(fd)) });
     this.#queued += bytes.length;
+  }
+
+  #requireOpen(): void {
+    if (this.#over) throw new VfioError('VFIO_E_NO_DEVICE', 'the connection is over', this.#origin('sendmsg'));
+  }
+
+  #full(): VfioError {
+    return new VfioError('VFIO_E_LIMIT', `${this.#queued} bytes wait to be sent already: the other side takes nothing`, this.#origin('sendmsg'));
   }
 
   #arm(): void {
@@ -178,6 +274,11 @@ export class MessageSocket {
 
   #stop(): void {
     if (this.#over) return;
+    try {
+      this.#sendGathered();
+    } catch {
+      // The other side has gone.
+    }
     this.#over = true;
     this.#slot.close();
     for (const { fds } of this.#queue.splice(0)) this.#closeAll(fds);

@@ -12,6 +12,8 @@ export interface StreamCalls {
   setOption(fd: number, level: number, option: number, value: number): number;
   /** One recv into memory at this address, which does not wait. */
   receive(fd: number, address: number, length: number): number;
+  /** One send from memory at this address, which does not wait: as many bytes as there is room for. Never raises SIGPIPE. */
+  transmit(fd: number, address: number, length: number): number;
   /** One sendmsg of all parts behind the first `sent` bytes, which does not wait: as many bytes as there is room for. Never raises SIGPIPE. */
   send(fd: number, parts: readonly Uint8Array[], sent: number): number;
   /** Waits until a socket is ready, `other` can be read (-1: there is none), or so many ns have passed: 1 where the socket is ready. */

@@ -1,14 +1,14 @@
-import { Observable, type Subscriber } from 'rxjs';
 import { errnoError, VfioError } from '../../errors.js';
-import { ownedCall } from '../call.js';
+import { directCall, type Asker } from '../call.js';
 import { errnoName } from '../linux/binding.js';
-import { MessageSocket } from '../linux/message-socket.js';
+import { MessageSocket, readBytes } from '../linux/message-socket.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Call } from '../port.js';
 import { protocolError } from '../uapi/bytes.js';
-import { MessageDecoder } from './messages/decoder.js';
-import { commandName, commands, encodeMessage, type CommandName, type Message } from './messages/header.js';
+import { MessageDecoder, type Sink } from './messages/decoder.js';
+import { commandName, commands, encodeMessage, headerLayout, writeCommand, type CommandName, type Header, type Message } from './messages/header.js';
+import { mostOutstanding, Outstanding } from './outstanding.js';
 
 /** What a connection is made of. */
 export interface ConnectionParts {
@@ -22,6 +22,20 @@ export interface ConnectionParts {
 export interface Reply {
   readonly payload: Uint8Array;
   readonly fds: readonly number[];
+  /** What went into the memory that was given for it; the payload is then what stands before it. */
+  readonly data?: Uint8Array | undefined;
+}
+
+/** A command whose payload is written in place, and whose reply is read where it stands. Nothing of it may throw. */
+export interface Exchange {
+  readonly command: CommandName;
+  /** What an error calls it. */
+  readonly operation: string;
+  readonly payloadBytes: number;
+  encode(view: DataView, at: number): void;
+  /** The message is only good until this returns. */
+  replied(message: Message): void;
+  failed(error: unknown): void;
 }
 
 /** Answers a command, once (one that wants no answer gets none); a number is an errno. The fds stay the caller's. */
@@ -29,29 +43,39 @@ export type Answer = (reply: Uint8Array | number, fds?: readonly number[]) => vo
 
 /** Who serves what the other side asks. */
 export interface CommandServer {
+  /** False where no command comes with fds: only a reply to GET_REGION_INFO has any then, and while none is waited for, messages are read many at a time. */
+  readonly takesFds?: boolean;
   /** The fds are the server's: it closes them. What it throws ends the connection. */
   command(name: CommandName | undefined, payload: Uint8Array, fds: readonly number[], answer: Answer): void;
   /** The connection is over, and every outstanding call has failed. `close()` is still to be called: the other side waits for that. */
   lost(error: VfioError | undefined): void;
 }
 
-/** Calls of this side that have no reply yet: beyond that VFIO_E_LIMIT. */
-const mostOutstanding = 256;
-
-interface Outstanding {
-  readonly command: number;
+/** What waits for a reply: a request whose reply is kept, or an exchange. */
+interface Waiting {
+  readonly command: CommandName;
   readonly operation: string;
-  readonly subscriber: Subscriber<Reply>;
+  /** Its reply is read by itself: header, then payload. */
+  readonly alone?: boolean;
+  readonly sink?: Sink | undefined;
+  replied(message: Message): void;
+  failed(error: unknown): void;
 }
+
+/** A reply to this brings fds. */
+const bringsFds: CommandName = 'DEVICE_GET_REGION_INFO';
 
 /** One side of a vfio-user connection: its own commands and their replies, and the other side's commands. */
 export class UserConnection {
   readonly #parts: ConnectionParts;
   readonly #server: CommandServer;
   readonly #socket: MessageSocket;
-  readonly #decoder = new MessageDecoder((fds) => this.closeFds(fds));
-  readonly #outstanding = new Map<number, Outstanding>();
-  #nextId = 0;
+  readonly #decoder = new MessageDecoder((fds) => this.closeFds(fds), (header) => this.#sinkOf(header));
+  readonly #outstanding = new Outstanding<Waiting>();
+  readonly #deliverOne = (message: Message): void => this.#deliver(message);
+  /** How many of these wait for fds, and for a reply that is read by itself. */
+  #fdsDue = 0;
+  #alone = 0;
   #over: VfioError | undefined;
   #ending = false;
   #held = false;
@@ -61,25 +85,42 @@ export class UserConnection {
     this.#parts = parts;
     this.#server = server;
     this.#socket = new MessageSocket(fd, parts, {
-      wanted: () => this.#decoder.wanted,
-      received: (bytes, fds) => this.#decoder.push(bytes, fds, (message) => this.#deliver(message)),
+      wanted: () => (this.#takesFds || this.#alone > 0 ? this.#decoder.wanted : readBytes),
+      memory: () => this.#decoder.memory(),
+      takesFds: () => this.#takesFds,
+      received: (bytes, fds) => this.#decoder.push(bytes, fds, this.#deliverOne),
       lost: (error) => this.#lost(error),
     });
   }
 
-  /** Sends a command; runs to its reply whoever listens. `operation`: what an error calls it. */
-  request(command: CommandName, operation: string, payload?: Uint8Array, fds?: readonly number[]): Call<Reply> {
-    return ownedCall(
-      () =>
-        new Observable<Reply>((subscriber) => {
-          try {
-            this.#send(commands[command], operation, payload, fds, subscriber);
-          } catch (error) {
-            subscriber.error(error);
-          }
-        }),
-      ({ fds: late }) => this.closeFds(late),
-    );
+  /** Sends a command; runs to its reply whoever listens. `operation`: what an error calls it. `sink`: where the end of the reply may go. */
+  request(command: CommandName, operation: string, payload?: Uint8Array, fds?: readonly number[], sink?: Sink): Call<Reply> {
+    return directCall<Reply>((asker) => {
+      const request = new Request(command, operation, asker, sink, (late) => this.closeFds(late));
+      try {
+        const id = this.#id(operation);
+        this.#socket.send(encodeMessage({ id, command: commands[command], kind: 'command' }, payload), fds);
+        this.#wait(id, request);
+      } catch (error) {
+        asker.failed(error);
+        return undefined;
+      }
+      return () => {
+        request.leave();
+        if (sink !== undefined) this.#decoder.leave(sink.into);
+      };
+    });
+  }
+
+  /** The same with as little as can be: for what is asked often. What it throws was not sent. */
+  exchange(exchange: Exchange): void {
+    const { command, payloadBytes } = exchange;
+    const id = this.#id(exchange.operation);
+    const at = this.#socket.begin(headerLayout.sizeof + payloadBytes);
+    writeCommand(this.#socket.outbox, at, id, commands[command], payloadBytes);
+    exchange.encode(this.#socket.outbox, at + headerLayout.sizeof);
+    this.#socket.commit(headerLayout.sizeof + payloadBytes);
+    this.#wait(id, exchange);
   }
 
   /** The other side is held up until `resume`, but not while this side waits for a reply: that stands behind whatever else was sent. */
@@ -110,17 +151,29 @@ export class UserConnection {
     for (const fd of fds) this.#parts.calls.binding.close(fd);
   }
 
-  #send(command: number, operation: string, payload: Uint8Array | undefined, fds: readonly number[] | undefined, subscriber: Subscriber<Reply>): void {
+  get #takesFds(): boolean {
+    return this.#server.takesFds !== false || this.#fdsDue > 0;
+  }
+
+  #id(operation: string): number {
     if (this.#over !== undefined) throw this.#over;
     if (this.#outstanding.size >= mostOutstanding) {
       throw new VfioError('VFIO_E_LIMIT', `${mostOutstanding} calls wait for a reply already`, { operation, device: this.#parts.name });
     }
-    while (this.#outstanding.has(this.#nextId)) this.#nextId = (this.#nextId + 1) & 0xffff;
-    const id = this.#nextId;
-    this.#nextId = (id + 1) & 0xffff;
-    this.#socket.send(encodeMessage({ id, command, kind: 'command' }, payload), fds);
-    this.#outstanding.set(id, { command, operation, subscriber });
+    return this.#outstanding.nextId();
+  }
+
+  #wait(id: number, waiting: Waiting): void {
+    this.#outstanding.add(id, waiting);
+    if (waiting.command === bringsFds) this.#fdsDue += 1;
+    if (waiting.alone === true) this.#alone += 1;
     if (this.#held) this.#hold();
+  }
+
+  #sinkOf({ id, command, reply, errno }: Header): Sink | undefined {
+    if (!reply || errno !== undefined) return undefined;
+    const waiting = this.#outstanding.get(id);
+    return waiting !== undefined && commands[waiting.command] === command ? waiting.sink : undefined;
   }
 
   #hold(): void {
@@ -129,13 +182,13 @@ export class UserConnection {
   }
 
   #deliver(message: Message): void {
-    const { header, payload, fds } = message;
+    const { header } = message;
     if (header.reply) {
-      this.#reply(message);
+      this.#reply(message, header);
       return;
     }
     let answered = header.noReply;
-    this.#server.command(commandName(header.command), payload, fds, (reply, replyFds) => {
+    this.#server.command(commandName(header.command), message.kept(), message.fds, (reply, replyFds) => {
       if (answered || this.#over !== undefined) return;
       answered = true;
       const envelope = { id: header.id, command: header.command, kind: 'reply' } as const;
@@ -143,22 +196,19 @@ export class UserConnection {
     });
   }
 
-  #reply({ header, payload, fds }: Message): void {
+  #reply(message: Message, header: Header): void {
     const waiting = this.#outstanding.get(header.id);
-    if (waiting === undefined || waiting.command !== header.command) {
-      this.closeFds(fds);
+    if (waiting === undefined || commands[waiting.command] !== header.command) {
+      this.closeFds(message.fds);
       throw protocolError({ operation: 'vfio-user', device: this.#parts.name }, 0, `a reply with id ${header.id} to command ${header.command}, which was not asked`);
     }
     this.#outstanding.delete(header.id);
+    if (waiting.command === bringsFds) this.#fdsDue -= 1;
+    if (waiting.alone === true) this.#alone -= 1;
     if (this.#held) this.#hold();
-    const wanted = header.errno === undefined && header.command === commands.DEVICE_GET_REGION_INFO;
-    if (!wanted) this.closeFds(fds);
-    if (header.errno === undefined) {
-      waiting.subscriber.next({ payload, fds: wanted ? fds : [] });
-      waiting.subscriber.complete();
-      return;
-    }
-    waiting.subscriber.error(replyError(errnoName(header.errno), waiting.operation, this.#parts.name));
+    if (message.fds.length > 0 && (header.errno !== undefined || waiting.command !== bringsFds)) this.closeFds(message.fds);
+    if (header.errno === undefined) waiting.replied(message);
+    else waiting.failed(replyError(errnoName(header.errno), waiting.operation, this.#parts.name));
   }
 
   #lost(error: unknown): void {
@@ -175,9 +225,42 @@ export class UserConnection {
     if (this.#over !== undefined) return;
     this.#over = reason;
     this.#decoder.end();
-    const waiting = [...this.#outstanding.values()];
-    this.#outstanding.clear();
-    for (const { subscriber } of waiting) subscriber.error(reason);
+    for (const waiting of this.#outstanding.drain()) waiting.failed(reason);
+  }
+}
+
+/** A command whose reply is kept. */
+class Request implements Waiting {
+  readonly command: CommandName;
+  readonly operation: string;
+  readonly alone: boolean;
+  readonly #late: (fds: readonly number[]) => void;
+  /** Until nobody waits for it any more. */
+  #asker: Asker<Reply> | undefined;
+  sink: Sink | undefined;
+
+  constructor(command: CommandName, operation: string, asker: Asker<Reply>, sink: Sink | undefined, late: (fds: readonly number[]) => void) {
+    this.command = command;
+    this.operation = operation;
+    this.alone = sink !== undefined;
+    this.sink = sink;
+    this.#asker = asker;
+    this.#late = late;
+  }
+
+  leave(): void {
+    this.#asker = undefined;
+    this.sink = undefined;
+  }
+
+  replied(message: Message): void {
+    const fds = this.command === bringsFds ? message.fds : [];
+    if (this.#asker === undefined) this.#late(fds);
+    else this.#asker.answered({ payload: message.kept(), fds, data: message.data });
+  }
+
+  failed(error: unknown): void {
+    this.#asker?.failed(error);
   }
 }
 

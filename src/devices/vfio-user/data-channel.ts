@@ -3,15 +3,14 @@ import { errnoError, VfioError } from '../../errors.js';
 import { nowCall, ownedCall } from '../call.js';
 import type { Call, Chunk, DataChannel, PrecopyInfo } from '../port.js';
 import { notPreCopying, precopyOperation } from '../uapi/precopy-info.js';
-import type { Reply } from './connection.js';
-import { encodeMigData, readMigData } from './messages/feature.js';
-import type { CommandName } from './messages/header.js';
+import type { UserConnection } from './connection.js';
+import { encodeMigData, migDataLayout, readMigData } from './messages/feature.js';
 
 /** What a session needs of its port. */
 export interface UserChannelParts {
   readonly direction: 'save' | 'resume';
   readonly device: string;
-  readonly request: (command: CommandName, operation: string, payload: Uint8Array) => Call<Reply>;
+  readonly request: UserConnection['request'];
   readonly maxDataBytes: () => number;
   readonly requireOpen: (operation: string) => void;
   /** True where no bytes are the end for good: in STOP_COPY. */
@@ -36,15 +35,17 @@ export class UserDataChannel implements DataChannel {
     this.#over = true;
   }
 
-  read(maxBytes: number): Call<Chunk> {
+  read(maxBytes: number, into?: Uint8Array): Call<Chunk> {
     const operation = 'MIG_DATA_READ';
     return this.#alone(operation, 'save', () => {
       if (!Number.isSafeInteger(maxBytes) || maxBytes <= 0) throw new VfioError('VFIO_E_RANGE', `cannot read ${maxBytes} bytes: ask for at least 1`, this.#origin(operation));
       // Asked before, not after: a state that changes meanwhile must not turn "no more for now" into the end.
       const final = this.#parts.final();
-      return this.#parts.request('MIG_DATA_READ', operation, encodeMigData(Math.min(maxBytes, this.#parts.maxDataBytes()))).pipe(
-        map(({ payload }): Chunk => {
-          const bytes = readMigData(payload);
+      const asked = encodeMigData(Math.min(maxBytes, this.#parts.maxDataBytes()));
+      const sink = into === undefined ? undefined : { prefix: migDataLayout.sizeof, into };
+      return this.#parts.request('MIG_DATA_READ', operation, asked, undefined, sink).pipe(
+        map(({ payload, data }): Chunk => {
+          const bytes = readMigData(payload, data);
           if (bytes.length > maxBytes) throw new VfioError('VFIO_E_PROTOCOL', `${bytes.length} bytes came, ${maxBytes} were asked for`, this.#origin(operation));
           return bytes.length > 0 ? { kind: 'bytes', bytes } : { kind: final ? 'end' : 'quiet' };
         }),

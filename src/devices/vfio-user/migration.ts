@@ -5,16 +5,15 @@ import type { Call, MigrationTraits, State, StateReply } from '../port.js';
 import { arcEffect } from '../protocol/migration-states.js';
 import { wayOf } from '../protocol/migration-ways.js';
 import { encodeMigrationQuery, readMigrationFlags } from '../uapi/migration-feature.js';
-import type { Reply } from './connection.js';
+import type { UserConnection } from './connection.js';
 import { UserDataChannel } from './data-channel.js';
 import { encodeUserState, readUserState } from './messages/feature.js';
-import type { CommandName } from './messages/header.js';
 import { Serial } from './serial.js';
 
 /** What device_state needs of its port. */
 export interface UserMigrationParts {
   readonly device: string;
-  readonly request: (command: CommandName, operation: string, payload: Uint8Array) => Call<Reply>;
+  readonly request: UserConnection['request'];
   /** The largest count that the server takes, bytes. */
   readonly maxDataBytes: () => number;
   readonly requireOpen: (operation: string) => void;

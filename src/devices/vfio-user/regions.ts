@@ -1,5 +1,6 @@
 import { concat, concatMap, defer, map, of, reduce } from 'rxjs';
 import { VfioError } from '../../errors.js';
+import { ask, directCall, type Asker, type Leave } from '../call.js';
 import { KernelMappings } from '../kernel/mappings.js';
 import { fileHolds } from '../linux/file-bounds.js';
 import type { Syscalls } from '../linux/syscalls.js';
@@ -9,16 +10,17 @@ import { initialAnswerBytes, maxAnswerBytes, maxAttempts, neverSettles } from '.
 import { protocolError, requireU32, viewOf } from '../uapi/bytes.js';
 import { VFIO_REGION_INFO_FLAG_MMAP } from '../uapi/constants.js';
 import { readRegionInfo } from '../uapi/region-info.js';
-import type { Reply } from './connection.js';
-import type { CommandName } from './messages/header.js';
+import type { UserConnection } from './connection.js';
 import { encodeRegionInfoQuery } from './messages/infos.js';
-import { encodeRegionAccess, readRegionData, readRegionPart } from './messages/region-access.js';
+import { encodeRegionAccess, readRegionPart } from './messages/region-access.js';
+import { RegionRead } from './region-read.js';
 
 /** What regions need of their port. */
 export interface UserRegionParts {
   readonly device: string;
   readonly calls: Syscalls;
-  readonly request: (command: CommandName, operation: string, payload: Uint8Array) => Call<Reply>;
+  readonly request: UserConnection['request'];
+  readonly exchange: UserConnection['exchange'];
   /** The largest count that the server takes, bytes. */
   readonly maxDataBytes: () => number;
   readonly requireOpen: (operation: string) => void;
@@ -83,17 +85,13 @@ export class UserRegions {
   }
 
   access(request: AccessRequest): Call<Uint8Array> {
-    const { region, write, readBytes = 0 } = request;
-    const operation = `${write === undefined ? 'REGION_READ' : 'REGION_WRITE'} region ${region}`;
-    return defer(() => {
-      this.#parts.requireOpen(operation);
-      const inside = (size: number): Call<Uint8Array> => {
-        this.#parts.requireOpen(operation);
-        this.#requireInside(request, size, operation);
-        return write === undefined ? this.#read(request, readBytes, operation) : this.#write(request, write, operation);
-      };
-      const place = this.#places.get(region);
-      return place === undefined ? this.info(region).pipe(concatMap(({ size }) => inside(size))) : inside(place.size);
+    return directCall((asker) => {
+      try {
+        return this.#access(request, asker);
+      } catch (error) {
+        asker.failed(error);
+        return undefined;
+      }
     });
   }
 
@@ -136,35 +134,37 @@ export class UserRegions {
     return true;
   }
 
+  #access(request: AccessRequest, asker: Asker<Uint8Array>): Leave | undefined {
+    const { region, offset, write, readBytes = 0 } = request;
+    const operation = `${write === undefined ? 'REGION_READ' : 'REGION_WRITE'} region ${region}`;
+    this.#parts.requireOpen(operation);
+    const place = this.#places.get(region);
+    if (place === undefined) return ask(this.info(region).pipe(concatMap(() => this.access(request))), asker);
+    this.#requireInside(request, place.size, operation);
+    const most = this.#parts.maxDataBytes();
+    if (write !== undefined) return ask(this.#write(request, write, operation, most), asker);
+    // A register's, as most are: one message.
+    if (readBytes <= most) this.#parts.exchange(new RegionRead(region, offset, readBytes, this.#parts.device, asker));
+    else return ask(this.#read(request, readBytes, most), asker);
+    return undefined;
+  }
+
   #requireInside({ offset, write, readBytes }: AccessRequest, size: number, operation: string): void {
     const length = write?.byteLength ?? readBytes ?? 0;
     if (length > 0 && Number.isSafeInteger(length) && Number.isSafeInteger(offset) && offset >= 0 && offset + length <= size) return;
     throw new VfioError('VFIO_E_RANGE', `${length} bytes at ${offset}: the region has ${size} bytes`, { operation, device: this.#parts.device });
   }
 
-  #read({ region, offset }: AccessRequest, length: number, operation: string): Call<Uint8Array> {
-    const part = (at: number, count: number): Call<Uint8Array> => {
-      const asked = { region, offset: offset + at, count };
-      return this.#parts.request('REGION_READ', operation, encodeRegionAccess(asked)).pipe(
-        map(({ payload }) => {
-          const answer = readRegionData(payload);
-          this.#same(answer, asked, operation);
-          return answer.data.slice();
-        }),
-      );
-    };
-    const most = this.#parts.maxDataBytes();
-    // A register's, as most are: one message.
-    if (length <= most) return part(0, length);
+  #read({ region, offset }: AccessRequest, length: number, most: number): Call<Uint8Array> {
     const whole = new Uint8Array(length);
-    const parts = partsOf(length, most).map(({ at, count }) => defer(() => part(at, count)).pipe(map((bytes) => whole.set(bytes, at))));
+    const parts = partsOf(length, most).map(({ at, count }) => this.access({ region, offset: offset + at, readBytes: count }).pipe(map((bytes) => whole.set(bytes, at))));
     return concat(...parts).pipe(reduce((bytes) => bytes, whole));
   }
 
-  #write({ region, offset }: AccessRequest, bytes: Uint8Array, operation: string): Call<Uint8Array> {
+  #write({ region, offset }: AccessRequest, bytes: Uint8Array, operation: string, most: number): Call<Uint8Array> {
     // Its own: a part may be sent when the caller has gone on with his.
     const own = bytes.slice();
-    const parts = partsOf(own.length, this.#parts.maxDataBytes()).map(({ at, count }) =>
+    const parts = partsOf(own.length, most).map(({ at, count }) =>
       defer(() => this.#parts.request('REGION_WRITE', operation, encodeRegionAccess({ region, offset: offset + at, count }, own.subarray(at, at + count)))).pipe(
         map(({ payload }) => this.#same(readRegionPart(payload), { region, offset: offset + at, count }, operation)),
       ),

@@ -12,7 +12,7 @@ import { bytesNeeded, initialAnswerBytes, maxAnswerBytes, maxAttempts, neverSett
 import { requireU32 } from '../uapi/bytes.js';
 import { readDeviceInfo } from '../uapi/device-info.js';
 import { readIrqInfo } from '../uapi/irq-info.js';
-import { UserConnection, type Answer, type Reply } from './connection.js';
+import { UserConnection, type Answer, type Exchange } from './connection.js';
 import { UserDma } from './dma.js';
 import { UserDmaLogging } from './dma-logging.js';
 import { UserIrqs } from './irqs.js';
@@ -67,6 +67,7 @@ export class UserPort implements DevicePort {
     this.traits = { remapInOneTurn: false, syncAccess: false, pageSize: calls.binding.pageSize };
     this.released = this.#reports.asObservable();
     this.#connection = new UserConnection(fd, { calls, reactor, name }, {
+      takesFds: false,
       command: (command, payload, fds, answer) => {
         this.#connection.closeFds(fds);
         this.#serve(command, payload, answer);
@@ -74,9 +75,10 @@ export class UserPort implements DevicePort {
       lost: (error) => this.#whenLost(error),
     });
     const requireOpen = (operation: string): void => this.#requireOpen(operation);
-    const request = (command: CommandName, operation: string, payload: Uint8Array, fds?: readonly number[]): Call<Reply> => this.#connection.request(command, operation, payload, fds);
+    const request: UserConnection['request'] = (command, operation, payload, fds, sink) => this.#connection.request(command, operation, payload, fds, sink);
+    const exchange = (one: Exchange): void => this.#connection.exchange(one);
     const maxDataBytes = (): number => this.#server.maxDataBytes;
-    this.#regions = new UserRegions({ device: name, calls, request, maxDataBytes, requireOpen, requireOut: (mapping, area) => this.#dma.requireOut(mapping, area) });
+    this.#regions = new UserRegions({ device: name, calls, request, exchange, maxDataBytes, requireOpen, requireOut: (mapping, area) => this.#dma.requireOut(mapping, area) });
     this.#dma = new UserDma({
       device: name, calls, request, requireOpen,
       server: () => this.#server,

@@ -1,37 +1,65 @@
-import { protocolError, type Origin } from '../../uapi/bytes.js';
-import { headerLayout, maxMessageFds, readHeader, type Header, type Message } from './header.js';
+import { protocolError, viewOf, type Origin } from '../../uapi/bytes.js';
+import { headerLayout, maxMessageFds, Message, readHeader, type Header } from './header.js';
 
 const origin: Origin = { operation: 'vfio-user' };
 const nothing = new Uint8Array(0);
+/** So much of a payload that is missing is worth a read into its own memory, bytes. */
+const largeBytes = 4096;
+
+/** Where a payload goes that somebody waits for: behind its first `prefix` bytes into memory of his. */
+export interface Sink {
+  readonly prefix: number;
+  readonly into: Uint8Array;
+}
 
 /**
- * Makes messages of bytes, however they are cut. It keeps at most one header and one payload, of a size that was checked before.
+ * Makes messages of bytes, however they are cut. It keeps at most one header and one payload, of a size that was checked before. A message
+ * that comes in one piece is delivered where it stands: it is only good until `deliver` returns.
  *
  * File descriptors belong to the message whose first byte they came with. Which byte of a read that was, nobody can tell; so whoever
- * reads asks for no more than `wanted` bytes, and then it is the first one. Every fd that is pushed ends in a message or in
+ * takes fds asks for no more than `wanted` bytes, and then it is the first one. Every fd that is pushed ends in a message or in
  * `refuse`, which closes it.
  */
 export class MessageDecoder {
   readonly #refuse: (fds: readonly number[]) => void;
+  readonly #sinkOf: (header: Header) => Sink | undefined;
   readonly #head = new Uint8Array(headerLayout.sizeof);
+  readonly #headView = viewOf(this.#head);
   #filled = 0;
   #header: Header | undefined;
   #payload: Uint8Array = nothing;
+  /** Of the payload what goes into a sink. */
+  #data: Uint8Array | undefined;
   #fds: readonly number[] = [];
   #broken: Error | undefined;
 
-  constructor(refuse: (fds: readonly number[]) => void) {
+  constructor(refuse: (fds: readonly number[]) => void, sinkOf: (header: Header) => Sink | undefined = () => undefined) {
     this.#refuse = refuse;
+    this.#sinkOf = sinkOf;
   }
 
-  /** How many bytes are missing of the header, or of the payload. */
+  /** How many bytes are missing of the header, or of the payload (first of what stands before a sink). */
   get wanted(): number {
-    return (this.#header === undefined ? headerLayout.sizeof : this.#payload.length) - this.#filled;
+    if (this.#header === undefined) return headerLayout.sizeof - this.#filled;
+    const own = this.#payload.length - this.#filled;
+    return own > 0 ? own : own + (this.#data?.length ?? 0);
   }
 
   /** In the middle of a message: the end of the stream here is a loss. */
   get inside(): boolean {
     return this.#filled > 0 || this.#header !== undefined;
+  }
+
+  /** Where the missing bytes go, when they are many: whoever reads them there pushes them all the same. */
+  memory(): Uint8Array | undefined {
+    if (this.#header === undefined || this.wanted < largeBytes) return undefined;
+    const before = this.#payload.length;
+    return this.#filled < before ? this.#payload.subarray(this.#filled) : this.#data?.subarray(this.#filled - before);
+  }
+
+  /** Nothing more comes into this memory. */
+  leave(into: Uint8Array): void {
+    if (this.#data?.buffer === into.buffer) this.#data = this.#data.slice();
   }
 
   /**
@@ -43,15 +71,10 @@ export class MessageDecoder {
       this.#refuse(fds);
       throw this.#broken;
     }
-    let rest = bytes;
     try {
       this.#take(fds);
-      while (rest.length > 0) {
-        rest = this.#fill(rest);
-        if (this.wanted > 0) continue;
-        const message = this.#header === undefined ? this.#beginPayload() : this.#finish(this.#header);
-        if (message !== undefined) deliver(message);
-      }
+      const at = this.inside ? this.#fill(bytes, 0, deliver) : 0;
+      if (at < bytes.length) this.#inPlace(bytes, at, deliver);
     } catch (error) {
       this.#break(error as Error);
       throw error;
@@ -75,24 +98,61 @@ export class MessageDecoder {
     throw protocolError(origin, 0, late ? 'file descriptors came with a later byte than the first one of a message' : `${fds.length} file descriptors came with one message, at most ${maxMessageFds} are taken`);
   }
 
-  #fill(bytes: Uint8Array): Uint8Array {
-    const count = Math.min(this.wanted, bytes.length);
-    (this.#header === undefined ? this.#head : this.#payload).set(bytes.subarray(0, count), this.#filled);
-    this.#filled += count;
-    return bytes.subarray(count);
+  /** Whole messages where they stand; keeps what is left of the last one. */
+  #inPlace(bytes: Uint8Array, from: number, deliver: (message: Message) => void): void {
+    const view = viewOf(bytes);
+    let at = from;
+    while (bytes.length - at >= headerLayout.sizeof) {
+      const header = readHeader(view, at);
+      const payloadAt = at + headerLayout.sizeof;
+      const end = payloadAt + header.payloadBytes;
+      if (end > bytes.length) break;
+      const fds = this.#fds;
+      this.#fds = none;
+      at = end;
+      deliver(new Message(header, bytes, view, payloadAt, end, fds));
+    }
+    if (at < bytes.length) this.#fill(bytes, at, deliver);
   }
 
-  #beginPayload(): Message | undefined {
-    const header = readHeader(this.#head);
-    if (header.payloadBytes === 0) return this.#finish(header);
+  /** One message that comes in pieces. Where the next one begins. */
+  #fill(bytes: Uint8Array, from: number, deliver: (message: Message) => void): number {
+    let at = from;
+    while (at < bytes.length) {
+      const end = Math.min(at + this.wanted, bytes.length);
+      this.#put(at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end));
+      this.#filled += end - at;
+      at = end;
+      if (this.wanted > 0) continue;
+      if (this.#header === undefined) this.#beginPayload();
+      if (this.#header !== undefined && this.wanted === 0) {
+        deliver(this.#finish(this.#header));
+        return at;
+      }
+    }
+    return at;
+  }
+
+  #put(bytes: Uint8Array): void {
+    const before = this.#payload.length;
+    const [target, offset] = this.#header === undefined ? [this.#head, this.#filled] : this.#filled < before || this.#data === undefined ? [this.#payload, this.#filled] : [this.#data, this.#filled - before];
+    // What was read into its place is there.
+    if (bytes.buffer !== target.buffer || bytes.byteOffset !== target.byteOffset + offset) target.set(bytes, offset);
+  }
+
+  #beginPayload(): void {
+    const header = readHeader(this.#headView);
+    const sink = this.#sinkOf(header);
+    const data = sink === undefined ? -1 : header.payloadBytes - sink.prefix;
+    const fits = sink !== undefined && data >= 0 && data <= sink.into.length;
     this.#header = header;
-    this.#payload = new Uint8Array(header.payloadBytes);
+    this.#payload = new Uint8Array(fits ? sink.prefix : header.payloadBytes);
+    this.#data = fits ? sink.into.subarray(0, data) : undefined;
     this.#filled = 0;
-    return undefined;
   }
 
   #finish(header: Header): Message {
-    const message = { header, payload: this.#payload, fds: this.#fds };
+    const message = new Message(header, this.#payload, viewOf(this.#payload), 0, this.#payload.length, this.#fds, this.#data);
     this.#clear();
     return message;
   }
@@ -100,8 +160,9 @@ export class MessageDecoder {
   #clear(): void {
     this.#header = undefined;
     this.#payload = nothing;
+    this.#data = undefined;
     this.#filled = 0;
-    this.#fds = [];
+    this.#fds = none;
   }
 
   #break(error: Error): void {
@@ -110,3 +171,5 @@ export class MessageDecoder {
     this.#clear();
   }
 }
+
+const none: readonly number[] = [];

@@ -168,9 +168,12 @@ export function readMigDataSize(payload: Uint8Array): number {
   return size;
 }
 
-/** What a reply to MIG_DATA_READ, or a MIG_DATA_WRITE command, carries. A peer may send more bytes than `size` says: `size` counts. */
-export function readMigData(payload: Uint8Array): Uint8Array {
+/**
+ * What a reply to MIG_DATA_READ, or a MIG_DATA_WRITE command, carries, which may stand in memory of its own. A peer may send more bytes than `size` says:
+ * `size` counts.
+ */
+export function readMigData(payload: Uint8Array, data = payload.subarray(migDataLayout.sizeof)): Uint8Array {
   const size = readMigDataSize(payload);
-  if (size > payload.length - migDataLayout.sizeof) throw protocolError(dataOrigin, migDataLayout.size, `size ${size}, there are ${payload.length - migDataLayout.sizeof} bytes`);
-  return payload.subarray(migDataLayout.sizeof, migDataLayout.sizeof + size);
+  if (size > data.length) throw protocolError(dataOrigin, migDataLayout.size, `size ${size}, there are ${data.length} bytes`);
+  return data.subarray(0, size);
 }

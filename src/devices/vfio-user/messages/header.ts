@@ -61,32 +61,57 @@ export interface Header {
   readonly payloadBytes: number;
 }
 
-/** One message. The fds are the receiver's: it closes them. */
-export interface Message {
+/** One message. */
+export class Message {
   readonly header: Header;
-  readonly payload: Uint8Array;
+  /** Where its payload stands: from `at` to `end`. */
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly at: number;
+  readonly end: number;
+  /** The receiver's: it closes them. */
   readonly fds: readonly number[];
+  /** What of the payload came into other memory, behind it. */
+  readonly data: Uint8Array | undefined;
+
+  constructor(header: Header, bytes: Uint8Array, view: DataView, at: number, end: number, fds: readonly number[], data?: Uint8Array) {
+    this.header = header;
+    this.bytes = bytes;
+    this.view = view;
+    this.at = at;
+    this.end = end;
+    this.fds = fds;
+    this.data = data;
+  }
+
+  get payload(): Uint8Array {
+    return this.bytes.subarray(this.at, this.end);
+  }
+
+  /** The payload, for who keeps it: what stands in one piece with its header is the reader's memory. */
+  kept(): Uint8Array {
+    return this.at === 0 ? this.bytes : this.bytes.slice(this.at, this.end);
+  }
 }
 
 const origin: Origin = { operation: 'vfio-user' };
 
 /** Reads a header. Throws VFIO_E_PROTOCOL for a size that no message has, and for a type that is none. */
-export function readHeader(bytes: Uint8Array): Header {
-  const view = viewOf(bytes);
-  const size = view.getUint32(headerLayout.size, true);
+export function readHeader(view: DataView, at = 0): Header {
+  const size = view.getUint32(at + headerLayout.size, true);
   if (size < headerLayout.sizeof || size > maxMessageBytes) {
     throw protocolError(origin, headerLayout.size, `a message of ${size} bytes, where ${headerLayout.sizeof} to ${maxMessageBytes} are taken`);
   }
-  const flags = view.getUint32(headerLayout.flags, true);
+  const flags = view.getUint32(at + headerLayout.flags, true);
   const type = flags & typeMask;
   if (type > typeReply) throw protocolError(origin, headerLayout.flags, `a message of type ${type}, neither command nor reply`);
   const reply = type === typeReply;
   return {
-    id: view.getUint16(headerLayout.id, true),
-    command: view.getUint16(headerLayout.command, true),
+    id: view.getUint16(at + headerLayout.id, true),
+    command: view.getUint16(at + headerLayout.command, true),
     reply,
     noReply: !reply && (flags & flagNoReply) !== 0,
-    errno: reply && (flags & flagError) !== 0 ? view.getUint32(headerLayout.error, true) : undefined,
+    errno: reply && (flags & flagError) !== 0 ? view.getUint32(at + headerLayout.error, true) : undefined,
     payloadBytes: size - headerLayout.sizeof,
   };
 }
@@ -98,6 +123,15 @@ export interface Envelope {
   readonly kind: 'command' | 'no-reply' | 'reply';
   /** Makes it an error reply. */
   readonly errno?: number;
+}
+
+/** The header of a command, in place. */
+export function writeCommand(view: DataView, at: number, id: number, command: number, payloadBytes: number): void {
+  view.setUint16(at + headerLayout.id, id, true);
+  view.setUint16(at + headerLayout.command, command, true);
+  view.setUint32(at + headerLayout.size, headerLayout.sizeof + payloadBytes, true);
+  view.setUint32(at + headerLayout.flags, 0, true);
+  view.setUint32(at + headerLayout.error, 0, true);
 }
 
 /** A whole message, header first. Throws VFIO_E_RANGE for a payload that no peer would take. */

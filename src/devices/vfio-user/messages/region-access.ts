@@ -28,6 +28,25 @@ export function encodeRegionAccess({ region, offset, count }: RegionPart, data?:
   return bytes;
 }
 
+/** A command in place, without its data. */
+export function writeRegionAccess(view: DataView, at: number, { region, offset, count }: RegionPart): void {
+  view.setUint32(at + regionAccessLayout.offset, offset >>> 0, true);
+  view.setUint32(at + regionAccessLayout.offset + 4, Math.floor(offset / 2 ** 32), true);
+  view.setUint32(at + regionAccessLayout.region, region, true);
+  view.setUint32(at + regionAccessLayout.count, count, true);
+}
+
+/** Whether this is the reply to a REGION_READ of this part: what any other is, and what is wrong with it, `readRegionData` says. */
+export function answersRead(view: DataView, at: number, end: number, { region, offset, count }: RegionPart): boolean {
+  return (
+    end - at === regionAccessLayout.sizeof + count &&
+    view.getUint32(at + regionAccessLayout.offset, true) === offset >>> 0 &&
+    view.getUint32(at + regionAccessLayout.offset + 4, true) === Math.floor(offset / 2 ** 32) &&
+    view.getUint32(at + regionAccessLayout.region, true) === region &&
+    view.getUint32(at + regionAccessLayout.count, true) === count
+  );
+}
+
 function readPart(payload: Uint8Array): RegionPart {
   const view = payloadView(payload, regionAccessLayout.sizeof, origin);
   const count = view.getUint32(regionAccessLayout.count, true);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { viewOf } from '../../../../src/devices/uapi/bytes.js';
 import { commandName, commands, encodeMessage, headerLayout, maxMessageBytes, readHeader } from '../../../../src/devices/vfio-user/messages/header.js';
 import { survives } from '../../../support/vfio-user/hostile.js';
 
@@ -12,10 +13,10 @@ describe('the header of vfio-user', () => {
 
   it('is read back as it was written', () => {
     for (const kind of ['command', 'no-reply', 'reply'] as const) {
-      const header = readHeader(encodeMessage({ id: 65_535, command: 18, kind }, new Uint8Array(5)));
+      const header = readHeader(viewOf(encodeMessage({ id: 65_535, command: 18, kind }, new Uint8Array(5))));
       expect(header).toEqual({ id: 65_535, command: 18, reply: kind === 'reply', noReply: kind === 'no-reply', errno: undefined, payloadBytes: 5 });
     }
-    expect(readHeader(encodeMessage({ id: 1, command: 2, kind: 'reply', errno: 0 })).errno).toBe(0);
+    expect(readHeader(viewOf(encodeMessage({ id: 1, command: 2, kind: 'reply', errno: 0 }))).errno).toBe(0);
   });
 
   it('refuses a size that no message has, and a type that is none', () => {
@@ -23,11 +24,11 @@ describe('the header of vfio-user', () => {
     const view = new DataView(bytes.buffer);
     for (const size of [0, 15, maxMessageBytes + 1, 0xffff_ffff]) {
       view.setUint32(headerLayout.size, size, true);
-      expect(() => readHeader(bytes)).toThrow(expect.objectContaining({ code: 'VFIO_E_PROTOCOL' }));
+      expect(() => readHeader(viewOf(bytes))).toThrow(expect.objectContaining({ code: 'VFIO_E_PROTOCOL' }));
     }
     view.setUint32(headerLayout.size, 16, true);
     view.setUint32(headerLayout.flags, 2, true);
-    expect(() => readHeader(bytes)).toThrow(/neither command nor reply/);
+    expect(() => readHeader(viewOf(bytes))).toThrow(/neither command nor reply/);
     expect(() => encodeMessage({ id: 1, command: 1, kind: 'command' }, new Uint8Array(maxMessageBytes))).toThrow(expect.objectContaining({ code: 'VFIO_E_RANGE' }));
   });
 
@@ -37,6 +38,6 @@ describe('the header of vfio-user', () => {
   });
 
   it('survives whatever comes', () => {
-    survives((bytes) => bytes.length >= 16 && readHeader(bytes), [encodeMessage({ id: 7, command: 3, kind: 'command' })]);
+    survives((bytes) => bytes.length >= 16 && readHeader(viewOf(bytes)), [encodeMessage({ id: 7, command: 3, kind: 'command' })]);
   });
 });

@@ -105,10 +105,7 @@ export class UserConnection {
         asker.failed(error);
         return undefined;
       }
-      return () => {
-        request.leave();
-        if (sink !== undefined) this.#decoder.leave(sink.into);
-      };
+      return () => request.leave();
     });
   }
 
@@ -234,10 +231,10 @@ class Request implements Waiting {
   readonly command: CommandName;
   readonly operation: string;
   readonly alone: boolean;
+  readonly sink: Sink | undefined;
   readonly #late: (fds: readonly number[]) => void;
   /** Until nobody waits for it any more. */
   #asker: Asker<Reply> | undefined;
-  sink: Sink | undefined;
 
   constructor(command: CommandName, operation: string, asker: Asker<Reply>, sink: Sink | undefined, late: (fds: readonly number[]) => void) {
     this.command = command;
@@ -250,7 +247,6 @@ class Request implements Waiting {
 
   leave(): void {
     this.#asker = undefined;
-    this.sink = undefined;
   }
 
   replied(message: Message): void {

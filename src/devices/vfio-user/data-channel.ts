@@ -1,9 +1,10 @@
-import { concat, defer, map, of, tap, toArray } from 'rxjs';
+import { concat, defer, finalize, map, of, tap, toArray } from 'rxjs';
 import { errnoError, VfioError } from '../../errors.js';
 import { nowCall, ownedCall } from '../call.js';
 import type { Call, Chunk, DataChannel, PrecopyInfo } from '../port.js';
 import { notPreCopying, precopyOperation } from '../uapi/precopy-info.js';
 import type { UserConnection } from './connection.js';
+import type { Sink } from './messages/decoder.js';
 import { encodeMigData, migDataLayout, readMigData } from './messages/feature.js';
 
 /** What a session needs of its port. */
@@ -36,20 +37,10 @@ export class UserDataChannel implements DataChannel {
   }
 
   read(maxBytes: number, into?: Uint8Array): Call<Chunk> {
-    const operation = 'MIG_DATA_READ';
-    return this.#alone(operation, 'save', () => {
-      if (!Number.isSafeInteger(maxBytes) || maxBytes <= 0) throw new VfioError('VFIO_E_RANGE', `cannot read ${maxBytes} bytes: ask for at least 1`, this.#origin(operation));
-      // Asked before, not after: a state that changes meanwhile must not turn "no more for now" into the end.
-      const final = this.#parts.final();
-      const asked = encodeMigData(Math.min(maxBytes, this.#parts.maxDataBytes()));
-      const sink = into === undefined ? undefined : { prefix: migDataLayout.sizeof, into };
-      return this.#parts.request('MIG_DATA_READ', operation, asked, undefined, sink).pipe(
-        map(({ payload, data }): Chunk => {
-          const bytes = readMigData(payload, data);
-          if (bytes.length > maxBytes) throw new VfioError('VFIO_E_PROTOCOL', `${bytes.length} bytes came, ${maxBytes} were asked for`, this.#origin(operation));
-          return bytes.length > 0 ? { kind: 'bytes', bytes } : { kind: final ? 'end' : 'quiet' };
-        }),
-      );
+    if (into === undefined) return this.#read(maxBytes);
+    return defer(() => {
+      const sink: Sink = { prefix: migDataLayout.sizeof, into };
+      return this.#read(maxBytes, sink).pipe(finalize(() => (sink.into = undefined)));
     });
   }
 
@@ -75,6 +66,22 @@ export class UserDataChannel implements DataChannel {
   close(): Call<void> {
     return nowCall(() => {
       this.#closed = true;
+    });
+  }
+
+  #read(maxBytes: number, sink?: Sink): Call<Chunk> {
+    const operation = 'MIG_DATA_READ';
+    return this.#alone(operation, 'save', () => {
+      if (!Number.isSafeInteger(maxBytes) || maxBytes <= 0) throw new VfioError('VFIO_E_RANGE', `cannot read ${maxBytes} bytes: ask for at least 1`, this.#origin(operation));
+      // Asked before, not after: a state that changes meanwhile must not turn "no more for now" into the end.
+      const final = this.#parts.final();
+      return this.#parts.request('MIG_DATA_READ', operation, encodeMigData(Math.min(maxBytes, this.#parts.maxDataBytes())), undefined, sink).pipe(
+        map(({ payload, data }): Chunk => {
+          const bytes = readMigData(payload, data);
+          if (bytes.length > maxBytes) throw new VfioError('VFIO_E_PROTOCOL', `${bytes.length} bytes came, ${maxBytes} were asked for`, this.#origin(operation));
+          return bytes.length > 0 ? { kind: 'bytes', bytes } : { kind: final ? 'end' : 'quiet' };
+        }),
+      );
     });
   }
 

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
-import { MessageSocket, type SocketUser } from '../../../src/devices/linux/message-socket.js';
+import { MessageSocket, mostGathered, type SocketUser } from '../../../src/devices/linux/message-socket.js';
 import { Reactor } from '../../../src/devices/linux/reactor.js';
-import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
+import { linuxSyscalls, Syscalls } from '../../../src/devices/linux/syscalls.js';
 
 const calls = linuxSyscalls();
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-socket-'));
@@ -22,6 +22,8 @@ class End implements SocketUser {
   readonly heard: { readonly bytes: readonly number[]; readonly fds: readonly number[] }[] = [];
   readonly ends: unknown[] = [];
   most = 65_536;
+  memory: () => Uint8Array | undefined = () => undefined;
+  takesFds: () => boolean = () => true;
   told: () => void = () => undefined;
 
   wanted(): number {
@@ -56,7 +58,18 @@ interface Pair {
   readonly atB: End;
 }
 
-function pair(): Pair {
+/** The same calls, and which of them sent how many bytes. */
+function counted(): { readonly calls: Syscalls; readonly sends: number[] } {
+  const sends: number[] = [];
+  const { binding } = calls;
+  const noted = (sent: number): number => {
+    sends.push(sent);
+    return sent;
+  };
+  return { sends, calls: new Syscalls({ ...binding, transmit: (...args) => noted(binding.transmit(...args)), sendMessage: (...args) => noted(binding.sendMessage(...args)) }) };
+}
+
+function pair(calls: Syscalls = linuxSyscalls()): Pair {
   sockets += 1;
   const path = join(folder, `${sockets}.sock`);
   const listener = calls.listen(path, 1);
@@ -163,6 +176,84 @@ describe('MessageSocket', () => {
     expect(atB.heard[0]?.fds).toHaveLength(253);
     for (const fd of atB.heard[0]?.fds ?? []) calls.close(fd);
     expect(() => a.send(Uint8Array.of(1), Array.from({ length: 254 }, () => eventfd.fd))).toThrow(/EINVAL/);
+    eventfd.close();
+    a.close();
+    b.close();
+    expect(openFds()).toBe(before);
+  });
+
+  it('gathers what is sent while bytes are handed out, in order, and sends it with one call when that is done', async () => {
+    const { calls: counting, sends } = counted();
+    const { a, b, atA, atB } = pair(counting);
+    const eventfd = new Eventfd();
+    closing.push(() => eventfd.close());
+    atB.received = () => {
+      for (let n = 0; n < 10; n += 1) b.send(Uint8Array.of(n, n));
+      expect(sends.splice(0)).toEqual([1]);
+      b.send(Uint8Array.of(10), [eventfd.fd]);
+      expect(sends.splice(0)).toEqual([20, 1]);
+      b.outbox.setUint8(b.begin(1), 11);
+      b.commit(1);
+      b.send(Uint8Array.of(12));
+    };
+    a.send(Uint8Array.of(1));
+    await atA.until(() => atA.heard.reduce((sum, { bytes }) => sum + bytes.length, 0) === 23);
+    closing.push(() => atA.heard.forEach(({ fds }) => fds.forEach((fd) => calls.close(fd))));
+    expect(sends).toEqual([2]);
+    expect(atA.heard.flatMap(({ bytes }) => bytes)).toEqual([...Array.from({ length: 20 }, (_, n) => n >> 1), 10, 11, 12]);
+    expect(atA.heard.flatMap(({ fds }) => fds)).toHaveLength(1);
+    // Otherwise nothing waits for anything.
+    a.send(Uint8Array.of(1));
+    a.send(Uint8Array.of(2));
+    expect(sends).toEqual([2, 1, 1]);
+  });
+
+  it('gathers no more than there is room for, and takes with it what was gathered when it ends', async () => {
+    const { calls: counting, sends } = counted();
+    const { a, b, atA, atB } = pair(counting);
+    const message = new Uint8Array(mostGathered);
+    atB.received = () => {
+      for (let n = 0; n < 17; n += 1) b.send(message.fill(n));
+      expect(sends.splice(0)).toEqual([1, 16 * mostGathered]);
+      b.end();
+      expect(sends.splice(0)).toEqual([mostGathered]);
+      b.send(message);
+      b.close();
+    };
+    a.send(Uint8Array.of(1));
+    await atA.until(() => atA.ends.length > 0);
+    expect(atA.heard.reduce((sum, { bytes }) => sum + bytes.length, 0)).toBe(17 * mostGathered);
+  });
+
+  it('is lost where what was gathered cannot be sent: those who gathered it wait for an answer', async () => {
+    const { a, b, atB } = pair();
+    atB.received = () => {
+      b.send(Uint8Array.of(1));
+      a.close();
+      expect(() => b.send(new Uint8Array(mostGathered + 1))).toThrow(expect.objectContaining({ code: 'VFIO_E_NO_DEVICE' }));
+    };
+    a.send(Uint8Array.of(1));
+    await atB.until(() => atB.ends.length > 0);
+    expect(atB.ends).toEqual([expect.objectContaining({ code: 'VFIO_E_NO_DEVICE', errno: 'EPIPE' })]);
+  });
+
+  it('reads into memory that its user gives, and takes no fds where he wants none', async () => {
+    const before = openFds();
+    const { a, b, atB } = pair();
+    const memory = new Uint8Array(300_000);
+    let filled = 0;
+    atB.memory = () => (filled < memory.length ? memory.subarray(filled) : undefined);
+    atB.takesFds = () => false;
+    atB.received = (bytes, fds) => {
+      expect([bytes.buffer, bytes.byteOffset, fds]).toEqual([memory.buffer, filled, []]);
+      filled += bytes.length;
+      atB.told();
+    };
+    const eventfd = new Eventfd();
+    a.send(new Uint8Array(200_000).fill(1), [eventfd.fd]);
+    a.send(new Uint8Array(100_000).fill(2));
+    await atB.until(() => filled === memory.length);
+    expect([memory[0], memory[199_999], memory[200_000], memory.at(-1)]).toEqual([1, 1, 2, 2]);
     eventfd.close();
     a.close();
     b.close();

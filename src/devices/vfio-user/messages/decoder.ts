@@ -6,10 +6,10 @@ const nothing = new Uint8Array(0);
 /** So much of a payload that is missing is worth a read into its own memory, bytes. */
 const largeBytes = 4096;
 
-/** Where a payload goes that somebody waits for: behind its first `prefix` bytes into memory of his. */
+/** Where a payload goes that somebody waits for: behind its first `prefix` bytes into memory of his, until he takes it away. */
 export interface Sink {
   readonly prefix: number;
-  readonly into: Uint8Array;
+  into: Uint8Array | undefined;
 }
 
 /**
@@ -28,7 +28,8 @@ export class MessageDecoder {
   #filled = 0;
   #header: Header | undefined;
   #payload: Uint8Array = nothing;
-  /** Of the payload what goes into a sink. */
+  #sink: Sink | undefined;
+  /** Of the payload what goes there. */
   #data: Uint8Array | undefined;
   #fds: readonly number[] = [];
   #broken: Error | undefined;
@@ -53,13 +54,8 @@ export class MessageDecoder {
   /** Where the missing bytes go, when they are many: whoever reads them there pushes them all the same. */
   memory(): Uint8Array | undefined {
     if (this.#header === undefined || this.wanted < largeBytes) return undefined;
-    const before = this.#payload.length;
-    return this.#filled < before ? this.#payload.subarray(this.#filled) : this.#data?.subarray(this.#filled - before);
-  }
-
-  /** Nothing more comes into this memory. */
-  leave(into: Uint8Array): void {
-    if (this.#data?.buffer === into.buffer) this.#data = this.#data.slice();
+    const [target, offset] = this.#target(this.#header);
+    return target.subarray(offset);
   }
 
   /**
@@ -133,9 +129,18 @@ export class MessageDecoder {
     return at;
   }
 
-  #put(bytes: Uint8Array): void {
+  /** Where the next byte goes, of what there is a header of. */
+  #target(header: Header | undefined): readonly [Uint8Array, number] {
+    if (header === undefined) return [this.#head, this.#filled];
     const before = this.#payload.length;
-    const [target, offset] = this.#header === undefined ? [this.#head, this.#filled] : this.#filled < before || this.#data === undefined ? [this.#payload, this.#filled] : [this.#data, this.#filled - before];
+    if (this.#filled < before || this.#data === undefined) return [this.#payload, this.#filled];
+    // The memory is its owner's again.
+    if (this.#sink?.into === undefined) this.#data = new Uint8Array(this.#data.length);
+    return [this.#data, this.#filled - before];
+  }
+
+  #put(bytes: Uint8Array): void {
+    const [target, offset] = this.#target(this.#header);
     // What was read into its place is there.
     if (bytes.buffer !== target.buffer || bytes.byteOffset !== target.byteOffset + offset) target.set(bytes, offset);
   }
@@ -143,11 +148,11 @@ export class MessageDecoder {
   #beginPayload(): void {
     const header = readHeader(this.#headView);
     const sink = this.#sinkOf(header);
-    const data = sink === undefined ? -1 : header.payloadBytes - sink.prefix;
-    const fits = sink !== undefined && data >= 0 && data <= sink.into.length;
+    const data = header.payloadBytes - (sink?.prefix ?? 0);
     this.#header = header;
-    this.#payload = new Uint8Array(fits ? sink.prefix : header.payloadBytes);
-    this.#data = fits ? sink.into.subarray(0, data) : undefined;
+    this.#sink = sink;
+    this.#data = data >= 0 && data <= (sink?.into?.length ?? -1) ? sink?.into?.subarray(0, data) : undefined;
+    this.#payload = new Uint8Array(header.payloadBytes - (this.#data?.length ?? 0));
     this.#filled = 0;
   }
 
@@ -160,6 +165,7 @@ export class MessageDecoder {
   #clear(): void {
     this.#header = undefined;
     this.#payload = nothing;
+    this.#sink = undefined;
     this.#data = undefined;
     this.#filled = 0;
     this.#fds = none;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { VfioError } from '../../../../src/errors.js';
-import { MessageDecoder } from '../../../../src/devices/vfio-user/messages/decoder.js';
+import { MessageDecoder, type Sink } from '../../../../src/devices/vfio-user/messages/decoder.js';
 import { encodeMessage, maxMessageBytes, maxMessageFds, type Message } from '../../../../src/devices/vfio-user/messages/header.js';
 
 /** Messages that the decoder gets in all, in CI; a longer run: VFIO_RX_USER_RUNS. */
@@ -115,5 +115,42 @@ describe('MessageDecoder', () => {
     new DataView(bytes.buffer).setUint32(4, 0xffff_fff0, true);
     expect(() => pushed(decoder, bytes)).toThrow(/4294967280 bytes/);
     expect(() => pushed(decoder, encodeMessage({ id: 1, command: 2, kind: 'command' }))).toThrow(/4294967280 bytes/);
+  });
+
+  it('puts the end of a payload into memory that somebody gave for it, however it is cut, and only what fits', () => {
+    const payload = Uint8Array.from({ length: 24 }, (_, n) => n + 1);
+    const bytes = joined([encodeMessage({ id: 7, command: 17, kind: 'reply' }, payload), encodeMessage({ id: 8, command: 9, kind: 'reply' }, Uint8Array.of(5))]);
+    for (const room of [15, 16, 40]) {
+      for (let cut = 1; cut < bytes.length; cut += 1) {
+        const into = new Uint8Array(room);
+        const decoder = new MessageDecoder(() => expect.unreachable('no fds were sent'), ({ id }) => (id === 7 ? { prefix: 8, into } : undefined));
+        // Its header comes by itself: else the message is delivered where it stands.
+        const got = [bytes.subarray(0, Math.min(cut, 16)), bytes.subarray(Math.min(cut, 16), cut), bytes.subarray(cut)].flatMap((piece) => pushed(decoder, piece));
+        const [first, second] = got;
+        const sunk = room >= 16 ? payload.slice(8) : undefined;
+        expect([first?.payload, first?.data, second?.payload]).toEqual([sunk === undefined ? payload : payload.slice(0, 8), sunk, Uint8Array.of(5)]);
+        expect(into.subarray(0, 16)).toEqual(sunk ?? new Uint8Array(room));
+      }
+    }
+  });
+
+  it('takes bytes that were read into their place for what they are, and leaves memory that is not given any more', () => {
+    const payload = new Uint8Array(8 + 8192).fill(3);
+    const bytes = encodeMessage({ id: 7, command: 17, kind: 'reply' }, payload);
+    const into = new Uint8Array(8192);
+    const sink: Sink = { prefix: 8, into };
+    const decoder = new MessageDecoder(() => undefined, () => sink);
+    pushed(decoder, bytes.subarray(0, 24));
+    const memory = decoder.memory();
+    expect([memory?.buffer, memory?.length, decoder.wanted]).toEqual([into.buffer, 8192, 8192]);
+    memory?.fill(3, 0, 100);
+    expect(pushed(decoder, memory?.subarray(0, 100) ?? bytes)).toEqual([]);
+    sink.into = undefined;
+    const [message] = pushed(decoder, bytes.subarray(124));
+    expect(message?.data).toHaveLength(8192);
+    expect([into[99], into[100]]).toEqual([3, 0]);
+    // A few missing bytes are not worth a read of their own.
+    pushed(decoder, encodeMessage({ id: 7, command: 17, kind: 'reply' }, payload).subarray(0, 24 + 8000));
+    expect(decoder.memory()).toBeUndefined();
   });
 });

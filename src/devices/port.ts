@@ -279,7 +279,7 @@ export interface StateReply {
 /** A data_fd, or a session over the data section of v1's region: device state is pulled and pushed by calls (law 8), at most one in flight. */
 export interface DataChannel {
   readonly direction: 'save' | 'resume';
-  /** @param into memory that the channel may fill in place of its own: for who reads much, and is done with what it read last */
+  /** @param into memory that the channel may fill in place of its own, until it answers and also where nobody waits for that any more: for who reads much, and is done with what it read last */
   read(maxBytes: number, into?: Uint8Array): Call<Chunk>;
   /** The bytes are the caller's again when it has answered. */
   write(bytes: Uint8Array): Call<void>;

@@ -49,7 +49,7 @@ export class KernelDataChannel implements DataChannel {
   }
 
   /** At most 16 MiB at once (VFIO_E_RANGE). */
-  read(maxBytes: number): Call<Chunk> {
+  read(maxBytes: number, into?: Uint8Array): Call<Chunk> {
     const operation = 'read data_fd';
     const { fd, device } = this.#parts;
     return defer(() => {
@@ -60,7 +60,7 @@ export class KernelDataChannel implements DataChannel {
       // Asked before, not after: a state that changes meanwhile must not turn "no more for now" into the end.
       const final = this.#parts.final();
       return this.#alone(operation, () =>
-        this.#parts.submit({ op: 'read', fd, length: maxBytes, operation, device }).pipe(
+        this.#parts.submit({ op: 'read', fd, length: maxBytes, into, operation, device }).pipe(
           map(({ value, bytes }): Chunk => {
             if (value > 0) return { kind: 'bytes', bytes };
             if (!final) this.#warnOfZero();

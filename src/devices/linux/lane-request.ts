@@ -16,7 +16,12 @@ export type LaneRequest =
       /** A struct's bytes (copied in, and back out into the result), or an integer. */
       readonly argument: Uint8Array | number;
     })
-  | (LaneCall & { readonly op: 'read'; readonly length: number })
+  | (LaneCall & {
+      readonly op: 'read';
+      readonly length: number;
+      /** Where what it brings is put, if there is room: the lane's until the call returns, also where nobody waits for it any more. */
+      readonly into?: Uint8Array | undefined;
+    })
   | (LaneCall & { readonly op: 'pread'; readonly length: number; readonly offset: bigint })
   | (LaneCall & { readonly op: 'write'; readonly bytes: Uint8Array })
   | (LaneCall & { readonly op: 'pwrite'; readonly bytes: Uint8Array; readonly offset: bigint });
@@ -27,7 +32,7 @@ export interface LaneResult {
   readonly value: number;
   /** errno's name, when it failed. */
   readonly errno: string | undefined;
-  /** A copy: the struct after an ioctl, what a read brought (0 bytes: end of file), empty for the rest. */
+  /** A copy: the struct after an ioctl, what a read brought (0 bytes: end of file; in the memory that was lent for it, if any), empty for the rest. */
   readonly bytes: Uint8Array;
   /** When the call began and returned, in its thread. */
   readonly startedNs: bigint;

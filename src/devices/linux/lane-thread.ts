@@ -130,7 +130,7 @@ export class LaneThread {
     return {
       value,
       errno: errno === 0 ? undefined : errnoName(errno),
-      bytes: length > 0 && this.#memory !== undefined ? new Uint8Array(this.#memory.memory, 0, length).slice() : new Uint8Array(0),
+      bytes: length > 0 && this.#memory !== undefined ? copyFor(request, new Uint8Array(this.#memory.memory, 0, length)) : new Uint8Array(0),
       startedNs: this.#wides[wide.startedNs] ?? 0n,
       returnedNs: this.#wides[wide.returnedNs] ?? 0n,
       seenNs: process.hrtime.bigint(),
@@ -154,4 +154,12 @@ export class LaneThread {
       ? new VfioError('VFIO_E_LIMIT', 'the thread for this call had no memory: lower the number of threads, or raise ulimit -u or memory', { ...namesOf(request), cause })
       : new VfioError('VFIO_E_UNAVAILABLE', `the thread for this call ended: ${cause instanceof Error ? cause.message : 'without an error'}; syscall-worker.mjs must stand beside the code, and koffi load in it`, { ...namesOf(request), cause });
   }
+}
+
+/** The thread's memory serves the next call as well. New memory is cleared by the kernel first, and collected later: who reads much lends its own. */
+function copyFor(request: LaneRequest, bytes: Uint8Array): Uint8Array {
+  const into = 'into' in request ? request.into : undefined;
+  if (into === undefined || into.length < bytes.length) return bytes.slice();
+  into.set(bytes);
+  return into.subarray(0, bytes.length);
 }

@@ -73,6 +73,13 @@ describe('a data_fd', () => {
     lanes.fail('data', errnoError('ENOMSG', 'read data_fd', 'd0'));
   });
 
+  it('lends its lane the memory that the reader brings', () => {
+    const into = new Uint8Array(8);
+    outcome(channel.read(8, into));
+    expect(lanes.running('data')).toMatchObject({ op: 'read', into });
+    lanes.answer('data', 0);
+  });
+
   it('takes 0 bytes for the end only where the read began in STOP_COPY', () => {
     const before = outcome(channel.read(8));
     final = true;

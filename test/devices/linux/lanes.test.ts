@@ -78,7 +78,12 @@ describe('calls', () => {
     calls.close(fd);
     const one = blocker();
     expect((await run(made, 'data', { op: 'write', fd: one.fd, bytes: new Uint8Array([5, 0, 0, 0, 0, 0, 0, 0]) })).value).toBe(8);
-    expect([...(await run(made, 'data', { ...one.request, op: 'read', length: 8 })).bytes]).toEqual([5, 0, 0, 0, 0, 0, 0, 0]);
+    const into = new Uint8Array(9);
+    const { bytes } = await run(made, 'data', { ...one.request, op: 'read', length: 8, into });
+    expect([bytes.buffer, ...bytes]).toEqual([into.buffer, 5, 0, 0, 0, 0, 0, 0, 0]);
+    one.release(6n);
+    const elsewhere = await run(made, 'data', { ...one.request, op: 'read', length: 8, into: into.subarray(0, 7) });
+    expect([...elsewhere.bytes, ...into]).toEqual([6, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0]);
     expect(made.counters).toMatchObject({ started: 1, peak: 1 });
   });
 

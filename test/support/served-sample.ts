@@ -50,9 +50,9 @@ export function servedSamples(): (migration: 1 | 2, before?: (signal: RemapSigna
   };
 }
 
-/** Bytes that no fresh device has. */
-export async function fill(device: VfioDevice): Promise<void> {
-  const written = Uint8Array.from({ length: 2048 }, (_, n) => (n * 7) & 0xff);
+/** Bytes that no fresh device has, nor one with another seed. */
+export async function fill(device: VfioDevice, seed = 0): Promise<void> {
+  const written = Uint8Array.from({ length: 2048 }, (_, n) => (n * 7 + seed) & 0xff);
   await lastValueFrom(device.port.access({ region: regionOf.registers, offset: 0x100, write: written }));
   await lastValueFrom(device.port.access({ region: regionOf.bytes, offset: 0x1_0000, write: written }));
 }

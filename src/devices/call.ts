@@ -29,7 +29,7 @@ interface DirectCall<T> extends Observable<T> {
 
 /** @param work begins the call; where it has answered inside, there is nothing to leave */
 export function directCall<T>(work: (asker: Asker<T>) => Leave | undefined): Call<T> {
-  const call = new Observable<T>((subscriber) => work(askerOf(subscriber))) as DirectCall<T>;
+  const call = new Observable<T>((subscriber) => work(new SubscriberAsker(subscriber))) as DirectCall<T>;
   call[begin] = work;
   return call;
 }
@@ -38,17 +38,25 @@ function isDirect<T>(call: Call<T>): call is DirectCall<T> {
   return begin in call;
 }
 
-function askerOf<T>(subscriber: Subscriber<T>): Asker<T> {
-  return {
-    get closed() {
-      return subscriber.closed;
-    },
-    answered: (value) => {
-      subscriber.next(value);
-      subscriber.complete();
-    },
-    failed: (error) => subscriber.error(error),
-  };
+class SubscriberAsker<T> implements Asker<T> {
+  readonly #subscriber: Subscriber<T>;
+
+  constructor(subscriber: Subscriber<T>) {
+    this.#subscriber = subscriber;
+  }
+
+  get closed(): boolean {
+    return this.#subscriber.closed;
+  }
+
+  answered(value: T): void {
+    this.#subscriber.next(value);
+    this.#subscriber.complete();
+  }
+
+  failed(error: unknown): void {
+    this.#subscriber.error(error);
+  }
 }
 
 /** Makes a call; one that completes without a value answers with undefined. */

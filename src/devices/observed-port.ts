@@ -1,6 +1,6 @@
 import { map, tap } from 'rxjs';
 import { irqChannel, portChannel, type Lane, type PortEvent } from '../diagnostics.js';
-import { ask, directCall } from './call.js';
+import { ask, directCall, type Asker } from './call.js';
 import type { AccessRequest, Area, Call, DevicePort, DmaMapRequest, IovaRange, IrqAct, IrqHandle, IrqLine, IrqOptions, Mapping, State, StateReply } from './port.js';
 
 /**
@@ -32,19 +32,7 @@ export function observedPort(port: DevicePort): DevicePort {
   const observedState = (to: State): Call<StateReply> =>
     directCall<StateReply>((asker) => {
       publish('state', to, { phase: 'begin' });
-      return ask(port.setState(to), {
-        get closed() {
-          return asker.closed;
-        },
-        answered: (reply) => {
-          publish('state', reply.state, { phase: 'end' });
-          asker.answered(reply);
-        },
-        failed: (error) => {
-          publish('state', 'error', { phase: 'end', error });
-          asker.failed(error);
-        },
-      });
+      return ask(port.setState(to), new StateEnd(asker, publish));
     });
 
   return {
@@ -76,4 +64,29 @@ export function observedPort(port: DevicePort): DevicePort {
     close: (options) => port.close(options),
     [Symbol.asyncDispose]: () => port[Symbol.asyncDispose](),
   };
+}
+
+/** Tells how a write of device_state ends, before its caller hears of it. */
+class StateEnd implements Asker<StateReply> {
+  readonly #asker: Asker<StateReply>;
+  readonly #publish: (lane: Lane, label: string, more: Partial<PortEvent>) => void;
+
+  constructor(asker: Asker<StateReply>, publish: (lane: Lane, label: string, more: Partial<PortEvent>) => void) {
+    this.#asker = asker;
+    this.#publish = publish;
+  }
+
+  get closed(): boolean {
+    return this.#asker.closed;
+  }
+
+  answered(reply: StateReply): void {
+    this.#publish('state', reply.state, { phase: 'end' });
+    this.#asker.answered(reply);
+  }
+
+  failed(error: unknown): void {
+    this.#publish('state', 'error', { phase: 'end', error });
+    this.#asker.failed(error);
+  }
 }

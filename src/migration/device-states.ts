@@ -1,6 +1,6 @@
 import { catchError, concat, defer, EMPTY, filter, ignoreElements, take, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { timerMs, type Clock } from '../clock.js';
-import { disregard } from '../devices/call.js';
+import { ask, directCall, disregard, type Asker } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import { hasState } from '../devices/protocol/migration-states.js';
 import type { Call, State } from '../devices/port.js';
@@ -29,15 +29,32 @@ function wayError(error: unknown, side: Side, state: State): unknown {
 
 /** A step of each, all begun in one turn; what one of them fails with, at once. */
 export function eachOnTheWay<I, T>(side: Side, state: State, items: Iterable<I>, step: (item: I) => Call<T>): Call<readonly T[]> {
-  const one = (item: I): Call<T> =>
-    steps(function* (): Steps<T> {
-      try {
-        return (yield step(item)) as T;
-      } catch (error) {
-        throw wayError(error, side, state);
-      }
-    });
-  return all(items, one);
+  return all(items, (item) => directCall<T>((asker) => ask(step(item), new OnTheWay(asker, side, state))));
+}
+
+/** One of them: what it fails with is said as `onTheWay` does. */
+class OnTheWay<T> implements Asker<T> {
+  readonly #asker: Asker<T>;
+  readonly #side: Side;
+  readonly #state: State;
+
+  constructor(asker: Asker<T>, side: Side, state: State) {
+    this.#asker = asker;
+    this.#side = side;
+    this.#state = state;
+  }
+
+  get closed(): boolean {
+    return this.#asker.closed;
+  }
+
+  answered(value: T): void {
+    this.#asker.answered(value);
+  }
+
+  failed(error: unknown): void {
+    this.#asker.failed(wayError(error, this.#side, this.#state));
+  }
 }
 
 /** The message without the device that every message begins with, and what it ends with. */

@@ -134,8 +134,7 @@ export class ServedRemaps {
     return defer(() => {
       const handle = line.registered?.handle;
       this.#forget(line, roles);
-      this.#parts.shares.forget(line.page);
-      return handle === undefined ? of(undefined) : handle.close();
+      return handle === undefined ? EMPTY : concat(handle.close(), this.#parts.shares.forget(line.page));
     }).pipe(ignoreElements());
   }
 

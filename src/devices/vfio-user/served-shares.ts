@@ -97,15 +97,25 @@ export class ServedShares {
       concatMap((shared) => {
         const going = shared.leaving.filter(({ target }) => target <= sum).flatMap(({ areas }) => areas);
         shared.leaving = shared.leaving.filter(({ target }) => target > sum);
-        return concat(...shared.pieces.flatMap((piece) => intersectAreas(piece.live, going).map((area) => this.#takeHome(shared, piece, area))));
+        return this.#takeAllHome(shared, going);
       }),
       ignoreElements(),
     );
   }
 
-  /** The irq is off: the sums begin anew, and what was not acked is asked for by the next signal. */
-  forget(page: number): void {
-    for (const shared of this.#of(page)) shared.leaving = [];
+  /** The irq is off: nobody will ack what has left the layouts, so it goes home at once. A wait that failed by that has left the layout as it was. */
+  forget(page: number): Observable<never> {
+    return from(this.#of(page)).pipe(
+      concatMap((shared) => {
+        shared.leaving = [];
+        return this.#port.regionInfo(shared.index).pipe(
+          concatMap(({ areas }) => this.#takeAllHome(shared, subtractAreas(liveOf(shared), areas))),
+          // The irq is off, whatever becomes of memory.
+          catchError(() => EMPTY),
+        );
+      }),
+      ignoreElements(),
+    );
   }
 
   /** When the port has let go of it. */
@@ -135,6 +145,10 @@ export class ServedShares {
         }),
       );
     }).pipe(ignoreElements(), catchError(() => EMPTY));
+  }
+
+  #takeAllHome(shared: Shared, going: readonly Area[]): Observable<void> {
+    return concat(...shared.pieces.flatMap((piece) => intersectAreas(piece.live, going).map((area) => this.#takeHome(shared, piece, area))));
   }
 
   #takeHome(shared: Shared, piece: Piece, area: Area): Observable<void> {

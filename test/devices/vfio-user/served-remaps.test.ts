@@ -174,4 +174,47 @@ describe('a server whose device demands remaps', () => {
     // Nobody can make it shorter: this process would end by it.
     expect(() => calls.pwrite(file, Uint8Array.of(1), 0x1_0000n)).toThrow();
   });
+
+  /** What the client sees of region 0, and keeps mapped whatever becomes of it. */
+  async function mapped({ peer }: Client): Promise<Uint8Array> {
+    const { fds } = await peer.ask('DEVICE_GET_REGION_INFO', encodeRegionInfoQuery({ index: 0, argsz: 256 }));
+    const [file = -1] = fds;
+    const view = mapRegion(file, 0n, 0x1_0000, { read: true, write: true }, calls);
+    calls.close(file);
+    closing.push(() => view.close());
+    return new Uint8Array(view.memory);
+  }
+
+  const off = encodeUserIrqSet({ index: remapIndex, action: 'trigger', start: 0, count: 0, data: 'none' });
+
+  it('takes home what it has revoked and nobody has acked, when the irq is turned off', async () => {
+    const one = await served();
+    const { device, peer } = one;
+    const bytes = await mapped(one);
+    const [trigger, ack] = [eventfd(), eventfd()];
+    await register(peer, 'trigger', [trigger.fd]);
+    await register(peer, 'unmask', [ack.fd]);
+    device.driver.revoke(0);
+    bytes[3] = 7;
+    expect([...device.driver.readRegion(0, 3, 1)]).toEqual([7]);
+    expect((await peer.ask('DEVICE_SET_IRQS', off)).header.errno).toBeUndefined();
+    bytes[3] = 8;
+    expect([...device.driver.readRegion(0, 3, 1)]).toEqual([7]);
+    // It is there again as soon as it is offered again.
+    device.driver.restore(0);
+    await peer.ask('DEVICE_GET_REGION_INFO', encodeRegionInfoQuery({ index: 0, argsz: 256 })).then(({ fds }) => fds.forEach((fd) => calls.close(fd)));
+    bytes[3] = 9;
+    expect([...device.driver.readRegion(0, 3, 1)]).toEqual([9]);
+  });
+
+  it('leaves shared what a wait had asked for that fails by turning the irq off', async () => {
+    const one = await served({ remap: { ackTimeoutMs: 30_000 } });
+    const { device, peer } = one;
+    const bytes = await mapped(one);
+    await blocked(one);
+    await peer.ask('DEVICE_SET_IRQS', off);
+    await until(peer, () => device.driver.waiters === 0);
+    bytes[3] = 8;
+    expect([...device.driver.readRegion(0, 3, 1)]).toEqual([8]);
+  });
 });

@@ -93,7 +93,8 @@ class Uart {
     }
     switch (offset) {
       case register.data:
-        this.#line.write(value);
+        // Whoever has not asked whether there is room loses it.
+        if (this.#line.room) this.#line.write(value);
         this.#transmitted = true;
         return;
       case register.interruptIdentity:

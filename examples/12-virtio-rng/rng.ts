@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { catchError, concat, concatMap, EMPTY, endWith, exhaustMap, expand, filter, ignoreElements, map, merge, share, takeUntil, tap, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, EMPTY, endWith, exhaustMap, expand, filter, ignoreElements, map, merge, share, takeUntil, tap, timer, type Observable } from 'rxjs';
 import { pciDevice, vendorCapability, type ConfigCapability, type DeviceIrq, type GuestMemory, type PciDevice, type RegisterAccess, type RegisterWrite } from 'vfio-rx/devices';
 
 /** The parts of BAR 0, and the types of the capabilities that say where they are. Each notification has four bytes of its own. */
@@ -86,9 +86,14 @@ function view(bytes: Uint8Array): DataView {
  */
 function fillNext(registers: Registers, memory: GuestMemory, seen: number): Observable<Message> {
   const [descriptors, driver, device] = [registers.address(common.queueDescriptors), registers.address(common.queueDriver), registers.address(common.queueDevice)];
-  const slot = BigInt(seen % (registers.u16(common.queueSize) || 1));
+  const size = registers.u16(common.queueSize) || 1;
+  const slot = BigInt(seen % size);
   return memory.read(driver, 4).pipe(
-    filter((available) => view(available).getUint16(2, true) !== seen),
+    map((available) => (view(available).getUint16(2, true) - seen) & 0xffff),
+    tap((waiting) => {
+      if (waiting > Math.min(size, mostEntries)) throw new Error(`${waiting} buffers wait in a queue of ${size}`);
+    }),
+    filter((waiting) => waiting > 0),
     concatMap(() => memory.read(driver + 4n + 2n * slot, 2)),
     map((entry) => view(entry).getUint16(0, true)),
     concatMap((head) => memory.read(descriptors + 16n * BigInt(head), 16).pipe(map((descriptor) => ({ head, descriptor: view(descriptor) })))),
@@ -120,12 +125,14 @@ export function virtioRng(): PciDevice {
       const registers = new Registers();
       let seen = 0;
       const next = (): Observable<Message> => fillNext(registers, memory, seen).pipe(tap(() => (seen = (seen + 1) & 0xffff)));
+      // A guest that adds on and on must not keep the loop.
+      const later = timer(0).pipe(concatMap(next));
       const toCommon = accesses.pipe(filter(({ offset }) => offset < common.sizeof), tap((access) => registers.access(access)), share());
       const resets = toCommon.pipe(filter(({ kind, offset }) => kind === 'write' && offset === common.status && registers.status === 0), tap(() => (seen = 0)));
       const elsewhere = accesses.pipe(filter(({ offset }) => offset >= common.sizeof), tap((access) => access.kind === 'read' && access.answer(0)));
       const notified = elsewhere.pipe(filter(({ kind, offset }) => kind === 'write' && offset === notify.offset));
       const filled = notified.pipe(
-        exhaustMap(() => next().pipe(expand(next), catchError(() => { registers.fail(); return EMPTY; }), takeUntil(resets))),
+        exhaustMap(() => next().pipe(expand((_, n) => (n % mostEntries === mostEntries - 1 ? later : next())), catchError(() => { registers.fail(); return EMPTY; }), takeUntil(resets))),
         filter(({ message }) => message !== noVector),
       );
       return merge(filled, toCommon.pipe(ignoreElements()), resets.pipe(ignoreElements()));

@@ -44,6 +44,11 @@ describe('examples/12-virtio-rng, driven over its socket', { timeout: 60_000 }, 
     // A driver that sends it elsewhere has a device that asks for a reset.
     await driver.give(64, 0xdead_0000n);
     expect(await driver.status()).toBe(15 | 0x40);
+    // So has one that claims more than its queue holds.
+    await driver.start();
+    expect(await driver.status()).toBe(15);
+    await driver.claim(5);
+    expect([await driver.status(), driver.used.buffers]).toEqual([15 | 0x40, 0]);
     await driver.start();
     expect(await driver.status()).toBe(15);
     await port[Symbol.asyncDispose]();

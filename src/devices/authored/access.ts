@@ -28,15 +28,13 @@ export interface Piece {
 }
 
 /** An access as registers see it: in order, each of 4, 2 or 1 bytes, naturally aligned. As the kernel splits a user's read or write of a BAR. */
-export function piecesOf(offset: number, bytes: number): readonly Piece[] {
-  const pieces: Piece[] = [];
+export function* piecesOf(offset: number, bytes: number): Generator<Piece> {
   const end = offset + bytes;
   for (let at = offset; at < end;) {
     const size = at % 4 === 0 && at + 4 <= end ? 4 : at % 2 === 0 && at + 2 <= end ? 2 : 1;
-    pieces.push({ offset: at, size });
+    yield { offset: at, size };
     at += size;
   }
-  return pieces;
 }
 
 /** Little endian, unsigned. */

@@ -1,4 +1,4 @@
-import { concatMap, defer, from, lastValueFrom, map, Observable, of, ReplaySubject, toArray } from 'rxjs';
+import { concatMap, defer, lastValueFrom, map, Observable, of, ReplaySubject } from 'rxjs';
 import type { Clock } from '../../clock.js';
 import { errnoError, VfioError, type VfioErrorCode } from '../../errors.js';
 import { nowCall } from '../call.js';
@@ -14,6 +14,7 @@ import { SoftwareIrqHandle } from '../software/irq-handle.js';
 import { lateCall } from '../software/late-call.js';
 import { pageSize } from '../software/options.js';
 import type { Timers } from '../software/timers.js';
+import { steps, type Steps } from '../steps.js';
 import {
   VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE,
 } from '../uapi/constants.js';
@@ -29,6 +30,9 @@ import { MsixTable } from './msix-table.js';
 
 /** Steps of a teardown that a late subscriber is told. */
 const keptReports = 1024;
+
+/** Of one access, before the loop has its turn. */
+const registersPerTurn = 256;
 
 const nothing = new Uint8Array(0);
 
@@ -154,8 +158,7 @@ export class AuthoredPort implements DevicePort {
       }
       if ((bytes === 2 || bytes === 4 || bytes === 8) && offset % bytes !== 0) throw this.#error('VFIO_E_RANGE', `${bytes} bytes at 0x${offset.toString(16)} are not naturally aligned`, operation);
       if (region === VFIO_PCI_CONFIG_REGION_INDEX) return of(this.#configAccess(offset, bytes, write));
-      const each = from(piecesOf(offset, bytes)).pipe(concatMap((piece) => this.#piece(region, piece, write?.subarray(piece.offset - offset, piece.offset - offset + piece.size))));
-      return each.pipe(toArray(), map((parts) => (write === undefined ? joined(parts, bytes) : nothing)));
+      return steps(() => this.#registers(region, offset, bytes, write, operation));
     });
   }
 
@@ -255,6 +258,25 @@ export class AuthoredPort implements DevicePort {
     return nothing;
   }
 
+  /** Register by register. A long access has several turns of the loop: others have theirs in between, and what stops the device stops it. */
+  *#registers(bar: number, offset: number, bytes: number, write: Uint8Array | undefined, operation: string): Steps<Uint8Array> {
+    const running = this.#running;
+    const whole = new Uint8Array(write === undefined ? bytes : 0);
+    let made = 0;
+    for (const piece of piecesOf(offset, bytes)) {
+      if (made > 0 && made % registersPerTurn === 0) {
+        yield lateCall(this.#timers, () => undefined);
+        this.#requireOpen(operation);
+        if (running !== this.#running) throw this.#error('VFIO_E_CANCELED', 'the device was reset meanwhile', operation);
+      }
+      made += 1;
+      const at = piece.offset - offset;
+      const part = (yield this.#piece(bar, piece, write?.subarray(at, at + piece.size))) as Uint8Array;
+      if (write === undefined) whole.set(part, at);
+    }
+    return whole;
+  }
+
   #piece(bar: number, piece: Piece, write: Uint8Array | undefined): Call<Uint8Array> {
     const table = this.#table?.has(bar, piece.offset) === true ? this.#table : undefined;
     if (write === undefined) return table === undefined ? this.#running.read(bar, piece) : of(table.read(piece.offset, piece.size));
@@ -288,14 +310,4 @@ export class AuthoredPort implements DevicePort {
   #error(code: VfioErrorCode, message: string, operation: string): VfioError {
     return new VfioError(code, message, { operation, device: this.name });
   }
-}
-
-function joined(parts: readonly Uint8Array[], bytes: number): Uint8Array {
-  const whole = new Uint8Array(bytes);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

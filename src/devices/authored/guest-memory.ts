@@ -2,7 +2,7 @@ import { VfioError } from '../../errors.js';
 import type { Call, IovaRange, RemoteDmaRequest } from '../port.js';
 import { IovaTable, printRange, requireRange } from '../protocol/dma-ranges.js';
 import { pageSize } from '../software/options.js';
-import type { SoftwareIommu } from '../software/dma.js';
+import type { Iommu } from '../software/dma.js';
 import { steps, type Steps } from '../steps.js';
 
 /**
@@ -33,11 +33,11 @@ interface Part {
 /** Memory that is mapped here and memory that is reached by messages, as one. */
 export class DeviceMemory implements GuestMemory {
   readonly #device: string;
-  readonly #mapped: SoftwareIommu;
+  readonly #mapped: Iommu;
   readonly #isMaster: () => boolean;
   readonly #remote = new IovaTable<RemoteDmaRequest>();
 
-  constructor(device: string, mapped: SoftwareIommu, isMaster: () => boolean) {
+  constructor(device: string, mapped: Iommu, isMaster: () => boolean) {
     this.#device = device;
     this.#mapped = mapped;
     this.#isMaster = isMaster;
@@ -58,8 +58,7 @@ export class DeviceMemory implements GuestMemory {
   addRemote(request: RemoteDmaRequest): void {
     const origin = { operation: 'VFIO_IOMMU_MAP_DMA', device: this.#device };
     requireRange(request, pageSize, origin);
-    const end = request.iova + BigInt(request.size);
-    const other = this.#mapped.ranges.find(({ iova, size }) => iova < end && request.iova < iova + BigInt(size));
+    const [other] = this.#mapped.overlapping(request);
     if (other !== undefined) throw new VfioError('VFIO_E_BUSY', `${printRange(request)} overlaps ${printRange(other)}, which is mapped already`, origin);
     this.#remote.add(request, origin);
   }

@@ -11,8 +11,7 @@ import { VfioGroups } from './groups.js';
 import { KernelPort } from './kernel-port.js';
 import { openByCdev } from './open-by-cdev.js';
 import { openByGroup } from './open-by-group.js';
-import type { OpenedDevice } from './opened-device.js';
-import { runAll } from './run-all.js';
+import { madeOf, type OpenedDevice } from './opened-device.js';
 import { SharedIommufd } from './shared-iommufd.js';
 
 /**
@@ -49,14 +48,7 @@ export function openKernelPort(address: string, clock: Clock, way?: KernelWay, p
     const found = findDevice(parsed, paths);
     const calls = linuxSyscalls();
     const opened = open(found, way ?? usualWay(parsed, found, paths), address, sharedAt(paths, calls));
-    try {
-      return new KernelPort(opened, { calls, reactor: sharedReactor(), pool: sharedLanes(), clock });
-    } catch (error) {
-      const steps: (() => void)[] = [];
-      opened.release((_what, step) => steps.push(step));
-      runAll(steps);
-      throw error;
-    }
+    return madeOf(opened, (device) => new KernelPort(device, { calls, reactor: sharedReactor(), pool: sharedLanes(), clock }));
   });
 }
 

@@ -1,4 +1,5 @@
 import type { DmaSpace } from './dma-space.js';
+import { runAll } from './run-all.js';
 
 /** One step of a teardown; it may fail, and the others are made all the same. */
 export type ReleaseStep = (what: string, release: () => void) => void;
@@ -20,4 +21,16 @@ export interface OpenedDevice {
   readonly tracking?: TrackingTable | undefined;
   /** Gives all of it back. No call may be out on the fd. */
   release(step: ReleaseStep): void;
+}
+
+/** What is made of an opened device. Where that fails the device is given back, each step whatever becomes of the others. */
+export function madeOf<T>(opened: OpenedDevice, make: (opened: OpenedDevice) => T): T {
+  try {
+    return make(opened);
+  } catch (error) {
+    const steps: (() => void)[] = [];
+    opened.release((_what, step) => steps.push(step));
+    runAll(steps);
+    throw error;
+  }
 }

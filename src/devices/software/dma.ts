@@ -65,6 +65,10 @@ export class Iommu implements SoftwareIommu {
     this.#table.remove(entry);
   }
 
+  overlapping(range: IovaRange): readonly IovaRange[] {
+    return this.#table.overlapping(range);
+  }
+
   /** Some of the mapping's area is in here. */
   shows(mapping: Mapping, area: Area): boolean {
     const start = area.offset - mapping.area.offset;

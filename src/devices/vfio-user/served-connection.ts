@@ -9,7 +9,7 @@ import { isStateCommand } from './messages/feature.js';
 import type { CommandName } from './messages/header.js';
 import { encodeDeviceInfo, encodeIrqInfo, encodeNoIoFds, readInfoQuery, remapTravels } from './messages/infos.js';
 import { readUserIrqSet } from './messages/set-irqs.js';
-import { encodeVersion, ownVersion, readVersion } from './messages/version.js';
+import { defaultCapabilities, encodeVersion, ownVersion, readVersion } from './messages/version.js';
 import { clientMemory } from './client-memory.js';
 import { releasedInTime } from './port-release.js';
 import { ServedDma } from './served-dma.js';
@@ -24,6 +24,9 @@ import { ServedState } from './served-state.js';
 const mostWaiting = 64;
 /** What may wait all the same while the device's DMA waits for a reply of the client, bytes. */
 const mostWaitingBytes = 8 * 1024 * 1024;
+/** fds of commands that wait: then the client is held up; and where that cannot be, as above, the connection ends. */
+const heldUpFds = 64;
+const mostWaitingFds = 256;
 /** Those about device_state that wait behind one that is blocked: more are EBUSY, since a client that is held up could not ack. */
 const mostStateCalls = 16;
 
@@ -54,6 +57,8 @@ export class ServedConnection implements CommandServer {
   readonly #patience: Subscription;
   #agreed = false;
   #remapAgreed = false;
+  /** What the client takes with one message. */
+  #mostBytes = defaultCapabilities.maxDataBytes;
   #error: VfioError | undefined;
   #over = false;
 
@@ -70,13 +75,13 @@ export class ServedConnection implements CommandServer {
     this.#regions = new ServedRegions(port, this.#shares);
     this.#irqs = new ServedIrqs({ port, calls, reactor });
     this.#remaps = new ServedRemaps({ port, calls, reactor, shares: this.#shares });
-    this.#dma = new ServedDma(port, calls, clientMemory(() => this.#connection));
+    this.#dma = new ServedDma(port, calls, clientMemory(() => this.#connection, () => this.#mostBytes));
     this.#state = new ServedState(port, () => this.#dma.ranges);
     const lane: Omit<LaneParts, 'serve'> = {
       errnoOf,
       closeFds: (fds) => this.#connection.closeFds(fds),
       moved: () => {
-        if (this.#commands.length < mostWaiting / 2) this.#connection.resume();
+        if (this.#commands.length < mostWaiting / 2 && this.#commands.fds < heldUpFds / 2) this.#connection.resume();
       },
       failed: (error) => {
         this.#error = error as VfioError;
@@ -97,8 +102,8 @@ export class ServedConnection implements CommandServer {
       this.#agree(name, payload, answer);
       return;
     }
-    if (this.#commands.length >= mostWaiting - 1) this.#connection.pause();
-    if (this.#commands.bytes > mostWaitingBytes) {
+    if (this.#commands.length >= mostWaiting - 1 || this.#commands.fds + fds.length >= heldUpFds) this.#connection.pause();
+    if (this.#commands.bytes > mostWaitingBytes || this.#commands.fds > mostWaitingFds) {
       this.#connection.closeFds(fds);
       throw new VfioError('VFIO_E_LIMIT', 'the client asks on and on, and does not answer', { operation: 'vfio-user', device: this.#port.name });
     }
@@ -136,7 +141,9 @@ export class ServedConnection implements CommandServer {
   /** VERSION comes first, and once; whatever else comes first is no vfio-user. */
   #agree(name: CommandName | undefined, payload: Uint8Array, answer: Answer): void {
     if (name !== 'VERSION') throw protocolError({ operation: 'vfio-user VERSION' }, 0, 'the client began with another message');
-    this.#remapAgreed = readVersion(payload).capabilities.remap;
+    const { remap, maxDataBytes } = readVersion(payload).capabilities;
+    this.#remapAgreed = remap;
+    this.#mostBytes = maxDataBytes;
     this.#agreed = true;
     this.#patience.unsubscribe();
     answer(encodeVersion({ ...ownVersion, capabilities: { ...ownVersion.capabilities, remap: this.#remapAgreed } }));

@@ -13,8 +13,8 @@ interface Entry extends IovaRange {
   readonly memory?: DmaMemory;
 }
 
-/** The most ranges of one client. */
-const mostRanges = 65_535;
+/** The most ranges of one client. One with a file is a mapping of this process, which has no more than vm.max_map_count (65,530) for all that it does. */
+const mostRanges = { all: 65_535, mapped: 32_768 };
 
 const operation = 'DMA_MAP';
 
@@ -23,11 +23,13 @@ export class ServedDma {
   readonly #port: DevicePort;
   readonly #calls: Syscalls;
   readonly #remote: RemoteMemory;
+  readonly #most: typeof mostRanges;
   readonly #entries = new Map<bigint, Entry>();
   /** From before the port is asked: it may have taken what it has not answered for when the client goes. */
   readonly #mapped = new Set<MappedMemory>();
 
-  constructor(port: DevicePort, calls: Syscalls, remote: RemoteMemory) {
+  constructor(port: DevicePort, calls: Syscalls, remote: RemoteMemory, most = mostRanges) {
+    this.#most = most;
     this.#port = port;
     this.#calls = calls;
     this.#remote = remote;
@@ -37,7 +39,7 @@ export class ServedDma {
     const request = readDmaMap(payload);
     const { iova, size, offset, read, write } = request;
     const [fd] = fds;
-    if (this.#entries.size >= mostRanges) throw this.#error('VFIO_E_LIMIT', `${mostRanges} ranges are mapped already`);
+    if (this.#entries.size >= this.#most.all || (fd !== undefined && this.#mapped.size >= this.#most.mapped)) throw this.#error('VFIO_E_LIMIT', `${this.#entries.size} ranges are mapped already`);
     if (fd === undefined && this.#port.dmaMapRemote !== undefined) {
       return this.#port.dmaMapRemote({ iova, size, read, write, memory: this.#remote }).pipe(map(() => this.#entries.set(iova, { iova, size })));
     }

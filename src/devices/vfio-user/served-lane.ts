@@ -28,6 +28,7 @@ export class ServedLane {
   readonly #waiting: ServedCommand[] = [];
   readonly #ended = new Subject<void>();
   #bytes = 0;
+  #fds = 0;
   #serving = false;
   #over = false;
 
@@ -45,6 +46,11 @@ export class ServedLane {
     return this.#bytes;
   }
 
+  /** How many fds wait with them. */
+  get fds(): number {
+    return this.#fds;
+  }
+
   push(command: ServedCommand): void {
     if (this.#over) {
       this.#parts.closeFds(command.fds);
@@ -52,6 +58,7 @@ export class ServedLane {
     }
     this.#waiting.push(command);
     this.#bytes += sizeOf(command);
+    this.#fds += command.fds.length;
     if (!this.#serving) this.#next();
   }
 
@@ -66,6 +73,7 @@ export class ServedLane {
     const one = this.#over ? undefined : this.#waiting.shift();
     if (one === undefined) return;
     this.#bytes -= sizeOf(one);
+    this.#fds -= one.fds.length;
     const fds = [...one.fds];
     let reply: Reply | undefined;
     const done = (error?: unknown): void => {

@@ -8,6 +8,9 @@ import { encodeRegionInfo, readInfoQuery } from './messages/infos.js';
 import { encodeRegionAccess, encodeWritesDone, readRegionData, readRegionPart, readWriteMulti } from './messages/region-access.js';
 import type { ServedShares, SharedRegion } from './served-shares.js';
 
+/** Of one command: all of them may be made in one turn of the loop. */
+const mostWrites = 1024;
+
 /** The regions of a port for a client of another process: their layouts, with the files of what is shared, and trapped access. */
 export class ServedRegions {
   readonly #port: DevicePort;
@@ -48,6 +51,7 @@ export class ServedRegions {
 
   writeMulti(payload: Uint8Array): Observable<Uint8Array> {
     const writes = readWriteMulti(payload);
+    if (writes.length > mostWrites) throw new VfioError('VFIO_E_RANGE', `${writes.length} writes, at most ${mostWrites} are made in one turn`, { operation: 'serve', device: this.#port.name });
     const each = writes.map(({ region, offset, data }) => defer(() => this.#port.access({ region, offset, write: data })));
     return concat(...each).pipe(toArray(), map(() => encodeWritesDone(writes.length)));
   }

@@ -83,12 +83,22 @@ export class ServedRemaps {
       map((handle) => {
         line.sent = 0n;
         line.acked = 0n;
-        const slot = this.#parts.reactor.add(ack.fd);
+        const slot = this.#slotOf(ack, handle);
         line.registered = { handle, slot };
         this.#forward(line, trigger, handle);
         this.#hear(line, handle, slot);
       }),
     );
+  }
+
+  /** Without it the driver would wait for acks that have no way. */
+  #slotOf(ack: Eventfd, handle: IrqHandle): ReactorSlot {
+    try {
+      return this.#parts.reactor.add(ack.fd);
+    } catch (error) {
+      disregard(handle.close());
+      throw error;
+    }
   }
 
   /** Until the handle is closed. */

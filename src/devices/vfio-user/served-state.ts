@@ -1,7 +1,8 @@
-import { concatMap, map, of, type Observable } from 'rxjs';
+import { map, of, type Observable } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { disregard } from '../call.js';
-import type { DataChannel, DevicePort, IovaRange } from '../port.js';
+import type { Chunk, DataChannel, DevicePort, IovaRange } from '../port.js';
+import { steps, type Steps } from '../steps.js';
 import {
   VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, VFIO_DEVICE_FEATURE_DMA_LOGGING_START, VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_MIGRATION,
 } from '../uapi/constants.js';
@@ -58,18 +59,7 @@ export class ServedState {
   /** As much as was asked for, where there is so much: fewer bytes say that there are no more now. */
   read(payload: Uint8Array): Observable<Uint8Array> {
     const channel = this.#open('save');
-    const whole = new Uint8Array(readMigDataSize(payload));
-    const more = (filled: number): Observable<Uint8Array> => {
-      if (filled === whole.length) return of(encodeMigData(filled, whole));
-      return channel.read(whole.length - filled).pipe(
-        concatMap((chunk) => {
-          if (chunk.kind !== 'bytes') return of(encodeMigData(filled, whole.subarray(0, filled)));
-          whole.set(chunk.bytes, filled);
-          return more(filled + chunk.bytes.length);
-        }),
-      );
-    };
-    return more(0);
+    return steps(() => readUpTo(channel, readMigDataSize(payload)));
   }
 
   write(payload: Uint8Array): Observable<unknown> {
@@ -107,4 +97,16 @@ export class ServedState {
   #error(errno: 'EINVAL' | 'ENOTTY', message: string): VfioError {
     return new VfioError(errno === 'EINVAL' ? 'VFIO_E_RANGE' : 'VFIO_E_UNSUPPORTED', message, { operation: 'DEVICE_FEATURE', device: this.#port.name, errno });
   }
+}
+
+function* readUpTo(channel: DataChannel, size: number): Steps<Uint8Array> {
+  const whole = new Uint8Array(size);
+  let filled = 0;
+  while (filled < size) {
+    const chunk = (yield channel.read(size - filled)) as Chunk;
+    if (chunk.kind !== 'bytes' || chunk.bytes.length === 0) break;
+    whole.set(chunk.bytes, filled);
+    filled += chunk.bytes.length;
+  }
+  return encodeMigData(filled, whole.subarray(0, filled));
 }

@@ -4,7 +4,7 @@ import { bytesOf, piecesOf, valueOf } from '../../../src/devices/authored/access
 
 describe('an access as registers see it', () => {
   it('is split where it is longer than a register, or not aligned', () => {
-    expect(piecesOf(1, 8)).toEqual([{ offset: 1, size: 1 }, { offset: 2, size: 2 }, { offset: 4, size: 4 }, { offset: 8, size: 1 }]);
+    expect([...piecesOf(1, 8)]).toEqual([{ offset: 1, size: 1 }, { offset: 2, size: 2 }, { offset: 4, size: 4 }, { offset: 8, size: 1 }]);
   });
 
   it('covers each byte once, in order, in aligned pieces', () => {

@@ -35,6 +35,48 @@ describe('the port of an authored device', () => {
     expect([config(port, 4, 2), now(port.access({ region: 0, offset: 0x800, readBytes: 1 }))[0]]).toEqual([0, 0]);
   });
 
+  const counting = (): { readonly behaviour: DeviceBehaviour; heard: number } => {
+    const counted = {
+      heard: 0,
+      behaviour: ({ accesses }: DeviceBus) => accesses.pipe(
+        tap((access) => {
+          counted.heard += 1;
+          if (access.kind === 'read') access.answer(counted.heard);
+        }),
+        ignoreElements(),
+      ),
+    };
+    return counted;
+  };
+
+  it('makes a long access in several turns', () => {
+    const clock = virtualClock();
+    const counted = counting();
+    const port = openedSample(clock, counted.behaviour);
+    let read: Uint8Array | undefined;
+    port.access({ region: 0, offset: 0, readBytes: 0x800 }).subscribe({ next: (bytes) => (read = bytes), error: expect.unreachable });
+    expect([counted.heard, read]).toEqual([256, undefined]);
+    clock.flush();
+    expect([counted.heard, new Uint32Array(read?.buffer ?? new ArrayBuffer(4)).at(-1)]).toEqual([512, 512]);
+  });
+
+  it('stops a long access at a reset, and at a close', () => {
+    const clock = virtualClock();
+    const counted = counting();
+    const port = openedSample(clock, counted.behaviour);
+    const long = port.access({ region: 0, offset: 0, write: new Uint8Array(0x800) });
+    const codes: unknown[] = [];
+    const fail = (error: unknown): void => { codes.push(VfioError.is(error) && error.code); };
+    // Its turn comes before that of the access that is begun behind it.
+    port.reset().subscribe({ error: expect.unreachable });
+    long.subscribe({ error: fail });
+    clock.flush();
+    long.subscribe({ error: fail });
+    port.close();
+    clock.flush();
+    expect([counted.heard, codes]).toEqual([512, ['VFIO_E_CANCELED', 'VFIO_E_CLOSED']]);
+  });
+
   it('refuses accesses that lie outside or are not aligned, and what it has not', () => {
     const clock = virtualClock();
     const port = openedSample(clock);

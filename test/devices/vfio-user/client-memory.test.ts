@@ -15,7 +15,7 @@ function answering(payload: Uint8Array) {
     },
     closeFds: (fds: readonly number[]) => void closed.push(...fds),
   };
-  return { memory: clientMemory(() => connection), asked, closed };
+  return { memory: clientMemory(() => connection, () => 1 << 20), asked, closed };
 }
 
 describe('a client\'s memory', () => {
@@ -39,5 +39,21 @@ describe('a client\'s memory', () => {
     for (const reply of [encodeDmaAccess({ iova: 0n, size: 2 }, Uint8Array.of(1, 2)), encodeDmaAccess({ iova: 0n, size: 3 }, Uint8Array.of(1)), new Uint8Array(3)]) {
       expect(codeOf(() => now(answering(reply).memory.read(0n, 3)))).toBe('VFIO_E_PROTOCOL');
     }
+  });
+
+  it('is reached in parts where the client takes no more with one message', () => {
+    const asked: string[] = [];
+    const connection = {
+      request: (command: string, _: string, question = new Uint8Array()) => {
+        const { iova, size } = readDmaPart(question);
+        asked.push(`${command} ${iova}+${size}`);
+        return of({ payload: encodeDmaAccess({ iova, size }, new Uint8Array(size).fill(Number(iova))), fds: [] });
+      },
+      closeFds: () => undefined,
+    };
+    const memory = clientMemory(() => connection, () => 4);
+    expect([...now(memory.read(0n, 10))]).toEqual([0, 0, 0, 0, 4, 4, 4, 4, 8, 8]);
+    now(memory.write(100n, new Uint8Array(5)));
+    expect(asked).toEqual(['DMA_READ 0+4', 'DMA_READ 4+4', 'DMA_READ 8+2', 'DMA_WRITE 100+4', 'DMA_WRITE 104+1']);
   });
 });

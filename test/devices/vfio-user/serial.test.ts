@@ -1,6 +1,7 @@
-import { of, tap } from 'rxjs';
+import { of, Subject, tap } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { Serial } from '../../../src/devices/vfio-user/serial.js';
+import { VfioError } from '../../../src/errors.js';
 import { marbles } from '../../../src/testing/index.js';
 
 describe('Serial', () => {
@@ -19,5 +20,19 @@ describe('Serial', () => {
     serial.run(() => of('a').pipe(tap((value) => made.push(value)))).subscribe().unsubscribe();
     serial.run(() => of('b').pipe(tap((value) => made.push(value)))).subscribe();
     expect(made).toEqual(['a', 'b']);
+  });
+
+  it('keeps 256 calls waiting, and no more', () => {
+    const serial = new Serial();
+    const first = new Subject<string>();
+    const answers: string[] = [];
+    const codes: unknown[] = [];
+    serial.run(() => first).subscribe({ next: (answer) => answers.push(answer), error: expect.unreachable });
+    for (let n = 0; n < 257; n += 1) serial.run(() => of('later')).subscribe({ next: (answer) => answers.push(answer), error: (error: unknown) => codes.push(VfioError.is(error) && error.code) });
+    expect(codes).toEqual(['VFIO_E_LIMIT']);
+    first.next('first');
+    first.complete();
+    serial.run(() => of('last')).subscribe({ next: (answer) => answers.push(answer), error: expect.unreachable });
+    expect([answers.length, answers[0], answers.at(-1)]).toEqual([258, 'first', 'last']);
   });
 });

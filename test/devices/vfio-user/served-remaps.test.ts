@@ -1,7 +1,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { concatMap, map, Subject, take } from 'rxjs';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { realClock } from '../../../src/clock.js';
 import { serveDevice, softwareDevice, type SoftwareDevice, type SoftwareDeviceOptions } from '../../../src/devices/index.js';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
 import { mapRegion } from '../../../src/devices/linux/mapped-memory.js';
@@ -14,7 +16,10 @@ import { encodeDeviceInfoQuery, encodeIrqInfoQuery, encodeRegionInfoQuery } from
 import { encodeRegionAccess } from '../../../src/devices/vfio-user/messages/region-access.js';
 import { encodeUserIrqSet } from '../../../src/devices/vfio-user/messages/set-irqs.js';
 import { encodeVersion, ownVersion } from '../../../src/devices/vfio-user/messages/version.js';
+import { serveAt } from '../../../src/devices/vfio-user/user-server.js';
+import { altered, alteredIrq, softwareSource } from '../../support/devices.js';
 import { openFds, RawPeer } from '../../support/vfio-user/raw-peer.js';
+import { ShortReactor } from '../../support/vfio-user/short-reactor.js';
 
 const calls = linuxSyscalls();
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-remaps-'));
@@ -216,5 +221,47 @@ describe('a server whose device demands remaps', () => {
     await until(peer, () => device.driver.waiters === 0);
     bytes[3] = 8;
     expect([...device.driver.readRegion(0, 3, 1)]).toEqual([8]);
+  });
+
+  it('is not turned off by an ack that ends late, of a registration that is over', async () => {
+    const late = new Subject<void>();
+    const source = softwareSource({ mailbox: false, remap: { ackTimeoutMs: 30_000 } }, (port) =>
+      altered(port, () => ({
+        irq: (line, options) => port.irq(line, options).pipe(map((handle) => alteredIrq(handle, { ack: (count) => late.pipe(take(1), concatMap(() => handle.ack(count))) }))),
+      })),
+    );
+    const path = join(folder, 'late-ack.sock');
+    const serving = serveDevice(source, path).subscribe({ error: (error: unknown) => { throw error; } });
+    closing.push(() => serving.unsubscribe());
+    const peer = await RawPeer.agreed(path);
+    closing.push(() => peer.close());
+    const [trigger, ack] = [eventfd(), eventfd()];
+    await register(peer, 'trigger', [trigger.fd]);
+    await register(peer, 'unmask', [ack.fd]);
+    source.driver.revoke(0);
+    ack.write(1n);
+    await until(peer, () => late.observed);
+    await register(peer, 'trigger', [eventfd().fd]);
+    await register(peer, 'unmask', [eventfd().fd]);
+    late.next();
+    await peer.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery());
+    expect([source.driver.irqs, source.driver.acked]).toEqual([2, 0n]);
+  });
+
+  it('is not left without a way for its acks, where the server has no room to hear them', async () => {
+    const reactor = new ShortReactor(calls);
+    const device = softwareDevice({ mailbox: false });
+    const path = join(folder, 'short.sock');
+    const serving = serveAt(path, () => device.open(realClock), { reactor }).subscribe({ error: (error: unknown) => { throw error; } });
+    closing.push(() => serving.unsubscribe());
+    const peer = await RawPeer.agreed(path);
+    closing.push(() => peer.close());
+    await register(peer, 'trigger', [eventfd().fd]);
+    reactor.short = true;
+    expect((await register(peer, 'unmask', [eventfd().fd])).header.errno).toBe(12);
+    expect(device.driver.irqs).toBe(0);
+    reactor.short = false;
+    expect((await register(peer, 'unmask', [eventfd().fd])).header.errno).toBeUndefined();
+    expect(device.driver.irqs).toBe(2);
   });
 });

@@ -4,11 +4,10 @@ import { tmpdir } from 'node:os';
 import { constants } from 'node:os';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { join } from 'node:path';
-import { map, Observable, Subject, VirtualTimeScheduler } from 'rxjs';
+import { ignoreElements, map, Observable, Subject, tap, VirtualTimeScheduler } from 'rxjs';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import { serveDevice, softwareDevice, type SoftwareDevice } from '../../../src/devices/index.js';
+import { pciDevice, serveDevice, softwareDevice, type SoftwareDevice } from '../../../src/devices/index.js';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
-import { Reactor, type ReadySlot } from '../../../src/devices/linux/reactor.js';
 import { linuxSyscalls, Syscalls } from '../../../src/devices/linux/syscalls.js';
 import type { DevicePort, ReleaseReport } from '../../../src/devices/port.js';
 import { encodeDmaMap, encodeDmaUnmap } from '../../../src/devices/vfio-user/messages/dma.js';
@@ -21,11 +20,12 @@ import { encodeVersion, ownVersion } from '../../../src/devices/vfio-user/messag
 import { serveAt } from '../../../src/devices/vfio-user/user-server.js';
 import { realClock } from '../../../src/clock.js';
 import { warningChannel, type Warning } from '../../../src/diagnostics.js';
-import { errnoError, VfioError } from '../../../src/errors.js';
+import { VfioError } from '../../../src/errors.js';
 import { altered } from '../../support/devices.js';
 import { openFds, RawPeer } from '../../support/vfio-user/raw-peer.js';
 import { hostile } from '../../support/vfio-user/hostile.js';
 import { Served } from '../../support/vfio-user/served.js';
+import { ShortReactor } from '../../support/vfio-user/short-reactor.js';
 
 const calls = linuxSyscalls();
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-server-'));
@@ -52,16 +52,6 @@ async function client(path: string): Promise<RawPeer> {
   const peer = await RawPeer.agreed(path);
   closing.push(() => peer.close());
   return peer;
-}
-
-/** It may have no room for a further fd. */
-class ShortReactor extends Reactor {
-  short = false;
-
-  override addReady(fd: number): ReadySlot {
-    if (this.short) throw errnoError('ENOMEM', 'epoll_ctl');
-    return super.addReady(fd);
-  }
 }
 
 describe('a vfio-user server', () => {
@@ -316,6 +306,36 @@ describe('a vfio-user server', () => {
     scheduler.flush();
     await peer.end();
     expect([told, scheduler.frame]).toEqual([['listening', 'connected', 'gone: VFIO_E_NO_DEVICE'], 15_000]);
+  });
+
+  it('makes no more writes of one message than a turn of the loop has time for', async () => {
+    const peer = await client(served().path);
+    const writes = (count: number) => encodeWriteMulti(Array.from({ length: count }, () => ({ region: 2, offset: 0, data: Uint8Array.of(1) })));
+    expect((await peer.ask('REGION_WRITE_MULTI', writes(1025))).header.errno).toBe(22);
+    expect((await peer.ask('REGION_WRITE_MULTI', writes(1024))).header.errno).toBeUndefined();
+  });
+
+  it('holds a client up whose fds wait behind a command that is not answered', async () => {
+    const path = join(folder, 'waiting-fds.sock');
+    let answer: ((value: number) => void) | undefined;
+    const device = pciDevice({ vendorId: 1, deviceId: 1, classCode: 0, bars: [{ index: 0, kind: 'memory', size: 16 }] }, ({ accesses }) => accesses.pipe(
+      tap((access) => { if (access.kind === 'read') answer = access.answer; }),
+      ignoreElements(),
+    ));
+    const one = new Served(path, device);
+    closing.push(() => one.serving.unsubscribe());
+    const peer = await client(path);
+    const memory = calls.memfd('none', 4096);
+    const before = openFds();
+    peer.command('REGION_READ', encodeRegionAccess({ region: 0, offset: 0, count: 4 }));
+    for (let n = 0; n < 20; n += 1) peer.command('DEVICE_GET_INFO', encodeDeviceInfoQuery(), { fds: new Array<number>(16).fill(memory) });
+    while (answer === undefined) await new Promise((resolve) => setImmediate(resolve));
+    for (let turns = 0; turns < 10; turns += 1) await new Promise((resolve) => setImmediate(resolve));
+    expect(openFds()).toBe(before + 64);
+    answer(1);
+    for (let replies = 0; replies < 21; replies += 1) expect((await peer.next()).header.errno).toBeUndefined();
+    expect(openFds()).toBe(before);
+    calls.close(memory);
   });
 
   it('leaves a client whose device is still being opened', async () => {

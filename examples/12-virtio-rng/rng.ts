@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { catchError, concat, concatMap, EMPTY, endWith, exhaustMap, expand, filter, ignoreElements, map, merge, share, takeUntil, tap, timer, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, EMPTY, endWith, exhaustMap, expand, filter, ignoreElements, map, merge, share, takeUntil, tap, type Observable } from 'rxjs';
 import { pciDevice, vendorCapability, type ConfigCapability, type DeviceIrq, type GuestMemory, type PciDevice, type RegisterAccess, type RegisterWrite } from 'vfio-rx/devices';
 
 /** The parts of BAR 0, and the types of the capabilities that say where they are. Each notification has four bytes of its own. */
@@ -125,14 +125,12 @@ export function virtioRng(): PciDevice {
       const registers = new Registers();
       let seen = 0;
       const next = (): Observable<Message> => fillNext(registers, memory, seen).pipe(tap(() => (seen = (seen + 1) & 0xffff)));
-      // A guest that adds on and on must not keep the loop.
-      const later = timer(0).pipe(concatMap(next));
       const toCommon = accesses.pipe(filter(({ offset }) => offset < common.sizeof), tap((access) => registers.access(access)), share());
       const resets = toCommon.pipe(filter(({ kind, offset }) => kind === 'write' && offset === common.status && registers.status === 0), tap(() => (seen = 0)));
       const elsewhere = accesses.pipe(filter(({ offset }) => offset >= common.sizeof), tap((access) => access.kind === 'read' && access.answer(0)));
       const notified = elsewhere.pipe(filter(({ kind, offset }) => kind === 'write' && offset === notify.offset));
       const filled = notified.pipe(
-        exhaustMap(() => next().pipe(expand((_, n) => (n % mostEntries === mostEntries - 1 ? later : next())), catchError(() => { registers.fail(); return EMPTY; }), takeUntil(resets))),
+        exhaustMap(() => next().pipe(expand(next), catchError(() => { registers.fail(); return EMPTY; }), takeUntil(resets))),
         filter(({ message }) => message !== noVector),
       );
       return merge(filled, toCommon.pipe(ignoreElements()), resets.pipe(ignoreElements()));

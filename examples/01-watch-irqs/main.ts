@@ -1,4 +1,4 @@
-import { concatMap, takeUntil, tap } from 'rxjs';
+import { concatMap, map, merge, of, takeUntil, tap } from 'rxjs';
 import { irqs, withDevice } from 'vfio-rx';
 import { ownIrq } from '../shared/own-irq.js';
 import { example, run, sayingStates } from '../shared/program.js';
@@ -25,9 +25,14 @@ const { address, over } = example(software);
 run(
   withDevice(address, (device) =>
     ownIrq(device).pipe(
-      tap(({ index, count }) => console.log(`watching irq ${index} of ${device.name}: ${count} vectors`)),
-      concatMap(({ index, count }) => irqs(device, index, [...Array(count).keys()])),
-      tap(({ line: { vector }, count }) => console.log(`vector ${vector}: ${count} ${count === 1n ? 'signal' : 'signals'}`)),
+      concatMap(({ index, count }) =>
+        merge(
+          irqs(device, index, [...Array(count).keys()]).pipe(map(({ line: { vector }, count: times }) => `vector ${vector}: ${times} ${times === 1n ? 'signal' : 'signals'}`)),
+          // Behind it: they are registered when this is said.
+          of(`watching irq ${index} of ${device.name}: ${count} vectors`),
+        ),
+      ),
+      tap((line) => console.log(line)),
       sayingStates(device),
       takeUntil(over),
     ),

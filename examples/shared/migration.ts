@@ -1,5 +1,5 @@
-import { catchError, concat, defer, EMPTY, ignoreElements, merge, tap, throwError, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
-import { VfioError, type DeviceAddress, type MigrationEvent, type SoftwareDevice, type VfioDevice } from 'vfio-rx';
+import { catchError, concat, defer, EMPTY, ignoreElements, merge, takeUntil, tap, throwError, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import { remapIrq, remapRegions, VfioError, type DeviceAddress, type MigrationEvent, type SoftwareDevice, type VfioDevice } from 'vfio-rx';
 import { misused, parsed, sayingStates, withDevices } from './program.js';
 import { filled } from './software.js';
 
@@ -28,14 +28,16 @@ export interface Pair {
   readonly destination: VfioDevice;
 }
 
-/** Opens the devices of both ends for the time of `body`, and says in which states they are given back. */
+/** Opens the devices of both ends for the time of `body`, serves what their drivers demand meanwhile, and says in which states they are given back. */
 export function withEnds<T>({ sources, destinations }: Ends, body: (pairs: readonly Pair[]) => Observable<T>): Observable<T> {
   return withDevices([...sources, ...destinations], (devices) => {
     const pairs = sources.flatMap((_, n) => {
       const [source, destination] = [devices[n], devices[sources.length + n]];
       return source === undefined || destination === undefined ? [] : [{ name: `vf${n}`, source, destination }];
     });
-    return body(pairs).pipe(sayingStates(...devices));
+    // One that nobody serves refuses the states that save.
+    const served = merge(...devices.map((device) => remapIrq(device).pipe(remapRegions(device), ignoreElements())));
+    return body(pairs).pipe(sayingStates(...devices), takeUntil(served));
   });
 }
 

@@ -18,8 +18,11 @@ export interface ShellOptions {
   readonly hidden?: readonly string[];
 }
 
-/** How often the output of something in the background is looked at, ms. */
+/** How often the output of something in the background is looked at, and whether it is gone, ms. */
 const lookEveryMs = 20;
+
+/** How long what is left may take to end in order, ms. */
+const graceMs = 3_000;
 
 /** One bash that commands are typed into, one after the other: folder, variables and what runs in the background stay. */
 export class Shell {
@@ -68,13 +71,26 @@ export class Shell {
 
   /** Ends the shell and all that it has started. */
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      process.kill(-(this.#bash.pid ?? 0), 'SIGKILL');
-    } catch {
-      // Nobody of the group is left.
+    // As by Ctrl-C: a server takes its socket away.
+    const endMs = performance.now() + graceMs;
+    this.#bash.stdin?.end();
+    let left = this.#signal('SIGINT');
+    while (left && performance.now() < endMs) {
+      await after(lookEveryMs);
+      left = this.#signal(0);
     }
+    if (left) this.#signal('SIGKILL');
     await this.#gone;
     rmSync(this.#notes, { recursive: true, force: true });
+  }
+
+  /** Whether anybody of the group was there to get it. */
+  #signal(signal: NodeJS.Signals | 0): boolean {
+    try {
+      return process.kill(-(this.#bash.pid ?? 0), signal);
+    } catch {
+      return false;
+    }
   }
 
   #begin(command: string): { readonly output: () => string; readonly ended: Promise<number> } {

@@ -1,5 +1,4 @@
-import { parseArgs } from 'node:util';
-
+import { argumentsOf } from './arguments.mjs';
 import { stopOnSignals } from './children.mjs';
 import { ALL_SERIES } from './kernel/kernels.mjs';
 import { runKernelTests } from './kernel/lane.mjs';
@@ -7,6 +6,7 @@ import { LaneUnavailable, emptyOutcome, exitCode, summaryLine } from './outcome.
 import { printOutcome } from './print.mjs';
 import { runQemuTests } from './qemu/lane.mjs';
 import { runUnitTests } from './unit/lane.mjs';
+import { leftOutLine } from './unit/left-out.mjs';
 
 /**
  * `npm test`: all lanes, one after the other, and one sum as the last line.
@@ -29,12 +29,16 @@ const LANES = new Map([
   ['qemu', (selection) => runQemuTests(selection)],
 ]);
 
+/** The part of the unit lane that tells most in a minute; not a lane of `npm test`, which has all of it. */
+const QUICK = 'quick';
+
 const HELP = `Runs the tests, lane by lane (see test/lanes/README.md).
 
   npm test                              all lanes: ${[...LANES.keys()].join(', ')}
   npm test -- --lane unit               one lane (may be given several times)
   npm test -- --lane unit [test files]  some files of it
   npm test -- -t <pattern>              only tests whose full name matches
+  npm run test:quick                    in a minute: the unit lane without what is slow, which it says
 
 A lane that cannot run on this machine is skipped, with its reason; with VFIO_RX_LANES=all it counts as failed.
 `;
@@ -70,22 +74,27 @@ function outcomeOfError(error) {
 }
 
 async function main() {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = argumentsOf({
     allowPositionals: true,
     options: {
       lane: { type: 'string', multiple: true },
       'test-name': { type: 'string', short: 't' },
       help: { type: 'boolean', short: 'h' },
     },
-  });
+  }, 'npm test -- --help');
   if (values.help) {
     process.stdout.write(HELP);
     return 0;
   }
   const names = values.lane ?? [...LANES.keys()];
+  if (names.length === 1 && names[0] === QUICK) {
+    const outcome = await runLane(QUICK, (selection) => runUnitTests({ ...selection, quick: true }), { files: positionals, testName: values['test-name'] });
+    process.stdout.write(`\n${leftOutLine()}\n${summaryLine([outcome])}\n`);
+    return exitCode([outcome]);
+  }
   const unknown = names.filter((name) => !LANES.has(name));
   if (unknown.length > 0) {
-    process.stderr.write(`there is no lane "${unknown.join('", "')}"; there are: ${[...LANES.keys()].join(', ')}\n`);
+    process.stderr.write(`there is no lane "${unknown.join('", "')}"; there are: ${[...LANES.keys(), QUICK].join(', ')}\n`);
     return 2;
   }
   const outcomes = [];

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 import { start } from '../children.mjs';
 import { emptyOutcome } from '../outcome.mjs';
+import { leftOutPatterns } from './left-out.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const ROOT = join(HERE, '..', '..', '..');
@@ -13,7 +14,8 @@ const ROOT = join(HERE, '..', '..', '..');
  * Everything that needs no kernel: all of `test/` but `test/kernel` (vitest.config.ts says so). `test/port` runs here on
  * the software port.
  *
- * @param {{ files: readonly string[], testName?: string | undefined }} options
+ * @param {{ files: readonly string[], testName?: string | undefined, quick?: boolean }} options quick: without what left-out.mjs lists, and
+ *   with the files of a worker in one process, since loading the sources for each takes most of the time
  * @returns {Promise<import('../outcome.mjs').Outcome>}
  */
 export async function runUnitTests(options) {
@@ -24,6 +26,7 @@ export async function runUnitTests(options) {
       ...[join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'), 'run'],
       ...['--reporter', 'default', '--reporter', join(HERE, 'reporter.mjs')],
       ...(options.testName === undefined ? [] : ['--testNamePattern', options.testName]),
+      ...(options.quick === true ? ['--no-isolate', ...leftOutPatterns.flatMap((pattern) => ['--exclude', pattern])] : []),
       ...options.files,
     ];
     const code = await exitCodeOf(args, { ...process.env, VFIO_RX_UNIT_RESULTS: results });

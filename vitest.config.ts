@@ -12,6 +12,8 @@ export default defineConfig({
     // A bound, not a measure: a busy machine may take its time.
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // Otherwise one core is left to whoever watches, which is half of a machine with two.
+    maxWorkers: '100%',
     // The virtual machine runs these.
     exclude: ['test/kernel/**', 'test/port/kernel.test.ts'],
   },

@@ -11,14 +11,14 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { argumentsOf } from '../test/lanes/arguments.mjs';
 import { measurements, type CProgram, type Line, type Measurement, type Side } from './measurements.js';
 import { saveTable } from './save.js';
 import { shown, tableLine, verdictOf, type Result } from './table.js';
 
 type Sample = Readonly<Record<string, number>>;
 
-const { values: options } = parseArgs({
+const { values: options } = argumentsOf({
   options: {
     json: { type: 'boolean', default: false },
     check: { type: 'boolean', default: false },
@@ -26,7 +26,7 @@ const { values: options } = parseArgs({
     pairs: { type: 'string', default: '7' },
     only: { type: 'string', multiple: true },
   },
-});
+}, 'bench/README.md');
 /** One line that helps, and no stack. */
 function refuse(message: string): never {
   console.error(message);

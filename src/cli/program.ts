@@ -143,8 +143,18 @@ Ends with 0 (recorded), 1 (failed: what was recorded until then is kept), 2 (usa
       work = renderCommand({ traces, form: html ? 'html' : svg ? 'svg' : 'text', out, color: screen.terminal !== undefined }, screen.write);
     });
 
+  for (const command of [program, ...program.commands]) command.configureOutput({ outputError: inOneLine(command) });
   program.parse(args, { from: 'user' });
   return work ?? program.error('error: a command is needed');
+}
+
+/** Whatever is wrong with the arguments: one line, which leads on. */
+function inOneLine(command: Command): (text: string, write: (text: string) => void) => void {
+  const name = command.parent === null ? command.name() : `${command.parent.name()} ${command.name()}`;
+  return (text, write) => {
+    const line = text.trim().replaceAll(/\s*\n\s*/g, ' ');
+    write(`${line}${line.includes('(Did you mean') ? '' : ` (more: ${name} --help)`}\n`);
+  };
 }
 
 /** What a device can be told. */

@@ -62,6 +62,15 @@ describe('vfio-rx', () => {
     ['replay', "missing required argument 'TRACE'"],
     ['render a.jsonl --svg --html', "option '--svg' cannot be used with option '--html'"],
   ])('%s: says what is wrong in a line', (line, message) => {
+    const [command = ''] = line.split(' ');
+    const help = message.startsWith('unknown command') ? 'npx vfio-rx --help' : `npx vfio-rx ${command} --help`;
+    expect(said(...line.split(' '))).toEqual({ exit: 1, out: '', error: `error: ${message} (more: ${help})\n` });
+  });
+
+  it.each([
+    ['lst', "unknown command 'lst' (Did you mean list?)"],
+    ['list --jsn', "unknown option '--jsn' (Did you mean --json?)"],
+  ])('%s: says what may have been meant, in the same line', (line, message) => {
     expect(said(...line.split(' '))).toEqual({ exit: 1, out: '', error: `error: ${message}\n` });
   });
 

@@ -1,5 +1,4 @@
-import { parseArgs } from 'node:util';
-
+import { argumentsOf } from '../arguments.mjs';
 import { stopOnSignals } from '../children.mjs';
 import { LaneUnavailable, exitCode, summaryLine } from '../outcome.mjs';
 import { printOutcome } from '../print.mjs';
@@ -21,7 +20,7 @@ A command or program finds VFIO_RX_KERNEL=1 and, for one device of the driver, V
 VFIO_RX_MDEV_SYSFS in its environment; its output and exit code become ours.
 `;
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = argumentsOf({
   allowPositionals: true,
   options: {
     exec: { type: 'string' },
@@ -32,7 +31,7 @@ const { values, positionals } = parseArgs({
     driver: { type: 'string' },
     help: { type: 'boolean', short: 'h' },
   },
-});
+}, 'npm run test:kernel -- --help');
 
 /** @returns {Promise<number>} */
 async function main() {

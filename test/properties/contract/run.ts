@@ -2,7 +2,7 @@ import { fork } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { argumentsOf } from '../../lanes/arguments.mjs';
 import { rows, type RowName } from '../rows.js';
 import { cellOf, type Cell } from './cells.js';
 import { checkCell } from './check.js';
@@ -51,7 +51,7 @@ function work({ row, misbehaviour, runs, seed }: Order, report: (report: Report)
 }
 
 function main(): void {
-  const { values } = parseArgs({ options: { runs: { type: 'string', default: '100000' }, seed: { type: 'string' }, row: { type: 'string' }, misbehaviour: { type: 'string' }, table: { type: 'boolean' } } });
+  const { values } = argumentsOf({ options: { runs: { type: 'string', default: '100000' }, seed: { type: 'string' }, row: { type: 'string' }, misbehaviour: { type: 'string' }, table: { type: 'boolean' } } }, 'docs/contract.md');
   if (values.table === true) {
     writeFileSync(documentUrl, withTable(readFileSync(documentUrl, 'utf8')));
     return;

@@ -19,10 +19,10 @@ import { LANE } from './paths.mjs';
  * @property {number} megabytes to download
  */
 
-/** What Debian's kernels have no use for. */
-const debiansTests = /^(?!test\/kernel\/(cdev.*|noiommu|mock-iommu)\.test\.ts$)/;
+/** Not what Debian's kernels have no use for, nor what plays on software devices in virtual time: no kernel makes a difference to it. */
+const debiansTests = /^(?!test\/kernel\/(cdev.*|noiommu|mock-iommu)\.test\.ts$|test\/port\/(broken|recorded|replay)\.test\.ts$)/;
 /** The examples use nothing that the kernels have differently: one has them all. */
-const earlierTests = /^(?!test\/kernel\/(cdev.*|noiommu|mock-iommu|examples)\.test\.ts$)/;
+const earlierTests = /^(?!test\/kernel\/(cdev.*|noiommu|mock-iommu|examples)\.test\.ts$|test\/port\/(broken|recorded|replay)\.test\.ts$)/;
 
 /** @type {Series} */
 const linux61 = {

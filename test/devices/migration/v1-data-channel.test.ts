@@ -1,4 +1,4 @@
-import { concat, concatMap, of, Subject } from 'rxjs';
+import { concat, concatMap, NEVER, of, Subject } from 'rxjs';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { V1DataChannel } from '../../../src/devices/migration/v1-data-channel.js';
 import type { Call } from '../../../src/devices/port.js';
@@ -100,6 +100,7 @@ describe('saving through the data section', () => {
     const seen = outcomes(save.read(64));
     final = true;
     answer.next(new Uint8Array(8));
+    answer.complete();
     expect(seen).toEqual([{ kind: 'quiet' }]);
   });
 
@@ -216,11 +217,13 @@ describe('a session', () => {
   });
 
   it('makes one call at a time, and the next one in the answer of the first', () => {
-    const answer = new Subject<Uint8Array>();
-    const save = new V1DataChannel({ ...double.parts, access: () => answer, direction: 'save', final: () => final });
+    const answers: Subject<Uint8Array>[] = [];
+    const access = () => answers[answers.push(new Subject<Uint8Array>()) - 1] ?? NEVER;
+    const save = new V1DataChannel({ ...double.parts, access, direction: 'save', final: () => final });
     const seen = outcomes(save.read(64).pipe(concatMap((chunk) => concat(of(chunk), save.read(64)))));
     expect(failure(save.read(64))).toBe('VFIO_E_BUSY');
-    answer.next(new Uint8Array(8));
+    answers[0]?.next(new Uint8Array(8));
+    answers[0]?.complete();
     expect(seen).toEqual([{ kind: 'quiet' }]);
     expect(failure(save.read(64))).toBe('VFIO_E_BUSY');
   });

@@ -38,6 +38,7 @@ function isDirect<T>(call: Call<T>): call is DirectCall<T> {
   return begin in call;
 }
 
+/** A Subscriber that asks. One object, not one with a closure for each method: it is made for each call of somebody else's. */
 class SubscriberAsker<T> implements Asker<T> {
   readonly #subscriber: Subscriber<T>;
 

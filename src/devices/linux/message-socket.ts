@@ -7,8 +7,10 @@ import type { Syscalls } from './syscalls.js';
 export interface SocketUser {
   /** How many bytes the next read may bring at most; asked before each. */
   wanted(): number;
-  /** Where these go, in the place of memory of the socket's; its next bytes then are waited for, shortly, where there are none yet. */
+  /** Where these go, in the place of memory of the socket's. */
   memory?(): Uint8Array | undefined;
+  /** Where bytes are coming: whether the next ones, if there are none yet, are worth a short wait. */
+  due?(): boolean;
   /** False where no fds are taken with them: the kernel closes what comes. */
   takesFds?(): boolean;
   /** The bytes, where they are the socket's, are only good until this returns; the fds are its own, and came with the first of them. */
@@ -172,8 +174,8 @@ export class MessageSocket {
       const count = this.#receive(memory, most);
       if (count === -EINTR) return;
       if (count === -EAGAIN) {
-        if (memory === undefined || !this.#wait(beganNs)) return;
-        continue;
+        if (reads > 0 && this.#wait(beganNs)) continue;
+        return;
       }
       if (count < 0) throw errnoError(errnoName(count), 'recvmsg', this.#parts.name);
       if (count === 0) {
@@ -190,8 +192,8 @@ export class MessageSocket {
       this.#gathering = false;
       if (this.#failed !== undefined) throw this.#failed;
       this.#sendGathered();
-      // Where less came than was asked for there is no more: if there is, the reactor knows.
-      if (memory === undefined && most === readBytes && count < most) return;
+      // Where less came than there is room for there is no more: if there is, the wait is none, and the reactor knows.
+      if (count < most && (memory !== undefined ? !this.#wait(beganNs) : most === readBytes)) return;
     }
   }
 
@@ -205,7 +207,7 @@ export class MessageSocket {
 
   /** True where bytes are there now; an irq ends the wait. */
   #wait(beganNs: bigint): boolean {
-    return process.hrtime.bigint() - beganNs < turnNs && this.#parts.calls.binding.waitReady(this.#fd, false, this.#parts.reactor.epollFd ?? -1, waitNs) > 0;
+    return this.#user.due?.() === true && !this.#over && !this.#paused && process.hrtime.bigint() - beganNs < turnNs && this.#parts.calls.binding.waitReady(this.#fd, false, this.#parts.reactor.epollFd ?? -1, waitNs) > 0;
   }
 
   #flush(): void {

@@ -87,6 +87,7 @@ export class UserConnection {
     this.#socket = new MessageSocket(fd, parts, {
       wanted: () => (this.#takesFds || this.#alone > 0 ? this.#decoder.wanted : readBytes),
       memory: () => this.#decoder.memory(),
+      due: () => this.#alone > 0 || this.#decoder.large,
       takesFds: () => this.#takesFds,
       received: (bytes, fds) => this.#decoder.push(bytes, fds, this.#deliverOne),
       lost: (error) => this.#lost(error),

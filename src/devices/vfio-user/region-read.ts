@@ -8,19 +8,14 @@ import { answersRead, readRegionData, regionAccessLayout, writeRegionAccess, typ
 export class RegionRead implements Exchange, RegionPart {
   readonly command = 'REGION_READ';
   readonly payloadBytes = regionAccessLayout.sizeof;
-  readonly region: number;
-  readonly offset: number;
-  readonly count: number;
-  readonly #device: string;
-  readonly #asker: Asker<Uint8Array>;
 
-  constructor(region: number, offset: number, count: number, device: string, asker: Asker<Uint8Array>) {
-    this.region = region;
-    this.offset = offset;
-    this.count = count;
-    this.#device = device;
-    this.#asker = asker;
-  }
+  constructor(
+    readonly region: number,
+    readonly offset: number,
+    readonly count: number,
+    private readonly device: string,
+    private readonly asker: Asker<Uint8Array>,
+  ) {}
 
   get operation(): string {
     return `REGION_READ region ${this.region}`;
@@ -32,18 +27,18 @@ export class RegionRead implements Exchange, RegionPart {
 
   replied(message: Message): void {
     const { bytes, view, at, end } = message;
-    if (answersRead(view, at, end, this)) this.#asker.answered(bytes.slice(at + regionAccessLayout.sizeof, end));
-    else this.#asker.failed(this.#mismatch(message.payload));
+    if (answersRead(view, at, end, this)) this.asker.answered(bytes.slice(at + regionAccessLayout.sizeof, end));
+    else this.asker.failed(this.#mismatch(message.payload));
   }
 
   failed(error: unknown): void {
-    this.#asker.failed(error);
+    this.asker.failed(error);
   }
 
   #mismatch(payload: Uint8Array): unknown {
     try {
       const { region, offset, count } = readRegionData(payload);
-      return protocolError({ operation: this.operation, device: this.#device }, 0, `${count} bytes at ${offset} of region ${region} answered, ${this.count} at ${this.offset} of region ${this.region} were asked`);
+      return protocolError({ operation: this.operation, device: this.device }, 0, `${count} bytes at ${offset} of region ${region} answered, ${this.count} at ${this.offset} of region ${this.region} were asked`);
     } catch (error) {
       return error;
     }

@@ -51,9 +51,14 @@ export class MessageDecoder {
     return this.#filled > 0 || this.#header !== undefined;
   }
 
+  /** Many bytes are missing. */
+  get large(): boolean {
+    return this.#header !== undefined && this.wanted >= largeBytes;
+  }
+
   /** Where the missing bytes go, when they are many: whoever reads them there pushes them all the same. */
   memory(): Uint8Array | undefined {
-    if (this.#header === undefined || this.wanted < largeBytes) return undefined;
+    if (this.#header === undefined || !this.large) return undefined;
     const [target, offset] = this.#target(this.#header);
     return target.subarray(offset);
   }

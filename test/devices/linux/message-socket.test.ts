@@ -24,6 +24,7 @@ class End implements SocketUser {
   most = 65_536;
   memory: () => Uint8Array | undefined = () => undefined;
   takesFds: () => boolean = () => true;
+  due: () => boolean = () => false;
   told: () => void = () => undefined;
 
   wanted(): number {
@@ -258,5 +259,31 @@ describe('MessageSocket', () => {
     a.close();
     b.close();
     expect(openFds()).toBe(before);
+  });
+
+  it('waits shortly for bytes that are due, once some have come, and then leaves it to the loop', async () => {
+    const waits: number[] = [];
+    const { binding } = calls;
+    const { a, atB } = pair(new Syscalls({ ...binding, waitReady: (...args) => {
+      const ready = binding.waitReady(...args);
+      waits.push(ready);
+      return ready;
+    } }));
+    const memory = new Uint8Array(8192);
+    let filled = 0;
+    atB.memory = () => (filled < memory.length ? memory.subarray(filled) : undefined);
+    atB.due = () => filled < memory.length;
+    atB.received = (bytes) => {
+      filled += bytes.length;
+      // The rest comes while it is waited for, then no more.
+      if (filled === 1) a.send(new Uint8Array(4095));
+      atB.told();
+    };
+    a.send(Uint8Array.of(1));
+    await atB.until(() => filled === 4096);
+    expect(waits).toEqual([1, 0]);
+    a.send(new Uint8Array(4096));
+    await atB.until(() => filled === 8192);
+    expect(waits).toHaveLength(2);
   });
 });

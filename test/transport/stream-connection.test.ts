@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -86,6 +86,16 @@ describe.each(['tcp://127.0.0.1:0', 'tcp://[::1]:0', 'tcp://localhost:0', `unix:
 });
 
 describe('a socket of its own', () => {
+  it('holds a message of state that nobody reads yet, as far as the administrator allows', async () => {
+    const [a, b] = await connected(`unix:${join(folder, 'room')}`);
+    const allowed = Number(readFileSync('/proc/sys/net/core/wmem_max', 'utf8'));
+    let outcome: unknown = 'waits';
+    a.write([new Uint8Array(Math.min(1 << 20, allowed))]).subscribe({ next: () => (outcome = 'held'), error: (error: unknown) => (outcome = error) });
+    expect(outcome).toBe('held');
+    a.close();
+    b.close();
+  });
+
   it('hears what the other side said before it went, and has a typed error for what is written to nobody', async () => {
     const path = join(folder, 'gone');
     const server: Server = createServer({ pauseOnConnect: true });

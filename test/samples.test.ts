@@ -27,6 +27,16 @@ function samplesOf(page: string): readonly string[] {
   });
 }
 
+/** The programs that a page names in their first line, each in its file, as test/typed runs them. */
+function programsOf(page: string): readonly string[] {
+  const own = join(folder, page.replaceAll(/\W/g, '-'));
+  mkdirSync(own, { recursive: true });
+  return [...readFileSync(join(root, page), 'utf8').matchAll(/^```ts\n(\/\/ (\S+\.ts)\n[\s\S]*?)^```$/gm)].map(([, text = '', name = '']) => {
+    writeFileSync(join(own, name), text.replaceAll("'vfio-rx'", "'../../src/index.js'").replaceAll("'vfio-rx/testing'", "'../../src/testing/index.js'"));
+    return join(own, name);
+  });
+}
+
 /** A real device's address becomes a software device. */
 function onSoftware(sample: string): string {
   const opened = sample.replace(/openDevice\('[^']+'\)/, 'openDevice(softwareDevice())');
@@ -58,6 +68,7 @@ const guide = samplesOf('docs/marbles.md');
 const dma = samplesOf('docs/dma.md');
 const traces = samplesOf('docs/traces.md');
 const devices = samplesOf('docs/write-a-device.md');
+const guides = ['README.md', ...readdirSync(join(root, 'docs/guides')).map((name) => `docs/guides/${name}`)].flatMap(programsOf);
 const examples = ['src/operators', 'src/streams'].flatMap(examplesOf);
 
 describe('the samples of README, of the guides and of doc comments', () => {
@@ -65,12 +76,13 @@ describe('the samples of README, of the guides and of doc comments', () => {
     expect([program, marbleTest].every((file) => file !== '')).toBe(true);
     expect([more.length, guide.length, dma.length, traces.length, devices.length]).toEqual([0, 1, 2, 4, 1]);
     expect(examples.length).toBeGreaterThan(10);
+    expect(guides.length).toBeGreaterThan(20);
   });
 
   it('compile, and one that does not would be seen', () => {
     const broken = join(folder, 'broken.ts');
     writeFileSync(broken, readFileSync(program, 'utf8').replace('tookNs', 'tookMs'));
-    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide, ...dma, ...traces, ...devices, ...examples]);
+    const [ofBroken, ...ofOthers] = complaints([broken, program, marbleTest, ...guide, ...dma, ...traces, ...devices, ...guides, ...examples]);
     expect(ofBroken).toContain("Property 'tookMs' does not exist on type 'Arc'.");
     expect(ofOthers.flat()).toEqual([]);
   }, patienceMs);

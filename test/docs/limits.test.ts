@@ -46,7 +46,19 @@ function calculated(text: string): number {
   return value;
 }
 
+/** Bounds that nobody meets from outside: of what is drawn, of what other bounds keep smaller, of what a kernel or a protocol counts, of memory that is reused. */
+const inside = [
+  'maxIndexes', 'maxLoggedRanges', 'maxMessageBytes', 'maxSkipped', 'maxWaits', 'mostArgsz', 'mostGathered', 'mostPieces', 'mostRangeBytes', 'mostSpares', 'mostWaitingFds', 'mostWrites',
+];
+
 describe('docs/limits.md', () => {
+  it('leaves out no bound that a user can meet', () => {
+    const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts')).map((name) => readFileSync(join(root, 'src', name), 'utf8'));
+    const bounds = new Set(sources.flatMap((source) => [...source.matchAll(/^(?:export )?const ((?:most|max)[A-Z]\w*)/gm)].map(([, name = '']) => name)));
+    const said = [...inside, ...named.map(({ limit }) => limit)];
+    expect([...bounds].filter((name) => !said.includes(name))).toEqual([]);
+  });
+
   it('names what can be compared', () => {
     expect(named.length).toBeGreaterThan(50);
   });

@@ -25,6 +25,8 @@ export interface SocketParts {
   readonly reactor: Reactor;
   /** For messages of errors. */
   readonly name: string;
+  /** By which a turn of the loop is measured, if not by hrtime. */
+  readonly nowNs?: () => bigint;
 }
 
 /** What is read at once into the socket's own memory, bytes. */
@@ -60,6 +62,7 @@ export class MessageSocket {
   readonly #parts: SocketParts;
   readonly #user: SocketUser;
   readonly #slot: ReadySlot;
+  readonly #nowNs: () => bigint;
   readonly #buffer = new Uint8Array(readBytes);
   readonly #bufferAddress: number;
   /** Messages are written here; while nothing is gathered it is empty. */
@@ -83,6 +86,7 @@ export class MessageSocket {
     this.#fd = fd;
     this.#parts = parts;
     this.#user = user;
+    this.#nowNs = parts.nowNs ?? (() => process.hrtime.bigint());
     this.#bufferAddress = parts.calls.binding.addressOf(this.#buffer);
     this.#outboxAddress = parts.calls.binding.addressOf(this.#outbox);
     try {
@@ -167,7 +171,7 @@ export class MessageSocket {
   };
 
   #read(): void {
-    const beganNs = process.hrtime.bigint();
+    const beganNs = this.#nowNs();
     for (let reads = 0; reads < readsPerTurn && !this.#over && !this.#paused; reads += 1) {
       const memory = this.#user.memory?.();
       const most = memory?.length ?? Math.min(this.#user.wanted(), readBytes);
@@ -207,7 +211,7 @@ export class MessageSocket {
 
   /** True where bytes are there now; an irq ends the wait. */
   #wait(beganNs: bigint): boolean {
-    return this.#user.due?.() === true && !this.#over && !this.#paused && process.hrtime.bigint() - beganNs < turnNs && this.#parts.calls.binding.waitReady(this.#fd, false, this.#parts.reactor.epollFd ?? -1, waitNs) > 0;
+    return this.#user.due?.() === true && !this.#over && !this.#paused && this.#nowNs() - beganNs < turnNs && this.#parts.calls.binding.waitReady(this.#fd, false, this.#parts.reactor.epollFd ?? -1, waitNs) > 0;
   }
 
   #flush(): void {

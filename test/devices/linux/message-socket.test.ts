@@ -70,14 +70,14 @@ function counted(): { readonly calls: Syscalls; readonly sends: number[] } {
   return { sends, calls: new Syscalls({ ...binding, transmit: (...args) => noted(binding.transmit(...args)), sendMessage: (...args) => noted(binding.sendMessage(...args)) }) };
 }
 
-function pair(calls: Syscalls = linuxSyscalls()): Pair {
+function pair(calls: Syscalls = linuxSyscalls(), nowNs?: () => bigint): Pair {
   sockets += 1;
   const path = join(folder, `${sockets}.sock`);
   const listener = calls.listen(path, 1);
   const fdA = calls.connect(path);
   const fdB = calls.accept(listener) ?? -1;
   calls.close(listener);
-  const parts = { calls, reactor: new Reactor(), name: path };
+  const parts = { calls, reactor: new Reactor(), name: path, ...(nowNs && { nowNs }) };
   const [atA, atB] = [new End(), new End()];
   const [a, b] = [new MessageSocket(fdA, parts, atA), new MessageSocket(fdB, parts, atB)];
   closing.push(() => a.close(), () => b.close());
@@ -268,7 +268,7 @@ describe('MessageSocket', () => {
       const ready = binding.waitReady(...args);
       waits.push(ready);
       return ready;
-    } }));
+    } }), () => 0n);
     const memory = new Uint8Array(8192);
     let filled = 0;
     atB.memory = () => (filled < memory.length ? memory.subarray(filled) : undefined);

@@ -8,9 +8,9 @@ describe('Serial', () => {
   it('makes one call after the other, in the order of their subscriptions, also after one that failed', () => {
     marbles((t) => {
       const serial = new Serial();
-      t.expect(serial.run(() => t.cold('--a|'))).toBe('--a|');
-      t.expect(serial.run(() => t.cold('-#'))).toBe('----#');
-      t.expect(serial.run(() => t.cold('-b|'))).toBe('-----b|');
+      t.expect(serial.run(() => t.cold('--(a|)'))).toBe('--(a|)');
+      t.expect(serial.run(() => t.cold('-#'))).toBe('---#');
+      t.expect(serial.run(() => t.cold('-(b|)'))).toBe('----(b|)');
     });
   });
 

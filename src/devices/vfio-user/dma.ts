@@ -31,7 +31,8 @@ interface Source {
   readonly offset: number;
 }
 
-interface Entry extends IovaRange, Source {
+/** Without its file: a later layout of the region closes that fd, and brings another. */
+interface Entry extends IovaRange, Pick<Source, 'bytes'> {
   readonly source: DmaMemory | Mapping;
   readonly read: boolean;
   readonly write: boolean;
@@ -79,16 +80,18 @@ export class UserDma {
 
   map(request: DmaMapRequest): Call<IovaRange> {
     const origin = { operation: mapOperation, device: this.#parts.device };
-    const { iova, size, read, write } = request;
     return defer(() => {
       this.#parts.requireOpen(mapOperation);
       requireRange(request, this.#parts.calls.binding.pageSize, origin);
-      const entry: Entry = { iova, size, read, write, source: request.source, ...this.#sourceOf(request) };
-      requirePlace(request, this.#limits(), origin);
+      const asked = { ...request };
+      const { iova, size, read, write, source } = asked;
+      const entry: Entry = { iova, size, read, write, source, bytes: this.#sourceOf(asked).bytes };
+      requirePlace(asked, this.#limits(), origin);
       this.#table.add(entry, origin);
       return this.#serial.run(() => {
         this.#parts.requireOpen(mapOperation);
-        return this.#parts.request('DMA_MAP', mapOperation, encodeDmaMap({ iova, size, read, write, offset: entry.offset }), [entry.fd]);
+        const { fd, offset } = this.#sourceOf(asked);
+        return this.#parts.request('DMA_MAP', mapOperation, encodeDmaMap({ iova, size, read, write, offset }), [fd]);
       }).pipe(
         map(() => ({ iova, size })),
         catchError((error: unknown) => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { firstValueFrom } from 'rxjs';
@@ -177,6 +177,28 @@ describe('a vfio-user client', () => {
     expect(errnos).toEqual([22, 19, 19, 22, 38]);
     server.reply(info, encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 }));
     expect(await outstanding).toMatchObject({ regions: 9 });
+  });
+
+  it('shows a mapping by the file of its region that is open when the range has its turn', async () => {
+    const { port, server } = await opened();
+    const [first, second] = [calls.memfd('first', region.size), calls.memfd('second', region.size)];
+    const layout = (fd: number) => (asked: Message) => server.reply(asked, encodeRegionInfo(region, 4096), [fd]);
+    const mapping = await served(firstValueFrom(port.map(1, { offset: 0x2000, size: 0x1000 })), server, layout(first));
+    const memory = await firstValueFrom(port.allocateDma(4096));
+    const before = firstValueFrom(port.dmaMap({ iova: 0n, size: 4096, source: memory, read: true, write: true }));
+    const waiting = firstValueFrom(port.dmaMap({ iova: 0x1000n, size: 4096, source: mapping, read: true, write: true }));
+    const asked = await server.next();
+    await served(firstValueFrom(port.regionInfo(1)), server, layout(second));
+    // They take the number that has become free.
+    const others = Array.from({ length: 8 }, (_, n) => calls.memfd(`other ${n}`, 4096));
+    server.reply(asked);
+    await before;
+    const shown = await server.next();
+    expect(shown.fds.map((fd) => readlinkSync(`/proc/self/fd/${fd}`))).toEqual(['/memfd:second (deleted)']);
+    expect(new DataView(shown.payload.buffer, shown.payload.byteOffset).getBigUint64(8, true)).toBe(0x2000n);
+    server.reply(shown);
+    await waiting;
+    for (const fd of [first, second, ...others, ...asked.fds, ...shown.fds]) calls.close(fd);
   });
 
   it('splits what is registered by what the server takes with one message', async () => {

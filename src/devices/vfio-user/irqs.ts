@@ -1,6 +1,6 @@
 import { catchError, concat, concatMap, defer, ignoreElements, map, merge, of, take, throwError, toArray, type Observable } from 'rxjs';
 import { VfioError } from '../../errors.js';
-import { nowCall } from '../call.js';
+import { disregard, nowCall } from '../call.js';
 import { KernelIrq } from '../kernel/irq-handle.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
@@ -100,9 +100,12 @@ export class UserIrqs {
   }
 
   register(index: number, vectors: readonly number[], withAck: boolean): Call<readonly IrqHandle[]> {
-    return this.#serial.run(() => {
+    const registered = (): Call<readonly IrqHandle[]> => {
       this.#requireOpen(index);
       return this.#indexOf(index).pipe(concatMap((open) => this.#register(open, vectors, withAck)));
+    };
+    return this.#serial.run(registered, (unwanted) => {
+      for (const one of unwanted) disregard(one.close());
     });
   }
 

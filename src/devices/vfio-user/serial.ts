@@ -11,7 +11,8 @@ export class Serial {
   readonly #waiting: (() => void)[] = [];
   #busy = false;
 
-  run<T>(call: () => Call<T>): Call<T> {
+  /** `late` disposes of a result that nobody took. */
+  run<T>(call: () => Call<T>, late?: (value: T) => void): Call<T> {
     return ownedCall(
       () =>
         new Observable<T>((subscriber) => {
@@ -25,6 +26,7 @@ export class Serial {
               .subscribe(subscriber),
           );
         }),
+      late,
     );
   }
 

@@ -1,5 +1,6 @@
 import { of, Subject, tap } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import type { Call } from '../../../src/devices/port.js';
 import { Serial } from '../../../src/devices/vfio-user/serial.js';
 import { VfioError } from '../../../src/errors.js';
 import { marbles } from '../../../src/testing/index.js';
@@ -20,6 +21,18 @@ describe('Serial', () => {
     serial.run(() => of('a').pipe(tap((value) => made.push(value)))).subscribe().unsubscribe();
     serial.run(() => of('b').pipe(tap((value) => made.push(value)))).subscribe();
     expect(made).toEqual(['a', 'b']);
+  });
+
+  it('hands a result that nobody took to whoever disposes of it, and no other', () => {
+    const serial = new Serial();
+    const [first, late] = [new Subject<string>(), [] as string[]];
+    const run = (call: () => Call<string>) => serial.run(call, (value) => late.push(value)).subscribe();
+    const left = [run(() => first), run(() => of('in its turn'))];
+    run(() => of('taken'));
+    for (const one of left) one.unsubscribe();
+    first.next('on its way');
+    first.complete();
+    expect(late).toEqual(['on its way', 'in its turn']);
   });
 
   it('keeps 256 calls waiting, and no more', () => {

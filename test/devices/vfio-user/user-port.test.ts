@@ -223,6 +223,28 @@ describe('a vfio-user client', () => {
     expect(await Promise.all(irqs.map(async (irq) => (await firstValueFrom(irq.next())).count))).toEqual([3n, 4n]);
   });
 
+  it.each([0, 1, 2, 3, 4, 5])('takes an irq away that nobody waits for any more after %i messages of its registration', async (messages) => {
+    const { port, server } = await opened(encodeVersion({ ...ownVersion, capabilities: { ...ownVersion.capabilities, maxFds: 1 } }));
+    const sets: string[] = [];
+    const answer = async (): Promise<void> => {
+      const asked = await server.next();
+      if (asked.header.command === commands.DEVICE_SET_IRQS) sets.push(`${new DataView(asked.payload.buffer, asked.payload.byteOffset).getUint32(16, true)} vectors, ${asked.fds.length} fds`);
+      for (const fd of asked.fds) calls.close(fd);
+      server.reply(asked, { 7: encodeIrqInfo({ index: 2, flags: 9, count: 4 }), 4: encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 }) }[asked.header.command]);
+    };
+    const before = openFds();
+    const registering = port.irqs(2, [0, 1]).subscribe({ error: expect.unreachable });
+    for (let n = 0; n < messages; n += 1) await answer();
+    registering.unsubscribe();
+    for (let n = messages; n < 7; n += 1) await answer();
+    expect(sets).toEqual(['2 vectors, 0 fds', '1 vectors, 1 fds', '1 vectors, 1 fds', '1 vectors, 0 fds', '0 vectors, 0 fds']);
+    // The answer to the last, and a turn in which it is read.
+    const info = firstValueFrom(port.info());
+    await answer();
+    await info;
+    expect(openFds()).toBe(before);
+  });
+
   it('takes a reply that nobody asked for, or that is about something else, for a broken server', async () => {
     for (const id of [77, 1]) {
       const { port, server } = await opened();

@@ -30,6 +30,7 @@ export class ServedLane {
   #bytes = 0;
   #fds = 0;
   #serving = false;
+  #looping = false;
   #over = false;
 
   constructor(parts: LaneParts) {
@@ -59,7 +60,7 @@ export class ServedLane {
     this.#waiting.push(command);
     this.#bytes += sizeOf(command);
     this.#fds += command.fds.length;
-    if (!this.#serving) this.#next();
+    this.#proceed();
   }
 
   /** Nothing further is begun, and what a call of the port brings home now is the port's to dispose of: nobody waits for it. */
@@ -69,9 +70,19 @@ export class ServedLane {
     this.#ended.next();
   }
 
-  #next(): void {
-    const one = this.#over ? undefined : this.#waiting.shift();
-    if (one === undefined) return;
+  /** A loop: a client decides how many wait, and the stack has room for a few hundred that are answered at once. */
+  #proceed(): void {
+    if (this.#looping) return;
+    this.#looping = true;
+    while (!this.#serving && !this.#over) {
+      const one = this.#waiting.shift();
+      if (one === undefined) break;
+      this.#begin(one);
+    }
+    this.#looping = false;
+  }
+
+  #begin(one: ServedCommand): void {
     this.#bytes -= sizeOf(one);
     this.#fds -= one.fds.length;
     const fds = [...one.fds];
@@ -88,7 +99,7 @@ export class ServedLane {
         return;
       }
       this.#parts.moved();
-      this.#next();
+      this.#proceed();
     };
     this.#serving = true;
     defer(() => this.#parts.serve(one, fds)).pipe(takeUntil(this.#ended)).subscribe({

@@ -79,7 +79,8 @@ export function serveAt(path: string, open: () => Call<DevicePort>, parts: { rea
         next: (opened) => (port = opened),
         error: (error: unknown) => {
           calls.binding.close(connected);
-          gone(error);
+          if (port === undefined) gone(error);
+          else giveBack(port, error);
         },
         complete: () => {
           if (port !== undefined && !closed) {
@@ -104,11 +105,16 @@ export function serveAt(path: string, open: () => Call<DevicePort>, parts: { rea
       try {
         client = new ServedConnection(connected, port, { calls, reactor, name: `client of ${port.name}` }, gone);
       } catch (error) {
-        port.close();
-        releasedInTime(port).subscribe({ complete: () => gone(error), error: gone });
+        giveBack(port, error);
         return;
       }
       subscriber.next({ kind: 'connected' });
+    };
+    /** Of a client whose fd is closed already: what is closed twice is somebody else's. */
+    const giveBack = (port: DevicePort, error: unknown): void => {
+      client = undefined;
+      port.close();
+      releasedInTime(port).subscribe({ complete: () => gone(error), error: gone });
     };
     const close = (): void => {
       if (closed) return;

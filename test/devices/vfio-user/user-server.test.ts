@@ -25,7 +25,6 @@ import { altered } from '../../support/devices.js';
 import { openFds, RawPeer } from '../../support/vfio-user/raw-peer.js';
 import { hostile } from '../../support/vfio-user/hostile.js';
 import { Served } from '../../support/vfio-user/served.js';
-import { ShortReactor } from '../../support/vfio-user/short-reactor.js';
 
 const calls = linuxSyscalls();
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-server-'));
@@ -268,26 +267,6 @@ describe('a vfio-user server', () => {
     expect((await peer.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery())).header.errno).toBeUndefined();
     unsubscribe(warningChannel.name, hear);
     expect([failing, warnings]).toEqual([-1, [`${path}: VFIO_E_LIMIT`]]);
-  });
-
-  it('gives a device back that it cannot serve for want of memory, and serves the next client', async () => {
-    const path = join(folder, 'unserved.sock');
-    const reactor = new ShortReactor(calls);
-    const device = softwareDevice();
-    const told: string[] = [];
-    const serving = serveAt(path, () => device.open(realClock), { reactor }).subscribe({ next: (event) => told.push(event.kind === 'gone' ? `gone: ${event.error?.code ?? ''}` : event.kind), error: (error: unknown) => { throw error; } });
-    closing.push(() => serving.unsubscribe());
-    reactor.short = true;
-    const fds: number[] = [];
-    for (let clients = 0; clients < 3; clients += 1) {
-      await RawPeer.connect(path).end();
-      expect(device.driver.opens).toBe(0);
-      fds.push(openFds());
-    }
-    expect(fds[2]).toBe(fds[1]);
-    reactor.short = false;
-    await client(path);
-    expect(told).toEqual(['listening', ...new Array<string>(3).fill('gone: VFIO_E_LIMIT'), 'connected']);
   });
 
   it('takes a device for gone that is not released in time, and tells the client and the next one', async () => {

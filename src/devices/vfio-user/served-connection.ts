@@ -111,7 +111,7 @@ export class ServedConnection implements CommandServer {
   }
 
   lost(error: VfioError | undefined): void {
-    this.#error = error;
+    this.#error ??= error;
     this.close();
   }
 

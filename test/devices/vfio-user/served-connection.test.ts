@@ -1,8 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { delayWhen, Subject, type Observable } from 'rxjs';
+import { delayWhen, map, Subject, VirtualTimeScheduler, type Observable } from 'rxjs';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { realClock } from '../../../src/clock.js';
+import { softwareDevice } from '../../../src/devices/index.js';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
 import { sharedReactor } from '../../../src/devices/linux/reactor.js';
 import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
@@ -11,6 +13,8 @@ import { encodeDmaMap } from '../../../src/devices/vfio-user/messages/dma.js';
 import { encodeUserState } from '../../../src/devices/vfio-user/messages/feature.js';
 import { encodeRegionInfoQuery } from '../../../src/devices/vfio-user/messages/infos.js';
 import { encodeUserIrqSet } from '../../../src/devices/vfio-user/messages/set-irqs.js';
+import { versionBoundMs } from '../../../src/devices/vfio-user/served-connection.js';
+import { serveAt } from '../../../src/devices/vfio-user/user-server.js';
 import { altered, softwareSource } from '../../support/devices.js';
 import { openFds, openMaps, RawPeer } from '../../support/vfio-user/raw-peer.js';
 import { Served } from '../../support/vfio-user/served.js';
@@ -120,5 +124,25 @@ describe('a client that talks on while its device is not released', () => {
     calls.close(memory);
     released.complete();
     await peer.end();
+  });
+});
+
+describe('a client that is sent away, and goes while its device is not released', () => {
+  it('went for the reason it was sent away for', async () => {
+    const released = new Subject<ReleaseReport>();
+    const scheduler = new VirtualTimeScheduler();
+    scheduler.maxFrames = versionBoundMs;
+    const told: (string | undefined)[] = [];
+    const open = () => softwareDevice().open({ ...realClock, scheduler }).pipe(map((port) => altered(port, () => ({ released }))));
+    const serving = serveAt(join(folder, 'sent-away.sock'), open).subscribe({ next: (event) => told.push(event.kind === 'gone' ? event.error?.code : event.kind), error: (error: unknown) => { throw error; } });
+    const peer = RawPeer.connect(join(folder, 'sent-away.sock'));
+    while (!told.includes('connected')) await new Promise((resolve) => setImmediate(resolve));
+    scheduler.flush();
+    expect(released.observed).toBe(true);
+    peer.close();
+    for (let turns = 0; turns < 10; turns += 1) await new Promise((resolve) => setImmediate(resolve));
+    released.complete();
+    serving.unsubscribe();
+    expect(told).toEqual(['listening', 'connected', 'VFIO_E_DEADLINE']);
   });
 });

@@ -158,7 +158,9 @@ export class AuthoredPort implements DevicePort {
       }
       if ((bytes === 2 || bytes === 4 || bytes === 8) && offset % bytes !== 0) throw this.#error('VFIO_E_RANGE', `${bytes} bytes at 0x${offset.toString(16)} are not naturally aligned`, operation);
       if (region === VFIO_PCI_CONFIG_REGION_INDEX) return of(this.#configAccess(offset, bytes, write));
-      return steps(() => this.#registers(region, offset, bytes, write, operation));
+      // A long one has several turns, and the bytes are the caller's.
+      const written = write !== undefined && bytes > registersPerTurn ? new Uint8Array(write) : write;
+      return steps(() => this.#registers(region, offset, bytes, written, operation));
     });
   }
 

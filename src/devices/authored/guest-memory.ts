@@ -84,8 +84,11 @@ export class DeviceMemory implements GuestMemory {
   }
 
   *#write(iova: bigint, bytes: Uint8Array): Steps<void> {
+    let kept = bytes;
     for (const { at, from, size, remote } of this.#parts('write', iova, bytes.length)) {
-      const part = bytes.subarray(from, from + size);
+      // A client takes its time, and the bytes are the caller's.
+      if (kept === bytes && remote !== undefined && from + size < bytes.length) kept = new Uint8Array(bytes);
+      const part = kept.subarray(from, from + size);
       if (remote?.write === true) yield remote.memory.write(at, part);
       else if (remote !== undefined || !this.#mapped.write(at, part)) this.#refuse('write', at);
     }

@@ -30,7 +30,9 @@ export function clientMemory(connection: () => Pick<UserConnection, 'request' | 
       return whole;
     }),
     write: (iova, bytes) => steps(function* () {
-      for (let at = 0; at < bytes.length; at += mostBytes()) yield writePart(iova + BigInt(at), bytes.subarray(at, at + mostBytes()));
+      // The bytes are the caller's once a part is on its way.
+      const whole = bytes.length > mostBytes() ? new Uint8Array(bytes) : bytes;
+      for (let at = 0; at < whole.length; at += mostBytes()) yield writePart(iova + BigInt(at), whole.subarray(at, at + mostBytes()));
     }),
   };
 }

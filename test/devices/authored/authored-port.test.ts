@@ -60,6 +60,20 @@ describe('the port of an authored device', () => {
     expect([counted.heard, new Uint32Array(read?.buffer ?? new ArrayBuffer(4)).at(-1)]).toEqual([512, 512]);
   });
 
+  it('writes what was given when it was called, whatever the caller does with it meanwhile', () => {
+    const clock = virtualClock();
+    const values: number[] = [];
+    const port = openedSample(clock, ({ accesses }) => accesses.pipe(
+      tap((access) => { if (access.kind === 'write') values.push(access.value); }),
+      ignoreElements(),
+    ));
+    const write = Buffer.alloc(0x800, 1);
+    port.access({ region: 0, offset: 0, write }).subscribe({ error: expect.unreachable });
+    write.fill(2);
+    clock.flush();
+    expect([values.length, new Set(values)]).toEqual([512, new Set([0x0101_0101])]);
+  });
+
   it('stops a long access at a reset, and at a close', () => {
     const clock = virtualClock();
     const counted = counting();

@@ -1,4 +1,4 @@
-import { of, type Observable } from 'rxjs';
+import { EMPTY, of, Subject, take, type Observable } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { DeviceMemory } from '../../../src/devices/authored/guest-memory.js';
 import type { RemoteMemory } from '../../../src/devices/port.js';
@@ -47,6 +47,26 @@ describe('the memory that a device reaches', () => {
     const { device, asked } = mixed(256 * 1024);
     now(device.read(0x3000n, 150_000));
     expect(asked).toEqual(['read 65536', 'read 65536', 'read 18928']);
+  });
+
+  it('is written with what was given, whatever the caller does with it between the messages', () => {
+    const { device } = mixed();
+    const told = new Subject<void>();
+    const written = new Set<number>();
+    const memory = {
+      read: () => EMPTY,
+      write: (_: bigint, bytes: Uint8Array) => {
+        for (const byte of bytes) written.add(byte);
+        return told.pipe(take(1));
+      },
+    };
+    device.addRemote({ iova: 0x10_0000n, size: 0x4_0000, read: true, write: true, memory });
+    const bytes = Buffer.alloc(0x4_0000, 1);
+    let ended = false;
+    device.write(0x10_0000n, bytes).subscribe({ complete: () => (ended = true), error: expect.unreachable });
+    bytes.fill(2);
+    for (let messages = 0; messages < 4; messages += 1) told.next();
+    expect([ended, written]).toEqual([true, new Set([1])]);
   });
 
   it('fails where nothing is, where it may not, and without bus mastering', () => {

@@ -1,4 +1,4 @@
-import { of } from 'rxjs';
+import { map, of, Subject, take } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { clientMemory } from '../../../src/devices/vfio-user/client-memory.js';
 import { encodeDmaAccess, readDmaData, readDmaPart } from '../../../src/devices/vfio-user/messages/dma.js';
@@ -55,5 +55,22 @@ describe('a client\'s memory', () => {
     expect([...now(memory.read(0n, 10))]).toEqual([0, 0, 0, 0, 4, 4, 4, 4, 8, 8]);
     now(memory.write(100n, new Uint8Array(5)));
     expect(asked).toEqual(['DMA_READ 0+4', 'DMA_READ 4+4', 'DMA_READ 8+2', 'DMA_WRITE 100+4', 'DMA_WRITE 104+1']);
+  });
+
+  it('is written with what was given, whatever the caller does with it between the parts', () => {
+    const told = new Subject<void>();
+    const written: number[] = [];
+    const connection = {
+      request: (_: string, __: string, question = new Uint8Array()) => {
+        written.push(...readDmaData(question).data);
+        return told.pipe(take(1), map(() => ({ payload: new Uint8Array(), fds: [] })));
+      },
+      closeFds: () => undefined,
+    };
+    const bytes = Buffer.from([1, 1, 1, 1, 1]);
+    clientMemory(() => connection, () => 4).write(0n, bytes).subscribe({ error: expect.unreachable });
+    bytes.fill(2);
+    told.next();
+    expect(written).toEqual([1, 1, 1, 1, 1]);
   });
 });

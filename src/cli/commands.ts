@@ -1,4 +1,4 @@
-import { catchError, concat, concatMap, defer, ignoreElements, map, merge, NEVER, of, retry, share, take, takeUntil, tap, throwError, timer, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, defer, ignoreElements, map, merge, of, retry, share, take, takeUntil, tap, throwError, timer, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { fileJournal } from '../migration/file-journal.js';
 import { migrate } from '../migration/migrate.js';
@@ -62,7 +62,7 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
       digests(devices, screen);
       if (options.exit === true) return of(undefined);
       say(screen, { holding: true }, 'the devices run here until the interrupt (Ctrl-C)');
-      return concat(NEVER.pipe(takeUntil(interrupt)), of(undefined));
+      return interrupt.pipe(take(1), tap(() => closing(devices, screen)));
     });
     return ended(events, screen, interrupt, () => hold);
   });
@@ -103,7 +103,7 @@ function ended(events: Observable<MigrationEvent>, screen: Screen, interrupt: Ob
 /** Asks until there is an answer. The interrupt gives up what can be given up: this process is the one that would have run the devices. A second one ends it. */
 function resolved(event: InDoubt, screen: Screen, interrupt: Observable<unknown>): Observable<Resolution | 'in-doubt'> {
   const asked = event.resolve().pipe(
-    retry({ delay: (error) => (VfioError.is(error) ? timer(resolvePauseMs) : NEVER) }),
+    retry({ delay: (error: unknown) => (VfioError.is(error) ? timer(resolvePauseMs) : throwError(() => error)) }),
     concatMap((resolution) => told(resolution, screen).pipe(map(() => resolution))),
   );
   const interrupted = interrupt.pipe(take(1), share());
@@ -125,6 +125,11 @@ function givenUp(event: InDoubt, screen: Screen): Observable<Resolution | 'in-do
 function told(resolution: Resolution, screen: Screen): Observable<number> {
   say(screen, { resolved: resolution }, resolution === 'moved' ? 'resolved: the devices are the destination\'s' : 'resolved: the devices are the source\'s');
   return of(resolution === 'moved' ? exitCodes.moved : exitCodes.failed);
+}
+
+function closing(devices: readonly OpenedDevice[], screen: Screen): void {
+  const states = devices.map(({ name, device }) => ({ device: name, state: device.currentState.state }));
+  say(screen, { interrupted: true, devices: states }, `interrupted: ${states.map(({ device, state }) => `${device} is closed in state ${state}`).join(', ')}`);
 }
 
 function digests(devices: readonly OpenedDevice[], screen: Screen): void {

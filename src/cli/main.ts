@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { CommanderError } from 'commander';
-import { fromEvent, merge, share, Subject } from 'rxjs';
+import { finalize, fromEvent, merge, share, Subject } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { exitCodes } from './commands.js';
 import { workOf } from './program.js';
@@ -15,8 +15,15 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 function main(args: readonly string[]): void {
   const screen = { write: (text: string) => void process.stdout.write(text), terminal: process.stdout.isTTY ? process.stdout : undefined };
-  workOf(args, screen, merge(fromEvent(process, 'SIGINT'), unread).pipe(share())).subscribe({
-    next: (code) => { process.exitCode = code; },
+  const work = workOf(args, screen, merge(fromEvent(process, 'SIGINT'), unread).pipe(share()));
+  // A device in this process, or one with no irq armed, holds no event loop: the work does, until it has said what it ends with.
+  const holding = setInterval(() => undefined, 2 ** 30);
+  const letGo = (): void => clearInterval(holding);
+  work.pipe(finalize(letGo)).subscribe({
+    next: (code) => {
+      letGo();
+      process.exitCode = code;
+    },
     error: (error: unknown) => {
       if (!VfioError.is(error)) throw error;
       if (args.includes('--json')) process.stdout.write(jsonLine({ error }));

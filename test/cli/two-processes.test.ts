@@ -31,10 +31,10 @@ interface Both {
   readonly journals: readonly [string, string];
 }
 
-async function started(count = 1, bytes = 1 << 20): Promise<Both> {
+async function started(count = 1, bytes = 1 << 20, flags: readonly string[] = ['--exit']): Promise<Both> {
   const journals = [join(folder, `${(runs += 1)}-source`), join(folder, `${runs}-destination`)] as const;
   const devices = Array.from({ length: count }, (_, n) => n);
-  const destination = new Command('receive', ...devices.map((n) => `software:to${n}?bytes=${bytes}=d${n}`), '--at', 'tcp://127.0.0.1:0', '--journal', journals[1], '--exit');
+  const destination = new Command('receive', ...devices.map((n) => `software:to${n}?bytes=${bytes}=d${n}`), '--at', 'tcp://127.0.0.1:0', '--journal', journals[1], ...flags);
   const { listening } = await destination.says((line) => 'listening' in line);
   const address = String(listening);
   const source = new Command('migrate', ...devices.map((n) => `software:vf${n}?bytes=${bytes}&seed=${n + 1}=d${n}`), '--to', address, '--journal', journals[0]);
@@ -50,6 +50,15 @@ describe('two processes over TCP', () => {
     expect(digests(source)).toHaveLength(count);
     expect(digests(destination)).toEqual(digests(source));
     expect(source.lines.at(-1)).toMatchObject({ phase: 'moved' });
+  }, patienceMs);
+
+  it('the destination runs the devices until Ctrl-C, and says what they were in', async () => {
+    const { source, destination } = await started(1, 1 << 12, []);
+    await destination.says((line) => 'holding' in line);
+    expect(await source.ended).toBe(0);
+    destination.kill('SIGINT');
+    expect(await destination.ended).toBe(0);
+    expect(destination.lines.at(-1)).toEqual({ interrupted: true, devices: [{ device: 'd0', state: 'running' }] });
   }, patienceMs);
 
   it.each(['SIGKILL', 'SIGINT'] as const)('the destination by %s: the source runs, and says why', async (signal) => {

@@ -1,4 +1,4 @@
-import { catchError, concat, concatMap, defer, ignoreElements, map, merge, of, retry, share, take, takeUntil, tap, throwError, timer, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, map, merge, of, retry, share, take, takeUntil, tap, throwError, timer, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { fileJournal } from '../migration/file-journal.js';
 import { migrate } from '../migration/migrate.js';
@@ -74,10 +74,17 @@ function deadlinesOf({ patienceMs }: Options): { readonly deadlines?: Partial<De
   return { deadlines: Object.fromEntries(phases.map((phase) => [phase, patienceMs])) };
 }
 
-/** Either side, after its process died. */
-export function resolveCommand(options: Omit<Options, 'devices'> & { readonly listen: boolean }, screen: Screen): Observable<number> {
-  const transport = options.listen ? listening(options, screen) : connectTo(options.address, options);
-  return resolve({ journal: fileJournal(options.journal), transport }).pipe(concatMap((resolution) => told(resolution, screen)));
+/** Either side, after its process died. The interrupt leaves it in doubt. */
+export function resolveCommand(options: Omit<Options, 'devices'> & { readonly listen: boolean }, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
+  return defer(() => {
+    let left = false;
+    const transport = options.listen ? listening(options, screen) : connectTo(options.address, options);
+    const resolved = resolve({ journal: fileJournal(options.journal), transport }).pipe(
+      concatMap((resolution) => told(resolution, screen)),
+      takeUntil(interrupt.pipe(tap(() => (left = true)))),
+    );
+    return concat(resolved, defer(() => (left ? inDoubt(screen).pipe(map(() => exitCodes.inDoubt)) : EMPTY)));
+  });
 }
 
 function listening({ address, tls }: Pick<Options, 'address' | 'tls'>, screen: Screen): Transport {
@@ -112,14 +119,15 @@ function resolved(event: InDoubt, screen: Screen, interrupt: Observable<unknown>
 }
 
 function givenUp(event: InDoubt, screen: Screen): Observable<Resolution | 'in-doubt'> {
-  const inDoubt = (): Observable<'in-doubt'> => {
-    say(screen, { resolved: 'in-doubt' }, 'still in doubt: `vfio-rx resolve` on both sides ends it');
-    return of('in-doubt');
-  };
-  if (event.giveUp === undefined) return inDoubt();
+  if (event.giveUp === undefined) return inDoubt(screen);
   const promised = (): void => say(screen, { resolved: 'not-moved', givenUp: true }, 'given up: the devices never ran here, and the journal says that they never will; `vfio-rx resolve` tells that to the source');
   // Where a device has run, only the source can end it.
-  return event.giveUp().pipe(tap(promised), catchError((error: unknown) => (VfioError.is(error) ? inDoubt() : throwError(() => error))));
+  return event.giveUp().pipe(tap(promised), catchError((error: unknown) => (VfioError.is(error) ? inDoubt(screen) : throwError(() => error))));
+}
+
+function inDoubt(screen: Screen): Observable<'in-doubt'> {
+  say(screen, { resolved: 'in-doubt' }, 'still in doubt: `vfio-rx resolve` on both sides ends it');
+  return of('in-doubt');
 }
 
 function told(resolution: Resolution, screen: Screen): Observable<number> {

@@ -1,5 +1,6 @@
-import { concat, defer, EMPTY, from, map, type Observable } from 'rxjs';
+import { concat, defer, EMPTY, from, ignoreElements, map, NEVER, take, takeUntil, tap, type Observable } from 'rxjs';
 import { withDevice, type DeviceAddress } from '../devices/open.js';
+import { VfioError } from '../errors.js';
 import { deviceMigrationHarness } from '../testing/conformance/device/address-harness.js';
 import { deviceResults, deviceRules } from '../testing/conformance/device/check-device.js';
 import { migrationRules } from '../testing/conformance/migration/check-migration.js';
@@ -23,10 +24,13 @@ export interface ConformanceOptions {
 /** Every rule of a device, in the order in which they are checked. */
 export const conformanceRules = [...deviceRules, ...migrationRules];
 
-/** Checks the driver of a device, and writes what it finds: a line as soon as it is known, or a document at the end. Emits the exit code. Fails as `openDevice` does. */
-export function conformanceCommand({ address, name, form, destructive, only, patienceMs }: ConformanceOptions, write: (text: string) => void): Observable<number> {
+/** Checks the driver of a device, and writes what it finds: a line as soon as it is known, or a document at the end. Emits the exit code. Fails as `openDevice` does, and between two rules with VFIO_E_ABORTED after the interrupt. */
+export function conformanceCommand({ address, name, form, destructive, only, patienceMs }: ConformanceOptions, write: (text: string) => void, interrupt: Observable<unknown> = NEVER): Observable<number> {
+  let left = false;
   const told = (result: RuleResult): void => {
     if (form === 'lines') write(`${lineOf(result)}\n`);
+    // Between two rules nothing is open.
+    if (left) throw new VfioError('VFIO_E_ABORTED', 'interrupted between two rules: the device is closed', { operation: 'conformance', device: name });
   };
   const harness = deviceMigrationHarness(address, { destructive, ...(patienceMs === undefined ? {} : { patienceMs }) });
   const rules = conformanceRules.filter(({ id }) => only === undefined || only.some((one) => id === one || id.startsWith(`${one}-`)));
@@ -38,5 +42,5 @@ export function conformanceCommand({ address, name, form, destructive, only, pat
       return results.some(({ outcome }) => outcome === 'failed') ? 1 : 0;
     }),
   );
-  return concat(opens, checked);
+  return concat(opens, checked).pipe(takeUntil(interrupt.pipe(take(1), tap(() => (left = true)), ignoreElements())));
 }

@@ -121,7 +121,8 @@ export function demoCommand(options: DemoOptions, screen: Screen): Observable<nu
     return concat(
       demo(options).pipe(tap(tell), ignoreElements()),
       defer(() => {
-        if (checks > 0 && !screen.json) screen.write(`${wrong === 0 ? 'All is well' : 'Something is wrong'}. What this machine has: vfio-rx list. What there is to do: vfio-rx --help\n`);
+        if (checks === 0) say(screen, { interrupted: true }, 'interrupted: the device is closed, and there is no verdict');
+        else if (!screen.json) screen.write(`${wrong === 0 ? 'All is well' : 'Something is wrong'}. What this machine has: vfio-rx list. What there is to do: vfio-rx --help\n`);
         return of(wrong === 0 ? 0 : 1);
       }),
     );

@@ -15,7 +15,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 function main(args: readonly string[]): void {
   const screen = { write: (text: string) => void process.stdout.write(text), terminal: process.stdout.isTTY ? process.stdout : undefined };
-  const work = workOf(args, screen, merge(fromEvent(process, 'SIGINT'), unread).pipe(share()));
+  const work = workOf(args, screen, merge(fromEvent(process, 'SIGINT'), fromEvent(process, 'SIGTERM'), unread).pipe(share()));
   // A device in this process, or one with no irq armed, holds no event loop: the work does, until it has said what it ends with.
   const holding = setInterval(() => undefined, 2 ** 30);
   const letGo = (): void => clearInterval(holding);

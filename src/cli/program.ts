@@ -72,7 +72,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .addHelpText('after', `${addresses}\n${migrationEnds}`)
     .action(({ to, at, ...rest }: TlsFlags & { readonly to?: string; readonly at?: string; readonly journal: string; readonly json?: boolean }) => {
       const address = at ?? to ?? resolve.error('error: --to or --at is needed');
-      work = resolveCommand({ address, journal: rest.journal, listen: at !== undefined, ...tlsOf(resolve, rest) }, shown(rest.json));
+      work = resolveCommand({ address, journal: rest.journal, listen: at !== undefined, ...tlsOf(resolve, rest) }, shown(rest.json), interrupt);
     });
 
   program.command('serve').description('serves a device by vfio-user, to one client after the other, until Ctrl-C')
@@ -101,7 +101,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
         destructive,
         ...(only === undefined ? {} : { only }),
         ...patient(patience),
-      }, screen.write);
+      }, screen.write, interrupt);
     });
 
   const record = program.command('record').description('serves a device, takes it through states, and writes down what crosses its port')

@@ -1,8 +1,8 @@
-import { concat, defer, ignoreElements, of, takeUntil, tap, type Observable } from 'rxjs';
+import { concat, defer, ignoreElements, of, take, takeUntil, tap, type Observable } from 'rxjs';
 import type { DeviceAddress } from '../devices/open.js';
 import { serveDevice, type ServerEvent } from '../devices/serve.js';
 import { VfioError } from '../errors.js';
-import { jsonLine, type Screen } from './show.js';
+import { jsonLine, say, type Screen } from './show.js';
 
 /** What `vfio-rx serve` is told. */
 export interface ServeOptions {
@@ -17,7 +17,7 @@ export interface ServeOptions {
 export function serveCommand({ address, name, at }: ServeOptions, screen: Pick<Screen, 'write' | 'json'>, interrupt: Observable<unknown>): Observable<number> {
   const told = defer(() => serveDevice(address, pathOf(at))).pipe(
     tap((event) => screen.write(screen.json ? jsonLine({ device: name, ...event }) : `${lineOf(event, name)}\n`)),
-    takeUntil(interrupt),
+    takeUntil(interrupt.pipe(take(1), tap(() => say(screen, { device: name, kind: 'interrupted' }, `interrupted: ${name} is served no longer`)))),
   );
   return concat(told.pipe(ignoreElements()), of(0));
 }

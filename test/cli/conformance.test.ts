@@ -1,4 +1,4 @@
-import { lastValueFrom } from 'rxjs';
+import { lastValueFrom, Subject } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { conformanceCommand, conformanceRules, type ConformanceOptions } from '../../src/cli/conformance.js';
 import { softwareDevice } from '../../src/devices/index.js';
@@ -34,6 +34,18 @@ describe('vfio-rx conformance', () => {
     const { code, text } = await said({ address });
     expect(code).toBe(1);
     expect(text).toContain('failed  MIGRATION-2: every single arc of its flags leads where it says (device_state');
+  });
+
+  it('ends between two rules after the interrupt: nothing is open there', async () => {
+    const interrupt = new Subject<void>();
+    const lines: string[] = [];
+    const write = (line: string): void => {
+      lines.push(line);
+      interrupt.next();
+    };
+    const options = { address: softwareDevice(), name: 'software0', form: 'lines', destructive: false } as const;
+    await expect(lastValueFrom(conformanceCommand(options, write, interrupt))).rejects.toMatchObject({ code: 'VFIO_E_ABORTED' });
+    expect([lines.length, interrupt.observed]).toEqual([1, false]);
   });
 
   it('fails where the device does not open', async () => {

@@ -11,8 +11,8 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('vfio-rx serve', () => {
   it.each([
-    [false, (path: string) => [`disk is served at ${path}: vfio-user:${path}`, 'a client has come', 'the client has gone']],
-    [true, (path: string) => [`{"device":"disk","kind":"listening","path":"${path}"}`, '{"device":"disk","kind":"connected"}', '{"device":"disk","kind":"gone"}']],
+    [false, (path: string) => [`disk is served at ${path}: vfio-user:${path}`, 'a client has come', 'the client has gone', 'interrupted: disk is served no longer']],
+    [true, (path: string) => [`{"device":"disk","kind":"listening","path":"${path}"}`, '{"device":"disk","kind":"connected"}', '{"device":"disk","kind":"gone"}', '{"device":"disk","kind":"interrupted"}']],
   ])('says who comes and goes, until the interrupt (as JSON: %s)', async (json, lines) => {
     const path = join(folder, `${json}.sock`);
     const written: string[] = [];

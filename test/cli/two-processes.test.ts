@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -77,6 +77,13 @@ describe('two processes over TCP', () => {
     expect(await destination.ended).toBe(1);
     // Reset, or ended in the middle of a frame: it depends on what the dead process had not read yet.
     expect(destination.lines.at(-1)).toMatchObject({ error: { code: expect.stringMatching(/^VFIO_E_(LINK|STREAM)$/) as string } });
+    // One that is ended while it waits leaves everything as it was, also its address.
+    const path = join(folder, 'resolve.sock');
+    const waiting = new Command('resolve', '--at', `unix:${path}`, '--journal', journals[1]);
+    await waiting.says((line) => 'listening' in line);
+    waiting.kill('SIGTERM');
+    expect(await waiting.ended).toBe(3);
+    expect([waiting.lines.at(-1), existsSync(path)]).toEqual([{ resolved: 'in-doubt' }, false]);
     // Both started again: nothing was decided, so nothing was moved.
     const listening = new Command('resolve', '--at', 'tcp://127.0.0.1:0', '--journal', journals[1]);
     const at = await listening.says((line) => 'listening' in line);

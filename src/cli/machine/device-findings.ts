@@ -24,22 +24,27 @@ function driverFindings(machine: Machine, { name, kind, driver, vfio, hostHas }:
   if (vfio) return [kind === 'pci' ? { ...ok('driver', `${driver ?? 'a VFIO driver'} holds it; to give it back:`), mend: unbindCommands(machine, name, driver ?? 'vfio-pci') } : ok('driver', `${driver ?? 'a VFIO driver'} holds it`)];
   if (kind !== 'pci') return [wrong('driver', 'no driver of VFIO holds it: the module of its parent driver is to be loaded')];
   const holder = driver === undefined ? 'no driver holds it' : `${driver} holds it, which is no VFIO driver`;
-  return [
-    wrong('driver', holder, bindCommands(machine, name, driver, vfioPciLoaded(machine))),
-    ...(hostHas.length === 0 ? [] : [note('host', `this machine uses it now: ${hostHas.join(', ')} will be gone when it is bound`)]),
-  ];
+  return [...hostLoses('it', hostHas), wrong('driver', holder, bindCommands(machine, name, driver, vfioPciLoaded(machine)))];
+}
+
+/** Stands before the commands that take it: what is below them is read too late. */
+function hostLoses(name: string, hostHas: readonly string[]): readonly Finding[] {
+  return hostHas.length === 0 ? [] : [note('host', `this machine uses ${name} now: ${hostHas.join(', ')} will be gone when it is bound`)];
 }
 
 function groupFindings(machine: Machine, { name, kind, group }: Found): readonly Finding[] {
   if (group === undefined) return kind === 'other' ? [] : [wrong('group', kind === 'pci' ? 'it has no IOMMU group: the IOMMU is off' : 'it has no IOMMU group: its driver is not bound')];
   const mates = groupMates(machine, group).filter((mate) => mate !== name);
   const foreign = mates.flatMap((mate) => {
-    const { driver, bridge } = functionAt(machine, mate);
-    return driver === undefined || isVfioDriver(driver) || bridge || harmlessDrivers.has(driver) ? [] : [{ mate, driver }];
+    const { driver, bridge, hostHas } = functionAt(machine, mate);
+    return driver === undefined || isVfioDriver(driver) || bridge || harmlessDrivers.has(driver) ? [] : [{ mate, driver, hostHas }];
   });
   if (foreign.length === 0) return [ok('group', mates.length === 0 ? `alone in group ${group}` : `group ${group}, with ${mates.join(', ')}`)];
   const loaded = vfioPciLoaded(machine);
-  return foreign.map(({ mate, driver }) => wrong('group', `${mate} is in the same group ${group}, and ${driver} holds it: all of a group go to VFIO, or to no driver`, bindCommands(machine, mate, driver, loaded)));
+  return foreign.flatMap(({ mate, driver, hostHas }) => [
+    ...hostLoses(mate, hostHas),
+    wrong('group', `${mate} is in the same group ${group}, and ${driver} holds it: all of a group go to VFIO, or to no driver`, bindCommands(machine, mate, driver, loaded)),
+  ]);
 }
 
 function fileFindings(machine: Machine, { group, cdev }: Found): readonly Finding[] {

@@ -35,7 +35,7 @@ export function inventory(machine: Machine): readonly Found[] {
     const path = `${pciFolder}/${name}`;
     const ids = idsOf(machine, path);
     if (ids?.class.startsWith(bridgeClass) === true) return [];
-    return [{ ...common(machine, name, path), kind: 'pci' as const, ids, title: ids && nameOf(ids), hostHas: host.flatMap((part) => (part.below(name) ? [part.name] : [])) }];
+    return [{ ...common(machine, name, path), kind: 'pci' as const, ids, title: ids && nameOf(ids), hostHas: heldBy(host, name) }];
   });
   const mdevs = namesIn(machine, mdevFolder).map((name) => {
     const path = `${mdevFolder}/${name}`;
@@ -62,9 +62,9 @@ export function groupMates(machine: Machine, group: number): readonly string[] {
 }
 
 /** What the machine knows of one function, a bridge too. */
-export function functionAt(machine: Machine, name: string): { readonly driver: string | undefined; readonly bridge: boolean } {
+export function functionAt(machine: Machine, name: string): Pick<Found, 'driver' | 'hostHas'> & { readonly bridge: boolean } {
   const path = `${pciFolder}/${name}`;
-  return { driver: linkedName(machine, `${path}/driver`), bridge: idsOf(machine, path)?.class.startsWith(bridgeClass) === true };
+  return { driver: linkedName(machine, `${path}/driver`), hostHas: heldBy(hostParts(machine), name), bridge: idsOf(machine, path)?.class.startsWith(bridgeClass) === true };
 }
 
 export function isVfioDriver(driver: string | undefined): boolean {
@@ -90,8 +90,17 @@ function idsOf(machine: Machine, path: string): PciIds | undefined {
   return vendor === undefined || device === undefined || code === undefined ? undefined : { vendor, device, class: code };
 }
 
+interface HostPart {
+  readonly name: string;
+  readonly below: (device: string) => boolean;
+}
+
+function heldBy(host: readonly HostPart[], device: string): readonly string[] {
+  return host.flatMap((part) => (part.below(device) ? [part.name] : []));
+}
+
 /** Network interfaces and disks, and below which device they are. */
-function hostParts(machine: Machine): readonly { readonly name: string; readonly below: (device: string) => boolean }[] {
+function hostParts(machine: Machine): readonly HostPart[] {
   return ['/sys/class/net', '/sys/block'].flatMap((folder) =>
     namesIn(machine, folder).flatMap((name) => {
       const link = linkedPath(machine, `${folder}/${name}`) ?? realPath(machine, `${folder}/${name}/device`);

@@ -38,7 +38,15 @@ describe('what stands between a device and its user', () => {
       `echo ${bdf} | sudo tee /sys/bus/pci/devices/${bdf}/driver/unbind`,
       `echo ${bdf} | sudo tee /sys/bus/pci/drivers_probe`,
     ] }]);
-    expect(all).toContainEqual({ about: 'host', level: 'note', says: 'this machine uses it now: eth0 will be gone when it is bound', mend: [] });
+    expect(all[0]).toEqual({ about: 'host', level: 'note', says: 'this machine uses it now: eth0 will be gone when it is bound', mend: [] });
+  });
+
+  it('says what the host loses with another function of the group, before the commands that take it', () => {
+    using tree = new Tree();
+    tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4 }).pci('0000:01:00.1', { ids: '8086:10d3', driver: 'nvme', group: 4, disk: 'nvme0n1' });
+    const [, host, group] = findings(tree).all;
+    expect(host).toEqual({ about: 'host', level: 'note', says: 'this machine uses 0000:01:00.1 now: nvme0n1 will be gone when it is bound', mend: [] });
+    expect(group).toMatchObject({ about: 'group', level: 'wrong' });
   });
 
   it('needs the module where it is not loaded, no unbind where no driver holds it, and no sudo where one is root', () => {

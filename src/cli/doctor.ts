@@ -8,6 +8,7 @@ import { machineFindings } from './machine/machine-findings.js';
 import { isThere, mayUse, namesIn, type Machine } from './machine/machine.js';
 import { writes } from './machine/mending.js';
 import { usersOf } from './machine/users.js';
+import { usualWay } from './machine/way.js';
 import { jsonLine, type Screen } from './show.js';
 
 /** What `vfio-rx doctor` ends with: nothing is wrong, or something is. */
@@ -71,10 +72,11 @@ function ofKernelDevice(machine: Machine, name: Extract<DeviceName, { readonly a
   const device = found(inventory(machine), name);
   const kind = name.kind === 'mdev' || name.kind === 'pci' ? name.kind : device?.kind;
   if (device === undefined) return [...machineFindings(machine, kind), absent(machine, name)];
-  const findings = deviceFindings(machine, device);
+  const way = name.kind === 'cdev' || name.kind === 'group' ? name.kind : usualWay(machine, device);
+  const findings = deviceFindings(machine, device, way);
   const users = usersOf(machine, [...(device.group === undefined ? [] : [`/dev/vfio/${device.group}`]), ...(device.cdev === undefined ? [] : [device.cdev])]);
   const busy = users.map(({ pid, command, path }) => wrong('in use', `process ${pid} (${command}) has ${path} open: end it first`, [`kill ${pid}`]));
-  return [...machineFindings(machine, kind), ok('device', [device.name, device.title].filter((part) => part !== undefined).join(', ')), ...findings, ...busy];
+  return [...machineFindings(machine, kind, way), ok('device', [device.name, device.title].filter((part) => part !== undefined).join(', ')), ...findings, ...busy];
 }
 
 function found(devices: readonly Found[], { kind, address }: Extract<DeviceName, { readonly address: string }>): Found | undefined {

@@ -60,6 +60,15 @@ describe('vfio-rx doctor', () => {
     expect(objects.at(-1)).toEqual({ device: bdf, well: true, wrong: 0 });
   });
 
+  it('looks at the files of the way that the address takes', () => {
+    using tree = well();
+    tree.file('/dev/iommu').pci('0000:03:00.0', { ids: '8086:10d3', driver: 'vfio-pci', group: 6, cdev: { name: 'vfio0', file: true } });
+    for (const path of ['/dev/iommu', '/dev/vfio/devices/vfio0']) tree.forbidden.add(path);
+    expect(said(tree, '0000:03:00.0').lines.filter((line) => line.startsWith('WRONG'))).toEqual(['WRONG  permissions: /dev/iommu may not be opened by this user', 'WRONG  file: /dev/vfio/devices/vfio0 may not be opened by this user']);
+    expect(said(tree, '/dev/vfio/devices/vfio0').code).toBe(1);
+    expect(said(tree, 'group:6/0000:03:00.0').code).toBe(0);
+  });
+
   it('says who has it open', () => {
     using tree = well();
     tree.file('/proc/4711/comm', 'qemu-system-x86').link('/proc/4711/fd/9', '/dev/vfio/5').file('/proc/4712/comm', 'other').link('/proc/4712/fd/1', '/dev/null');

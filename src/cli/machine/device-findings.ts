@@ -2,18 +2,19 @@ import { note, ok, wrong, type Finding } from './finding.js';
 import { functionAt, groupMates, isVfioDriver, type Found } from './inventory.js';
 import { isThere, mayUse, type Machine } from './machine.js';
 import { bindCommands, giveFile, unbindCommands } from './mending.js';
+import { sharedFile, usualWay, type Way } from './way.js';
 
 /** Drivers that do no DMA and may hold a function of a group that a user has. */
 const harmlessDrivers = new Set(['pci-stub', 'pcieport']);
 
 /** What stands between a device and its user, from the IOMMU to the file. */
-export function deviceFindings(machine: Machine, device: Found): readonly Finding[] {
-  return [...driverFindings(machine, device), ...groupFindings(machine, device), ...(device.vfio ? fileFindings(machine, device) : [])];
+export function deviceFindings(machine: Machine, device: Found, way = usualWay(machine, device)): readonly Finding[] {
+  return [...driverFindings(machine, device), ...groupFindings(machine, device), ...(device.vfio ? fileFindings(machine, device, way) : [])];
 }
 
 /** Why the device cannot be opened now, in a line; undefined: it can. */
 export function whyNotReady(machine: Machine, device: Found): string | undefined {
-  return deviceFindings(machine, device).find(({ level }) => level === 'wrong')?.says;
+  return [...deviceFindings(machine, device), sharedFile(machine, usualWay(machine, device))].find(({ level }) => level === 'wrong')?.says;
 }
 
 export function vfioPciLoaded(machine: Machine): boolean {
@@ -47,12 +48,10 @@ function groupFindings(machine: Machine, { name, kind, group }: Found): readonly
   ]);
 }
 
-function fileFindings(machine: Machine, { group, cdev }: Found): readonly Finding[] {
-  const file = group === undefined ? undefined : `/dev/vfio/${group}`;
-  const files = [file, cdev].filter((path) => path !== undefined && isThere(machine, path)) as readonly string[];
-  if (group !== undefined && isThere(machine, `/dev/vfio/noiommu-${group}`)) return [wrong('file', `/dev/vfio/noiommu-${group}: no IOMMU stands between its DMA and all memory`)];
-  if (files.length === 0) return [wrong('file', `there is no ${file ?? '/dev/vfio/devices/...'}: in a container the file is to be passed in`)];
-  const usable = files.filter((path) => mayUse(machine, path));
-  const [first = ''] = files;
-  return [usable.length > 0 ? ok('file', `${usable.join(', ')} may be opened`) : wrong('file', `${first} may not be opened by this user`, [giveFile(machine, first)])];
+/** Of the file that opening takes; another one that may be opened is no help. */
+function fileFindings(machine: Machine, { group, cdev }: Found, way: Way): readonly Finding[] {
+  if (way === 'group' && group !== undefined && isThere(machine, `/dev/vfio/noiommu-${group}`)) return [wrong('file', `/dev/vfio/noiommu-${group}: no IOMMU stands between its DMA and all memory`)];
+  const file = way === 'cdev' || group === undefined ? cdev : `/dev/vfio/${group}`;
+  if (file === undefined || !isThere(machine, file)) return [wrong('file', `there is no ${file ?? '/dev/vfio/devices/...'}: in a container the file is to be passed in`)];
+  return [mayUse(machine, file) ? ok('file', `${file} may be opened`) : wrong('file', `${file} may not be opened by this user`, [giveFile(machine, file)])];
 }

@@ -1,18 +1,18 @@
 import { size } from '../words.js';
 import { note, ok, wrong, type Finding } from './finding.js';
-import { isThere, mayUse, namesIn, textOf, type Machine } from './machine.js';
+import { isThere, namesIn, textOf, type Machine } from './machine.js';
 import { vfioPciLoaded } from './device-findings.js';
 import { asRoot, writes } from './mending.js';
+import { sharedFile, usualWay } from './way.js';
 
-const container = '/dev/vfio/vfio';
 const noiommuParameter = '/sys/module/vfio/parameters/enable_unsafe_noiommu_mode';
 
 /** What all devices of a kind need of the machine; without a kind, of any. */
-export function machineFindings(machine: Machine, kind: 'pci' | 'mdev' | 'other' | undefined): readonly Finding[] {
+export function machineFindings(machine: Machine, kind: 'pci' | 'mdev' | 'other' | undefined, way = usualWay(machine)): readonly Finding[] {
   return [
     ...(kind === 'mdev' ? [] : [iommu(machine)]),
     ...modules(machine, kind),
-    containerFile(machine),
+    sharedFile(machine, way),
     memlock(machine),
     deviceFiles(machine),
     ...noiommu(machine),
@@ -45,11 +45,6 @@ function modules(machine: Machine, kind: 'pci' | 'mdev' | 'other' | undefined): 
   ];
   if (kind === 'mdev' || kind === 'other') return found;
   return [...found, vfioPciLoaded(machine) ? ok('vfio-pci', 'the driver for PCI functions is there') : wrong('vfio-pci', 'the driver for PCI functions is not loaded', [asRoot(machine, 'modprobe vfio-pci')])];
-}
-
-function containerFile(machine: Machine): Finding {
-  if (!isThere(machine, container)) return wrong('permissions', `there is no ${container}: load the module; in a container the file is to be passed in`, [asRoot(machine, 'modprobe vfio')]);
-  return mayUse(machine, container) ? ok('permissions', `${container} may be opened`) : wrong('permissions', `${container} may not be opened by this user`, [asRoot(machine, `chmod 0666 ${container}`)]);
 }
 
 /** CAP_IPC_LOCK: locks what it likes. */

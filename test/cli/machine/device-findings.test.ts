@@ -81,13 +81,24 @@ describe('what stands between a device and its user', () => {
     expect(findings(contained).why).toBe('/dev/vfio/noiommu-4: no IOMMU stands between its DMA and all memory');
   });
 
-  it('may be opened by its own file alone', () => {
+  it('is the file that opening takes: one that may be opened is no help where it takes the other', () => {
     using tree = new Tree();
-    tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4, cdev: { name: 'vfio0', file: true } });
+    tree.vfio().file('/dev/iommu').pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4, cdev: { name: 'vfio0', file: true } });
     tree.forbidden.add('/dev/vfio/4');
-    const { all, why } = findings(tree);
-    expect(why).toBeUndefined();
-    expect(all.at(-1)?.says).toBe('/dev/vfio/devices/vfio0 may be opened');
+    expect(findings(tree)).toMatchObject({ why: undefined, all: [{}, {}, { level: 'ok', says: '/dev/vfio/devices/vfio0 may be opened' }] });
+    tree.forbidden.add('/dev/vfio/devices/vfio0').delete('/dev/vfio/4');
+    expect(findings(tree).wrong).toEqual([{ about: 'file', level: 'wrong', says: '/dev/vfio/devices/vfio0 may not be opened by this user', mend: ['sudo chown "$(id -u)" /dev/vfio/devices/vfio0'] }]);
+    using older = new Tree();
+    older.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4, cdev: { name: 'vfio0', file: true } });
+    older.forbidden.add('/dev/vfio/devices/vfio0');
+    expect(findings(older)).toMatchObject({ why: undefined, all: [{}, {}, { level: 'ok', says: '/dev/vfio/4 may be opened' }] });
+  });
+
+  it('is the file that all devices share: a device is not ready without it', () => {
+    using tree = new Tree();
+    tree.vfio().file('/dev/iommu').pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4, cdev: { name: 'vfio0', file: true } });
+    tree.forbidden.add('/dev/iommu');
+    expect(findings(tree)).toMatchObject({ wrong: [], why: '/dev/iommu may not be opened by this user' });
   });
 
   it('is the same for an mdev, which is not bound by hand', () => {

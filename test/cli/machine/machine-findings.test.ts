@@ -43,6 +43,14 @@ describe('what VFIO needs of a machine', () => {
     expect(found(tree, 'permissions')).toMatchObject({ level: 'wrong', mend: ['sudo chmod 0666 /dev/vfio/vfio'] });
   });
 
+  it('is an iommufd that this user may open, where devices have files of their own: the container is not asked for then', () => {
+    using tree = new Tree();
+    tree.folder('/dev/vfio/devices').file('/dev/iommu').forbidden.add('/dev/vfio/vfio');
+    expect(found(tree, 'permissions')).toMatchObject({ level: 'ok', says: '/dev/iommu may be opened' });
+    tree.forbidden.add('/dev/iommu');
+    expect(found(tree, 'permissions')).toMatchObject({ level: 'wrong', says: '/dev/iommu may not be opened by this user', mend: ['sudo chown "$(id -u)" /dev/iommu'] });
+  });
+
   it('is memory that may be locked', () => {
     using tree = new Tree();
     tree.file('/proc/self/limits', 'Max locked memory         8388608              8388608              bytes').file('/proc/self/status', 'CapEff:\t0000000000000000');

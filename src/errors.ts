@@ -89,7 +89,7 @@ export class VfioError extends Error {
 /** errno -> code and advice, for a failed system call whose errno means the same thing everywhere in VFIO. */
 const byErrno: Readonly<Record<string, readonly [VfioErrorCode, string]>> = {
   EACCES: ['VFIO_E_PERMISSION', 'permission denied: run as root, or give this user access to the group file under /dev/vfio'],
-  EPERM: ['VFIO_E_PERMISSION', 'not permitted: run as root or with the capability that this call needs; on a machine without interrupt remapping load vfio_iommu_type1 with allow_unsafe_interrupts=1'],
+  EPERM: ['VFIO_E_PERMISSION', 'not permitted: run as root or with the capability that this call needs; on a machine without interrupt remapping load vfio_iommu_type1 with allow_unsafe_interrupts=1 where every user of the device is trusted'],
   ENOENT: ['VFIO_E_ADDRESS', 'no such file or device: check the address and that the device is bound to its VFIO driver'],
   ENODEV: ['VFIO_E_NO_DEVICE', 'no such device: it was removed, or is not bound to a VFIO driver'],
   ENXIO: ['VFIO_E_NO_DEVICE', 'no such device or address: it was removed'],

@@ -73,7 +73,7 @@ describe('groups', () => {
   });
 
   it('name the advice for EPERM: it is not about a remap irq', () => {
-    expect(() => groups({ [VFIO_SET_IOMMU]: 'EPERM' }).lease(7)).toThrow(/allow_unsafe_interrupts/);
+    expect(() => groups({ [VFIO_SET_IOMMU]: 'EPERM' }).lease(7)).toThrow(/allow_unsafe_interrupts=1 where every user of the device is trusted/);
   });
 
   it('say which driver holds a device of the group', () => {

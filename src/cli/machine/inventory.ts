@@ -17,7 +17,7 @@ export interface Found {
   readonly ids: PciIds | undefined;
   /** What it is, in words. */
   readonly title: string | undefined;
-  /** What the host has of it while another driver holds it: network interfaces and disks. */
+  /** What the host has of it while another driver holds it: network interfaces, disks, and its virtual functions, whoever uses them. */
   readonly hostHas: readonly string[];
 }
 
@@ -26,6 +26,8 @@ export const mdevFolder = '/sys/bus/mdev/devices';
 const cdevClass = '/sys/class/vfio-dev';
 
 const bridgeClass = '06';
+/** Bridges between PCI buses (PCI, CardBus, semi-transparent): the kernel lets their drivers be. One to ISA is a function like others. */
+const busBridgeClasses = ['0604', '0607', '0609'];
 
 /** Every PCI function that is no bridge, every mdev, and whatever else a VFIO driver holds. */
 export function inventory(machine: Machine): readonly Found[] {
@@ -35,7 +37,7 @@ export function inventory(machine: Machine): readonly Found[] {
     const path = `${pciFolder}/${name}`;
     const ids = idsOf(machine, path);
     if (ids?.class.startsWith(bridgeClass) === true) return [];
-    return [{ ...common(machine, name, path), kind: 'pci' as const, ids, title: ids && nameOf(ids), hostHas: heldBy(host, name) }];
+    return [{ ...common(machine, name, path), kind: 'pci' as const, ids, title: ids && nameOf(ids), hostHas: heldBy(machine, host, name) }];
   });
   const mdevs = namesIn(machine, mdevFolder).map((name) => {
     const path = `${mdevFolder}/${name}`;
@@ -61,10 +63,11 @@ export function groupMates(machine: Machine, group: number): readonly string[] {
   return namesIn(machine, `/sys/kernel/iommu_groups/${group}/devices`);
 }
 
-/** What the machine knows of one function, a bridge too. */
+/** What the machine knows of one function; `bridge`: between PCI buses. */
 export function functionAt(machine: Machine, name: string): Pick<Found, 'driver' | 'hostHas'> & { readonly bridge: boolean } {
   const path = `${pciFolder}/${name}`;
-  return { driver: linkedName(machine, `${path}/driver`), hostHas: heldBy(hostParts(machine), name), bridge: idsOf(machine, path)?.class.startsWith(bridgeClass) === true };
+  const code = idsOf(machine, path)?.class;
+  return { driver: linkedName(machine, `${path}/driver`), hostHas: heldBy(machine, hostParts(machine), name), bridge: busBridgeClasses.some((one) => code?.startsWith(one)) };
 }
 
 export function isVfioDriver(driver: string | undefined): boolean {
@@ -95,8 +98,10 @@ interface HostPart {
   readonly below: (device: string) => boolean;
 }
 
-function heldBy(host: readonly HostPart[], device: string): readonly string[] {
-  return host.flatMap((part) => (part.below(device) ? [part.name] : []));
+function heldBy(machine: Machine, host: readonly HostPart[], device: string): readonly string[] {
+  const path = `${pciFolder}/${device}`;
+  const virtual = namesIn(machine, path).filter((name) => /^virtfn\d+$/.test(name)).map((name) => linkedName(machine, `${path}/${name}`) ?? name);
+  return [...host.flatMap((part) => (part.below(device) ? [part.name] : [])), ...virtual];
 }
 
 /** Network interfaces and disks, and below which device they are. */

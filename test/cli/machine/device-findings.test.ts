@@ -63,6 +63,18 @@ describe('what stands between a device and its user', () => {
     expect(findings(tree).wrong).toEqual([{ about: 'group', level: 'wrong', says: '0000:01:00.1 is in the same group 4, and e1000e holds it: all of a group go to VFIO, or to no driver', mend: expect.arrayContaining(['echo 0000:01:00.1 | sudo tee /sys/bus/pci/devices/0000:01:00.1/driver/unbind']) as unknown }]);
   });
 
+  it('is no bridge between PCI buses, but one to ISA that a driver holds', () => {
+    using tree = new Tree();
+    tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', group: 4 }).pci('0000:00:1e.0', { ids: '8086:2448', class: '060401', driver: 'pcieport', group: 4 }).pci('0000:00:1f.0', { ids: '8086:2918', class: '060100', driver: 'lpc_ich', group: 4 });
+    expect(findings(tree).wrong.map(({ says }) => says)).toEqual(['0000:00:1f.0 is in the same group 4, and lpc_ich holds it: all of a group go to VFIO, or to no driver']);
+  });
+
+  it('says that the virtual functions of a function go with its driver', () => {
+    using tree = new Tree();
+    tree.vfio().pci(bdf, { ids: '8086:1521', driver: 'igb', group: 4, net: 'eth0' }).link(`/sys/bus/pci/devices/${bdf}/virtfn0`, '../0000:01:10.0');
+    expect(findings(tree).all[0]?.says).toBe('this machine uses it now: eth0, 0000:01:10.0 will be gone when it is bound');
+  });
+
   it('is an IOMMU that is off', () => {
     using tree = new Tree();
     tree.vfio().pci(bdf, { ids: '8086:10d3', driver: 'vfio-pci', cdev: { name: 'vfio0', file: true } });

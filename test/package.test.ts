@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { linksOf, readPage } from './docs/pages.js';
 import { nodeOf, noNode, otherNodes } from './support/node-versions.js';
 
 const run = promisify(execFile);
@@ -114,7 +115,18 @@ describe('the package', () => {
     for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/devices/linux/syscall-worker.mjs', 'docs/errors.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'SECURITY.md', 'README.md', 'LICENSE', 'drivers/linux/COPYING', 'drivers/linux/vfio_region_remap.h']) {
       expect(files).toContain(path);
     }
-    expect(files.filter((path) => /^(src|test|examples|bench)\/|\.map$|\.ko$/.test(path))).toEqual([]);
+    expect(files.filter((path) => /^(src|test|bench)\/|\.map$|\.ko$/.test(path))).toEqual([]);
+  });
+
+  it('has what its pages for users lead to; the rest is of the workshop', () => {
+    const pages = files.filter((path) => path.endsWith('.md'));
+    expect(pages).toEqual(expect.arrayContaining(['README.md', 'docs/guides/8-real-hardware.md', 'examples/README.md', 'CONTRIBUTING.md']));
+    const lost = pages.flatMap((page) => linksOf(readPage(join(installed, page))).flatMap((link) => {
+      const [path = ''] = decodeURI(link).split('#');
+      const target = path === '' ? page : join(dirname(page), path);
+      return existsSync(join(installed, target)) ? [] : [target];
+    }));
+    expect([...new Set(lost)].filter((path) => !/^(src|test|bench)(\/|$)/.test(path))).toEqual([]);
   });
 
   it('has every entry point', async () => {

@@ -24,14 +24,23 @@ export function aborts(signal: AbortSignal): Observable<unknown> {
  * untilAborted       --a----b-#     VFIO_E_ABORTED; nothing is begun where the signal is aborted already
  * ```
  */
-export function untilAborted<T>(signal: AbortSignal | undefined, { operation, device }: VfioErrorDetails): MonoTypeOperatorFunction<T> {
+export function untilAborted<T>(signal: AbortSignal | undefined, details: VfioErrorDetails): MonoTypeOperatorFunction<T> {
   if (signal === undefined) return identity;
   const aborted = aborts(signal).pipe(
-    map((cause): never => {
-      throw new VfioError('VFIO_E_ABORTED', 'its caller aborted it', { operation, device, cause });
+    map((reason): never => {
+      throw abortedError(reason, details);
     }),
   );
   return takeUntil(aborted);
+}
+
+function abortedError(cause: unknown, { operation, device }: VfioErrorDetails): VfioError {
+  return new VfioError('VFIO_E_ABORTED', 'its caller aborted it', { operation, device, cause });
+}
+
+/** Throws where the signal is aborted: for work in steps, each of which is done to its end. */
+export function throwIfAborted(signal: AbortSignal | undefined, details: VfioErrorDetails): void {
+  if (signal?.aborted === true) throw abortedError(signal.reason, details);
 }
 
 /** One abort for both ways of asking for it. */

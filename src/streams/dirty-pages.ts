@@ -1,4 +1,5 @@
 import { catchError, concatMap, endWith, from, ignoreElements, map, Observable, Subscription, tap, throwError, toArray } from 'rxjs';
+import { untilAborted, type Abortable } from '../abort.js';
 import { VfioError } from '../errors.js';
 import { disregard, ownedCall } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
@@ -6,7 +7,7 @@ import type { Call, IovaRange } from '../devices/port.js';
 import { countDirty, reportParts, type DirtyBitmap } from '../devices/protocol/dirty-pages.js';
 
 /** What is watched, and when it is asked for. */
-export interface DirtyPagesOptions {
+export interface DirtyPagesOptions extends Abortable {
   /** IO addresses that the device may write to: 1 to 256 ranges of whole pages. */
   readonly ranges: readonly IovaRange[];
   /** Each value asks for one report. */
@@ -43,15 +44,15 @@ const mostPages = 64 * 1024 * 1024 * 8;
  * - **Drops** no page. A value of `when` that comes while a report is outstanding is answered by one more after it, however many they are.
  * - **Completes** with `when`, after the reports that are due, once the log is stopped.
  * - **Fails** with VFIO_E_CLOSED, VFIO_E_UNSUPPORTED (the device keeps no log), VFIO_E_BUSY (it keeps one for somebody else), VFIO_E_RANGE, VFIO_E_LIMIT (too
- *   many pages), with the error of `when`; with VFIO_E_LOG_LOST where a report failed: take every page for written then.
+ *   many pages), with the error of `when`, by `signal` with VFIO_E_ABORTED; with VFIO_E_LOG_LOST where a report failed: take every page for written then.
  * - **Releases** the log, on unsubscribe too.
  *
  * @example
  * dirtyPages(device, { ranges: [{ iova: 0n, size: 1 << 20 }], when: irq(device, { index: 1 }) }).subscribe(({ pages }) => console.log(pages));
  * @see dirtyRanges, savedState
  */
-export function dirtyPages(device: VfioDevice, { ranges, when, pageSize = defaultPageSize }: DirtyPagesOptions): Observable<DirtyPages> {
-  return new Observable<DirtyPages>((subscriber) => {
+export function dirtyPages(device: VfioDevice, { ranges, when, pageSize = defaultPageSize, signal }: DirtyPagesOptions): Observable<DirtyPages> {
+  const reports = new Observable<DirtyPages>((subscriber) => {
     const { dmaLogging } = device.port;
     device.checkOpen('dirtyPages');
     requireFew(device, ranges, pageSize);
@@ -106,6 +107,7 @@ export function dirtyPages(device: VfioDevice, { ranges, when, pageSize = defaul
       if (log === 'kept') disregard(dmaLogging.stop());
     };
   });
+  return reports.pipe(untilAborted(signal, { operation: 'dirtyPages', device: device.name }));
 }
 
 function report(device: VfioDevice, parts: readonly IovaRange[], pageSize: number): Call<DirtyPages> {

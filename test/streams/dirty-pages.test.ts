@@ -54,6 +54,17 @@ describe('dirtyPages', () => {
     });
   });
 
+  it('ends by a signal, and stops the log', () => {
+    marbles((t) => {
+      const { device, driver } = withMemory(t);
+      const controller = new AbortController();
+      t.at('---x', { x: () => controller.abort('enough') });
+      const when = t.hot('-r---r');
+      t.expect(dirtyPages(device, { ranges, when, signal: controller.signal }).pipe(count)).toBe('-0-#', undefined, { code: 'VFIO_E_ABORTED', operation: 'dirtyPages', cause: 'enough' });
+      t.atEnd(() => expect(driver.dma.log?.ranges).toEqual([]));
+    });
+  });
+
   it('says which pages, range by range', () => {
     marbles((t) => {
       const { device, write } = withMemory(t);

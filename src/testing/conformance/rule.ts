@@ -1,3 +1,5 @@
+import { throwIfAborted, type Abortable } from '../../abort.js';
+
 /** One numbered rule of a contract, and how to find out whether a subject keeps it. Works in any test runner and without one. */
 export interface Rule<Subject, Need extends string = never> {
   /** `PORT-6.2`: the second thing that PORT-6 says. docs/contract.md lists all. */
@@ -61,6 +63,18 @@ export async function checkRule<Subject, Need extends string>(
   const [error] = thrown;
   if (thrown.length === 0) return { ...result, outcome: 'passed' };
   return { ...result, outcome: error instanceof Skipped ? 'skipped' : 'failed', reason: wordsOf(error), ...(error instanceof Skipped ? {} : { error }) };
+}
+
+/** Finds out about rules, one after the other, and tells each result as it is known. Aborted, it rejects behind the rule in hand, where nothing is open. */
+export async function checkRules<Kind>(rules: readonly Kind[], result: (rule: Kind) => Promise<RuleResult>, { signal }: Abortable, told: (result: RuleResult) => void = () => undefined): Promise<readonly RuleResult[]> {
+  const results: RuleResult[] = [];
+  for (const rule of rules) {
+    throwIfAborted(signal, { operation: 'check' });
+    const one = await result(rule);
+    told(one);
+    results.push(one);
+  }
+  return results;
 }
 
 /** What a suite needs of a test runner: `{ describe, it }` of vitest, of node:test, or of one that does as they do. */

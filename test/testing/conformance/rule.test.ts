@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { checkRule, demand, describeRules, skip, type Rule } from '../../../src/testing/conformance/rule.js';
+import { checkRule, checkRules, demand, describeRules, skip, type Rule } from '../../../src/testing/conformance/rule.js';
 
 const sound: Rule<number, 'luck'> = { id: 'X-1', title: 'is even', check: (n) => demand(n % 2 === 0, `${n} is odd`) };
 
@@ -19,6 +19,22 @@ describe('checkRule', () => {
     const refuse = () => Promise.reject(new Error('cannot be closed'));
     expect(await checkRule(sound, 2, {}, refuse)).toMatchObject({ outcome: 'failed', reason: 'cannot be closed' });
     expect(await checkRule(sound, 3, {}, refuse)).toMatchObject({ outcome: 'failed', reason: '3 is odd' });
+  });
+});
+
+describe('checkRules', () => {
+  it('aborted, ends behind the rule in hand, and says so; aborted already, it looks at none', async () => {
+    const controller = new AbortController();
+    const told: string[] = [];
+    const look = (rule: string) => {
+      if (rule === 'X-2') controller.abort('enough');
+      return checkRule({ ...sound, id: rule }, 2);
+    };
+    const checked = (rules: readonly string[]) => checkRules(rules, look, controller, ({ rule }) => { told.push(rule); });
+    await expect(checked(['X-1', 'X-2', 'X-3'])).rejects.toMatchObject({ code: 'VFIO_E_ABORTED', operation: 'check', cause: 'enough' });
+    expect(told).toEqual(['X-1', 'X-2']);
+    await expect(checked(['X-4'])).rejects.toMatchObject({ code: 'VFIO_E_ABORTED' });
+    expect(told).toEqual(['X-1', 'X-2']);
   });
 });
 

@@ -1,4 +1,5 @@
-import { checkRule, describeRules, type Lacks, type Rule, type RuleResult, type TestRunner } from '../rule.js';
+import type { Abortable } from '../../../abort.js';
+import { checkRule, checkRules, describeRules, type Lacks, type Rule, type RuleResult, type TestRunner } from '../rule.js';
 import { dirtyLogRules } from './dirty-log.js';
 import type { DeviceHarness, DeviceNeed } from './harness.js';
 import { deviceIrqRules } from './irqs.js';
@@ -20,26 +21,20 @@ export function deviceResult(harness: DeviceHarness, rule: Rule<DeviceHarness, D
 }
 
 /** Finds out about these rules, one after the other, and tells each result as it is known. */
-export async function deviceResults(harness: DeviceHarness, rules: readonly Rule<DeviceHarness, DeviceNeed>[], told: (result: RuleResult) => void = () => undefined): Promise<readonly RuleResult[]> {
-  const results: RuleResult[] = [];
-  for (const rule of rules) {
-    const one = await deviceResult(harness, rule);
-    told(one);
-    results.push(one);
-  }
-  return results;
+export function deviceResults(harness: DeviceHarness, rules: readonly Rule<DeviceHarness, DeviceNeed>[], told?: (result: RuleResult) => void, options: Abortable = {}): Promise<readonly RuleResult[]> {
+  return checkRules(rules, (rule) => deviceResult(harness, rule), options, told);
 }
 
 /**
  * Checks the driver of any device against the rules of its regions, irqs, remaps and its log of written pages. `checkMigration` has
- * those of device_state.
+ * those of device_state. Aborted by `signal`, it rejects with VFIO_E_ABORTED behind the rule in hand, whose device is closed.
  *
  * @example
  * const results = await checkDevice(deviceMigrationHarness('0000:03:00.1'));
  * @see describeDevice, checkMigration, softwareMigrationHarness
  */
-export function checkDevice(harness: DeviceHarness, told?: (result: RuleResult) => void): Promise<readonly RuleResult[]> {
-  return deviceResults(harness, deviceRules, told);
+export function checkDevice(harness: DeviceHarness, told?: (result: RuleResult) => void, options?: Abortable): Promise<readonly RuleResult[]> {
+  return deviceResults(harness, deviceRules, told, options);
 }
 
 /** The same as tests of a runner, one for each rule. */

@@ -1,4 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type { Abortable } from '../../../abort.js';
 import { warningChannel, type Warning } from '../../../diagnostics.js';
 import { arcEffect, migrationFlags } from '../../../devices/protocol/migration-states.js';
 import { demand, describeRules, skip, type Rule, type RuleResult, type TestRunner } from '../rule.js';
@@ -240,13 +241,14 @@ export const migrationRules: readonly Rule<DeviceHarness, DeviceNeed>[] = [
 /**
  * Checks the driver of a device that migrates against every rule, in either generation of device_state. It goes every way that
  * the device's flags allow, and none that is blocked: some kernels never return from those.
+ * Aborted by `signal`, it rejects with VFIO_E_ABORTED behind the rule in hand, whose device is closed.
  *
  * @example
  * const results = await checkMigration({ patienceMs: 5000, openDevice: () => firstValueFrom(openDevice('0000:03:00.1')), dispose });
  * @see describeMigration, checkDevice, softwareMigrationHarness
  */
-export function checkMigration(harness: DeviceHarness, told?: (result: RuleResult) => void): Promise<readonly RuleResult[]> {
-  return deviceResults(harness, migrationRules, told);
+export function checkMigration(harness: DeviceHarness, told?: (result: RuleResult) => void, options?: Abortable): Promise<readonly RuleResult[]> {
+  return deviceResults(harness, migrationRules, told, options);
 }
 
 /** The same as tests of a runner, one for each rule. */

@@ -1,7 +1,8 @@
 import { inspect } from 'node:util';
 import { Observable, take, type OperatorFunction, type Subscriber } from 'rxjs';
+import type { Abortable } from '../../../abort.js';
 import { errorCodes, VfioError } from '../../../errors.js';
-import { checkRule, demand, describeRules, type Lacks, type Rule, type RuleResult, type TestRunner } from '../rule.js';
+import { checkRule, checkRules, demand, describeRules, type Lacks, type Rule, type RuleResult, type TestRunner } from '../rule.js';
 import { patienceMs, VirtualBench } from '../virtual-bench.js';
 import type { OperatorNeed, OperatorSubject } from './subject.js';
 
@@ -299,7 +300,7 @@ function result<In, Out>(subject: OperatorSubject<In, Out>, rule: Rule<Subject, 
 }
 
 /**
- * Checks an operator against every rule, in virtual time.
+ * Checks an operator against every rule, in virtual time. Aborted by `signal`, it rejects with VFIO_E_ABORTED behind the rule in hand.
  *
  * @example
  * const results = await checkOperator({
@@ -310,10 +311,8 @@ function result<In, Out>(subject: OperatorSubject<In, Out>, rule: Rule<Subject, 
  * });
  * @see describeOperator, checkStream
  */
-export async function checkOperator<In, Out>(subject: OperatorSubject<In, Out>): Promise<readonly RuleResult[]> {
-  const results: RuleResult[] = [];
-  for (const rule of operatorRules) results.push(await result(subject, rule));
-  return results;
+export function checkOperator<In, Out>(subject: OperatorSubject<In, Out>, options: Abortable = {}): Promise<readonly RuleResult[]> {
+  return checkRules(operatorRules, (rule) => result(subject, rule), options);
 }
 
 /** The same as tests of a runner: `describeOperator({ describe, it }, 'everyTenth', subject)`. */

@@ -1,4 +1,5 @@
-import { checkRule, describeRules, type Rule, type RuleResult, type TestRunner } from '../rule.js';
+import type { Abortable } from '../../../abort.js';
+import { checkRule, checkRules, describeRules, type Rule, type RuleResult, type TestRunner } from '../rule.js';
 import { callRules } from './calls.js';
 import { closeRules } from './close.js';
 import { dmaRules } from './dma.js';
@@ -17,16 +18,14 @@ function result(harness: PortHarness, rule: Rule<PortHarness, PortNeed>): Promis
 }
 
 /**
- * Checks a backend against every rule of `DevicePort`, each on a port of its own.
+ * Checks a backend against every rule of `DevicePort`, each on a port of its own. Aborted by `signal`, it rejects with VFIO_E_ABORTED behind the rule in hand.
  *
  * @example
  * for (const { rule, outcome, reason } of await checkPort(myHarness)) console.log(rule, outcome, reason ?? '');
  * @see describePort, softwarePortHarness
  */
-export async function checkPort(harness: PortHarness): Promise<readonly RuleResult[]> {
-  const results: RuleResult[] = [];
-  for (const rule of portRules) results.push(await result(harness, rule));
-  return results;
+export function checkPort(harness: PortHarness, options: Abortable = {}): Promise<readonly RuleResult[]> {
+  return checkRules(portRules, (rule) => result(harness, rule), options);
 }
 
 /**

@@ -1,7 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Observable } from 'rxjs';
+import type { Abortable } from '../../../abort.js';
 import { errorCodes, VfioError } from '../../../errors.js';
-import { checkRule, demand, describeRules, type Lacks, type Rule, type RuleResult, type TestRunner } from '../rule.js';
+import { checkRule, checkRules, demand, describeRules, type Lacks, type Rule, type RuleResult, type TestRunner } from '../rule.js';
 import { patienceMs, VirtualBench, type Heard } from '../virtual-bench.js';
 import type { StreamNeed, StreamSubject } from './subject.js';
 
@@ -224,16 +225,14 @@ function result<T>(subject: StreamSubject<T>, rule: Rule<StreamSubject, StreamNe
 }
 
 /**
- * Checks a stream over a device against every rule, in virtual time, over software devices.
+ * Checks a stream over a device against every rule, in virtual time, over software devices. Aborted by `signal`, it rejects with VFIO_E_ABORTED behind the rule in hand.
  *
  * @example
  * const results = await checkStream({ make: (device) => temperature(device), provoke: (driver) => driver.raiseMsi() });
  * @see describeStream, checkOperator
  */
-export async function checkStream<T>(subject: StreamSubject<T>): Promise<readonly RuleResult[]> {
-  const results: RuleResult[] = [];
-  for (const rule of streamRules) results.push(await result(subject, rule));
-  return results;
+export function checkStream<T>(subject: StreamSubject<T>, options: Abortable = {}): Promise<readonly RuleResult[]> {
+  return checkRules(streamRules, (rule) => result(subject, rule), options);
 }
 
 /** The same as tests of a runner: `describeStream({ describe, it }, 'temperature', subject)`. */

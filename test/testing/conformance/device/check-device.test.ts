@@ -13,6 +13,10 @@ async function reasonsOf(device: SoftwareDeviceOptions): Promise<readonly string
 describeDevice({ describe, it }, 'the software device', softwareMigrationHarness());
 
 describe('checkDevice', () => {
+  it('ends by a signal', async () => {
+    await expect(checkDevice({ ...softwareMigrationHarness(), openDevice: () => Promise.reject(new Error('opened')) }, undefined, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'VFIO_E_ABORTED', operation: 'check' });
+  });
+
   const noNames = 'its signals name no region';
   const noSaving = 'it has no saving layouts';
   const noNumber = 'its acks carry no number';

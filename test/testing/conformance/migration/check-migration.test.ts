@@ -14,6 +14,10 @@ const reasonsOf = async (options: SoftwareMigrationOptions, change?: (harness: D
 describeMigration({ describe, it }, 'software', { ...softwareMigrationHarness(), deadlineMs: 5000 });
 
 describe('checkMigration', () => {
+  it('ends by a signal', async () => {
+    await expect(checkMigration({ ...softwareMigrationHarness(), openDevice: () => Promise.reject(new Error('opened')) }, undefined, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'VFIO_E_ABORTED', operation: 'check' });
+  });
+
   const noPreCopy = ['MIGRATION-7 skipped: the device has no PRE_COPY', 'MIGRATION-8 skipped: the device has no PRE_COPY'];
 
   it.each([[1, noPreCopy], [3, noPreCopy], [5, []], [7, []]])('passes every set of flags: %i', async (migration, skipped) => {

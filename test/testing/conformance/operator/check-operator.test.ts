@@ -8,6 +8,10 @@ const subject = <Out extends { readonly n: number }>(operator: () => OperatorFun
 const failed = (results: readonly RuleResult[]): readonly string[] => results.filter(({ outcome }) => outcome === 'failed').map(({ rule }) => rule);
 
 describe('checkOperator', () => {
+  it('ends by a signal', async () => {
+    await expect(checkOperator(subject(() => map(({ n }) => ({ n, sum: n }))), { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'VFIO_E_ABORTED', operation: 'check' });
+  });
+
   it('gives one result for each rule, in their order, and says why one is skipped', async () => {
     const results = await checkOperator(subject(() => scan((sum, { n }) => ({ n, sum: sum.sum + n }), { n: 0, sum: 0 })));
     expect(results.map(({ rule }) => rule)).toEqual(operatorRules.map(({ id }) => id));

@@ -4,6 +4,10 @@ import { checkPort, portRules, softwarePortHarness, virtualRun, type PortHarness
 const resultsOf = (change: (harness: PortHarness) => PortHarness) => virtualRun((clock) => checkPort(change(softwarePortHarness({ clock }))));
 
 describe('checkPort', () => {
+  it('ends by a signal', async () => {
+    await expect(checkPort(softwarePortHarness(), { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'VFIO_E_ABORTED', operation: 'check' });
+  });
+
   it('gives one result for each rule, in their order', async () => {
     const results = await resultsOf((harness) => harness);
     expect(results.map(({ rule }) => rule)).toEqual(portRules.map(({ id }) => id));

@@ -4,6 +4,10 @@ import { checkStream, streamRules } from '../../../../src/testing/index.js';
 import { regions } from '../../../../src/streams/index.js';
 
 describe('checkStream', () => {
+  it('ends by a signal', async () => {
+    await expect(checkStream({ make: regions }, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'VFIO_E_ABORTED', operation: 'check' });
+  });
+
   it('gives one result for each rule, in their order, and says why one is skipped', async () => {
     const results = await checkStream({ make: regions });
     expect(results.map(({ rule }) => rule)).toEqual(streamRules.map(({ id }) => id));

@@ -139,8 +139,11 @@ export class MessageDecoder {
     if (header === undefined) return [this.#head, this.#filled];
     const before = this.#payload.length;
     if (this.#filled < before || this.#data === undefined) return [this.#payload, this.#filled];
-    // The memory is its owner's again.
-    if (this.#sink?.into === undefined) this.#data = new Uint8Array(this.#data.length);
+    // The memory is its owner's again: once the rest has another place, it keeps that.
+    if (this.#sink !== undefined && this.#sink.into === undefined) {
+      this.#data = new Uint8Array(this.#data.length);
+      this.#sink = undefined;
+    }
     return [this.#data, this.#filled - before];
   }
 

@@ -146,7 +146,11 @@ describe('MessageDecoder', () => {
     memory?.fill(3, 0, 100);
     expect(pushed(decoder, memory?.subarray(0, 100) ?? bytes)).toEqual([]);
     sink.into = undefined;
-    const [message] = pushed(decoder, bytes.subarray(124));
+    // Other memory is made once, however small the pieces are that come.
+    const other = decoder.memory()?.buffer;
+    expect(pushed(decoder, bytes.subarray(124, 125))).toEqual([]);
+    expect([other === into.buffer, decoder.memory()?.buffer === other]).toEqual([false, true]);
+    const [message] = pushed(decoder, bytes.subarray(125));
     expect(message?.data).toHaveLength(8192);
     expect([into[99], into[100]]).toEqual([3, 0]);
     // A few missing bytes are not worth a read of their own.

@@ -74,7 +74,7 @@ export class MessageSocket {
   #queued = 0;
   #gathered = 0;
   #gathering = false;
-  /** Of a send while messages were gathered: theirs as well. */
+  /** Of a send while messages were gathered: theirs as well. It ends the connection when all that had come is read. */
   #failed: VfioError | undefined;
   #paused = false;
   /** Nothing is read or sent any more. */
@@ -178,12 +178,13 @@ export class MessageSocket {
       const count = this.#receive(memory, most);
       if (count === -EINTR) return;
       if (count === -EAGAIN) {
+        if (this.#failed !== undefined) throw this.#failed;
         if (reads > 0 && this.#wait(beganNs)) continue;
         return;
       }
       if (count < 0) throw errnoError(errnoName(count), 'recvmsg', this.#parts.name);
       if (count === 0) {
-        this.#lose(undefined);
+        this.#lose(this.#failed);
         return;
       }
       const { fds, cut } = this.#received;
@@ -194,8 +195,13 @@ export class MessageSocket {
       this.#gathering = true;
       this.#user.received((memory ?? this.#buffer).subarray(0, count), fds);
       this.#gathering = false;
-      if (this.#failed !== undefined) throw this.#failed;
-      this.#sendGathered();
+      try {
+        this.#sendGathered();
+      } catch (error) {
+        this.#failed ??= error as VfioError;
+      }
+      // What the other side had said before it went is still read.
+      if (this.#failed !== undefined) continue;
       // Where less came than there is room for there is no more: if there is, the wait is none, and the reactor knows.
       if (count < most && (memory !== undefined ? !this.#wait(beganNs) : most === readBytes)) return;
     }
@@ -255,6 +261,17 @@ export class MessageSocket {
     if (this.#queued + bytes.length > mostQueued) throw this.#full();
     this.#queue.push({ bytes, fds: fds.map((fd) => this.#parts.calls.dup(fd)) });
     this.#queued += bytes.length;
+  }
+
+  #duplicates(fds: readonly number[]): readonly number[] {
+    const made: number[] = [];
+    try {
+      for (const fd of fds) made.push(this.#parts.calls.dup(fd));
+    } catch (error) {
+      this.#closeAll(made);
+      throw error;
+    }
+    return made;
   }
 
   #requireOpen(): void {

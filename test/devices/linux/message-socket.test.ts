@@ -238,6 +238,20 @@ describe('MessageSocket', () => {
     expect(atB.ends).toEqual([expect.objectContaining({ code: 'VFIO_E_NO_DEVICE', errno: 'EPIPE' })]);
   });
 
+  it('still reads what the other side had said before it went, where an answer to the first of it cannot be sent', async () => {
+    const { a, b, atB } = pair();
+    atB.most = 2;
+    atB.received = (bytes) => {
+      atB.heard.push({ bytes: [...bytes], fds: [] });
+      b.send(Uint8Array.of(1));
+    };
+    a.send(Uint8Array.of(1, 2, 3, 4, 5, 6));
+    a.close();
+    await atB.until(() => atB.ends.length > 0);
+    expect(atB.heard.map(({ bytes }) => bytes)).toEqual([[1, 2], [3, 4], [5, 6]]);
+    expect(atB.ends).toEqual([expect.objectContaining({ code: 'VFIO_E_NO_DEVICE', errno: 'EPIPE' })]);
+  });
+
   it('reads into memory that its user gives, and takes no fds where he wants none', async () => {
     const before = openFds();
     const { a, b, atB } = pair();

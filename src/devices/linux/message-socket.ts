@@ -259,7 +259,10 @@ export class MessageSocket {
 
   #enqueue(bytes: Uint8Array, fds: readonly number[]): void {
     if (this.#queued + bytes.length > mostQueued) throw this.#full();
-    this.#queue.push({ bytes, fds: fds.map((fd) => this.#parts.calls.dup(fd)) });
+    const last = this.#queue.at(-1);
+    // Small ones are joined: whoever reads nothing would make hundreds of thousands wait.
+    if (last !== undefined && last.fds.length === 0 && fds.length === 0 && last.bytes.length + bytes.length <= mostGathered) last.bytes = joined(last.bytes, bytes);
+    else this.#queue.push({ bytes, fds: this.#duplicates(fds) });
     this.#queued += bytes.length;
   }
 
@@ -314,4 +317,11 @@ export class MessageSocket {
   #origin(operation: string): { readonly operation: string; readonly device: string } {
     return { operation, device: this.#parts.name };
   }
+}
+
+function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const both = new Uint8Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
 }

@@ -252,6 +252,37 @@ describe('MessageSocket', () => {
     expect(atB.ends).toEqual([expect.objectContaining({ code: 'VFIO_E_NO_DEVICE', errno: 'EPIPE' })]);
   });
 
+  it('joins small messages that wait to be sent, and sends them in order with few calls', async () => {
+    const { calls: counting, sends } = counted();
+    const { a, b, atB } = pair(counting);
+    b.pause();
+    const waiting = 20_000;
+    for (let n = 0; n < waiting; n += 1) a.send(Uint8Array.of(n, n >> 8));
+    const begun = sends.splice(0).reduce((sum, sent) => sum + Math.max(0, sent), 0);
+    b.resume();
+    const length = (): number => atB.heard.reduce((sum, { bytes }) => sum + bytes.length, 0);
+    await atB.until(() => length() === waiting * 2);
+    expect(atB.heard.flatMap(({ bytes }) => bytes)).toEqual(Array.from({ length: waiting }, (_, n) => [n & 0xff, n >> 8]).flat());
+    expect(begun).toBeLessThan(waiting);
+    expect(sends.length).toBeLessThan(20);
+  });
+
+  it('closes the duplicates that it has made where there is no room for them all', () => {
+    const { binding } = calls;
+    let dups = 0;
+    const before = openFds();
+    const { a, b } = pair(new Syscalls({ ...binding, dup: (fd) => ((dups += 1) < 3 ? binding.dup(fd) : -24) }));
+    const eventfd = new Eventfd();
+    b.pause();
+    const chunk = new Uint8Array(1 << 20);
+    a.send(chunk);
+    expect(() => a.send(chunk, [eventfd.fd, eventfd.fd, eventfd.fd])).toThrow(expect.objectContaining({ errno: 'EMFILE' }));
+    eventfd.close();
+    a.close();
+    b.close();
+    expect([dups, openFds()]).toEqual([3, before]);
+  });
+
   it('reads into memory that its user gives, and takes no fds where he wants none', async () => {
     const before = openFds();
     const { a, b, atB } = pair();

@@ -10,21 +10,22 @@ const nothing: Reply = { payload: new Uint8Array(0), fds: [] };
 function lane() {
   const first = new Subject<Reply>();
   const told: (number | string)[] = [];
+  const closed: number[] = [];
   const one = new ServedLane({
     serve: ({ name }) => (name === 'VERSION' ? first : of(nothing)),
     errnoOf: () => constants.errno.EIO,
-    closeFds: () => undefined,
+    closeFds: (fds) => closed.push(...fds),
     moved: () => undefined,
     failed: () => told.push('failed'),
   });
-  const command = (name: ServedCommand['name'], n: number): ServedCommand => ({ name, payload: new Uint8Array(0), fds: [], answer: () => told.push(n) });
-  return { first, told, one, command };
+  const command = (name: ServedCommand['name'], n: number): ServedCommand => ({ name, payload: new Uint8Array(0), fds: [n], answer: () => told.push(n) });
+  return { first, told, closed, one, command };
 }
 
 describe('a lane of commands', () => {
   it('serves in their order, however many have waited for the first', () => {
     const count = 3_000;
-    const { first, told, one, command } = lane();
+    const { first, told, closed, one, command } = lane();
     one.push(command('VERSION', 0));
     for (let n = 1; n < count; n += 1) one.push(command('DEVICE_GET_INFO', n));
     expect([told, one.length]).toEqual([[], count - 1]);
@@ -32,17 +33,18 @@ describe('a lane of commands', () => {
     first.complete();
     expect([told.length, told.every((n, at) => n === at)]).toEqual([count, true]);
     expect([one.length, one.bytes, one.fds]).toEqual([0, 0, 0]);
+    expect(closed).toEqual(told);
     one.push(command('DEVICE_GET_INFO', count));
     expect(told.at(-1)).toBe(count);
   });
 
-  it('that is ended by one of them begins no further one', () => {
-    const { first, told, one, command } = lane();
+  it('that is ended by one of them begins no further one, and closes the fds of each once', () => {
+    const { first, told, closed, one, command } = lane();
     one.push(command('VERSION', 0));
     one.push({ ...command('DEVICE_GET_INFO', 1), answer: () => one.end() });
     one.push(command('DEVICE_GET_INFO', 2));
     first.next(nothing);
     first.complete();
-    expect([told, one.length]).toEqual([[0], 0]);
+    expect([told, one.length, closed.sort()]).toEqual([[0], 0, [0, 1, 2]]);
   });
 });

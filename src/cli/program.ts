@@ -1,4 +1,5 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { Observable } from 'rxjs';
 import type { State } from '../devices/port.js';
 import { mostDataBytes } from '../devices/replay/recorder.js';
@@ -10,6 +11,7 @@ import { recordCommand } from './record.js';
 import { renderCommand } from './render.js';
 import { replayCommand } from './replay.js';
 import { serveCommand } from './serve.js';
+import { parseAddress } from '../transport/socket-transport.js';
 import type { Screen } from './show.js';
 import { tlsOf, withTls, type TlsFlags } from './tls.js';
 
@@ -35,13 +37,18 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .description('VFIO devices: find them, look at them, migrate them, check their drivers, and record what they do')
     .exitOverride()
     .configureOutput({ writeOut: screen.write })
-    .helpCommand(false);
+    .helpCommand(false)
+    .option('-V, --version', 'says which version this is')
+    .on('option:version', () => {
+      screen.write(`${version()}\n`);
+      throw new CommanderError(0, 'commander.version', '');
+    });
 
   addLooking(program, { screen, interrupt, devices, work: (asked) => void (work = asked) });
 
   const migrate = withTls(program.command('migrate')).description('moves devices to a receive elsewhere')
     .argument('<DEVICE...>', 'which')
-    .requiredOption('--to <ADDRESS>', 'of the receive')
+    .requiredOption('--to <ADDRESS>', 'of the receive', address)
     .addOption(journal())
     .option('--downtime <MS>', 'how long nothing may run', positive)
     .option('--patience <MS>', 'how long a phase may take', positive)
@@ -54,7 +61,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
 
   const receive = withTls(program.command('receive')).description('takes devices from a migrate elsewhere, and runs them until Ctrl-C')
     .argument('<DEVICE...>', 'which')
-    .requiredOption('--at <ADDRESS>', 'where to listen')
+    .requiredOption('--at <ADDRESS>', 'where to listen', address)
     .addOption(journal())
     .option('--patience <MS>', 'how long a phase may take', positive)
     .option('--exit', 'end when they have been moved')
@@ -65,8 +72,8 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     });
 
   const resolve = withTls(program.command('resolve')).description('ends what a process that died has left in doubt')
-    .addOption(new Option('--to <ADDRESS>', 'of a resolve at the other end').conflicts('at'))
-    .option('--at <ADDRESS>', 'where to listen for one')
+    .addOption(new Option('--to <ADDRESS>', 'of a resolve at the other end').argParser(address).conflicts('at'))
+    .option('--at <ADDRESS>', 'where to listen for one', address)
     .addOption(journal())
     .addOption(json())
     .addHelpText('after', `${addresses}\n${migrationEnds}`)
@@ -77,7 +84,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
 
   program.command('serve').description('serves a device by vfio-user, to one client after the other, until Ctrl-C')
     .argument('<DEVICE>', 'which')
-    .argument('<ADDRESS>', 'unix:PATH; the device there is vfio-user:PATH')
+    .argument('<ADDRESS>', 'unix:PATH; the device there is vfio-user:PATH', socket)
     .addOption(json())
     .addHelpText('after', `${devices}\n\nEnds with 0 (Ctrl-C), 1 (failed), 2 (usage).`)
     .action((text: string, at: string, { json: asJson }: { readonly json?: boolean }) => {
@@ -164,6 +171,24 @@ function state(text: string, before: readonly State[] = []): readonly State[] {
   const named = states.find((one) => one === text);
   if (named === undefined) throw new InvalidArgumentError(`A state is one of ${states.join(', ')}.`);
   return [...before, named];
+}
+
+function address(text: string): string {
+  try {
+    parseAddress(text);
+    return text;
+  } catch {
+    throw new InvalidArgumentError('It takes tcp://HOST:PORT or unix:/PATH.');
+  }
+}
+
+function socket(text: string): string {
+  if (text.startsWith('unix:') && text.length > 'unix:'.length) return text;
+  throw new InvalidArgumentError('It takes unix:/PATH.');
+}
+
+function version(): string {
+  return (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { readonly version: string }).version;
 }
 
 const ruleGroups: readonly string[] = [...new Set(conformanceRules.map(({ id }) => id.replace(/-.*/, '')))];

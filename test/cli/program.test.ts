@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { CommanderError } from 'commander';
 import { NEVER } from 'rxjs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -31,6 +33,11 @@ describe('vfio-rx', () => {
     expect(said()).toMatchObject({ exit: 1, out: '', error: all.out });
   });
 
+  it('says which version it is', () => {
+    const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8')) as { readonly version: string };
+    expect(said('--version')).toEqual({ exit: 0, error: '', out: `${version}\n` });
+  });
+
   it.each([
     ['bla', "unknown command 'bla'"],
     ['list all', "too many arguments for 'list'. Expected 0 arguments but got 1."],
@@ -50,6 +57,10 @@ describe('vfio-rx', () => {
     ['receive a --at tcp://a:1 --journal j --tls-key /none', "option '--tls-key <FILE>' argument '/none' is invalid. It cannot be read: ENOENT: no such file or directory, open '/none'"],
     ['resolve --journal j', '--to or --at is needed'],
     ['resolve --journal j --to tcp://a:1 --at tcp://b:1', "option '--to <ADDRESS>' cannot be used with option '--at <ADDRESS>'"],
+    ['migrate software --to nowhere --journal j', "option '--to <ADDRESS>' argument 'nowhere' is invalid. It takes tcp://HOST:PORT or unix:/PATH."],
+    ['receive software --at bogus --journal j', "option '--at <ADDRESS>' argument 'bogus' is invalid. It takes tcp://HOST:PORT or unix:/PATH."],
+    ['resolve --journal j --to tcp://a:70000', "option '--to <ADDRESS>' argument 'tcp://a:70000' is invalid. It takes tcp://HOST:PORT or unix:/PATH."],
+    ['serve software /tmp/x', "command-argument value '/tmp/x' is invalid for argument 'ADDRESS'. It takes unix:/PATH."],
     ['serve software', "missing required argument 'ADDRESS'"],
     ['conformance', "missing required argument 'DEVICE'"],
     ['conformance a b', "too many arguments for 'conformance'. Expected 1 argument but got 2."],

@@ -112,6 +112,13 @@ export function errnoError(errno: string, operation: string, device?: string, ca
   return new VfioError(code, advice, { operation, device, errno, cause });
 }
 
+/** The same for a file or a socket that is to be made: what errno says of devices leads nobody on. */
+export function fileErrnoError(errno: string, operation: string, path: string, cause?: unknown): VfioError {
+  if (errno === 'ENOENT') return new VfioError('VFIO_E_ADDRESS', 'there is no such folder: make it, or name another one', { operation, device: path, errno, cause });
+  if (errno === 'EACCES') return new VfioError('VFIO_E_PERMISSION', 'this user may not write there: name another folder', { operation, device: path, errno, cause });
+  return errnoError(errno, operation, path, cause);
+}
+
 /** The same for a write of device_state, where EPERM is the vendor driver's own word. */
 export function stateErrnoError(errno: string, operation: string, device?: string, cause?: unknown): VfioError {
   if (errno !== 'EPERM') return errnoError(errno, operation, device, cause);

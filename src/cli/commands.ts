@@ -1,3 +1,5 @@
+import { accessSync, constants, existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, map, merge, of, retry, share, take, takeUntil, tap, throwError, timer, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { fileJournal } from '../migration/file-journal.js';
@@ -33,7 +35,7 @@ const resolvePauseMs = 1000;
 
 /** The source's side. Emits the exit code, and ends. */
 export function migrateCommand(options: Options, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
-  return withDevices(options.devices.map(parseDevice), (devices) => {
+  return tried(options, withDevices(options.devices.map(parseDevice), (devices) => {
     digests(devices, screen);
     const events = migrate({
       devices: devices.map(({ device, name }) => ({ source: device, destination: name })),
@@ -45,12 +47,12 @@ export function migrateCommand(options: Options, screen: Screen, interrupt: Obse
       ...(options.noPeerToPeer === undefined ? {} : { noPeerToPeer: options.noPeerToPeer }),
     });
     return ended(events, screen, interrupt, () => of(undefined));
-  });
+  }));
 }
 
 /** The destination's side. */
 export function receiveCommand(options: Options, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
-  return withDevices(options.devices.map(parseDevice), (devices) => {
+  return tried(options, withDevices(options.devices.map(parseDevice), (devices) => {
     const events = receive({
       devices: devices.map(({ device, name }) => ({ name, destination: device })),
       transport: listening(options, screen),
@@ -65,6 +67,18 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
       return interrupt.pipe(take(1), tap(() => closing(devices, screen)));
     });
     return ended(events, screen, interrupt, () => hold);
+  }));
+}
+
+/** The journal is tried before a device is opened, or anybody listened for. It is not made: that takes its first entry. */
+function tried<T>({ journal }: Options, work: Observable<T>): Observable<T> {
+  return defer(() => {
+    try {
+      accessSync(existsSync(journal) ? journal : dirname(journal), constants.R_OK | constants.W_OK);
+    } catch (error) {
+      throw new VfioError('VFIO_E_JOURNAL', `the journal cannot be written: ${error instanceof Error ? error.message : String(error)}`, { operation: 'open', device: journal, cause: error });
+    }
+    return work;
   });
 }
 

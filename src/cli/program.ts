@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { Observable } from 'rxjs';
 import type { State } from '../devices/port.js';
 import { mostDataBytes } from '../devices/replay/recorder.js';
+import { parseAddress } from '../transport/socket-transport.js';
 import { migrateCommand, receiveCommand, resolveCommand } from './commands.js';
 import { conformanceCommand, conformanceRules } from './conformance.js';
 import { parseDevice } from './devices.js';
@@ -11,7 +12,6 @@ import { recordCommand } from './record.js';
 import { renderCommand } from './render.js';
 import { replayCommand } from './replay.js';
 import { serveCommand } from './serve.js';
-import { parseAddress } from '../transport/socket-transport.js';
 import type { Screen } from './show.js';
 import { tlsOf, withTls, type TlsFlags } from './tls.js';
 

@@ -9,6 +9,7 @@ import { servedRun } from '../testing/served-run.js';
 import { parseDevice } from './devices.js';
 import { keepAsTest } from './keep-as-test.js';
 import { say, sayAt, type Screen } from './show.js';
+import { tryTrace } from './write-text.js';
 
 /** What `vfio-rx record` is told. */
 export interface RecordOptions {
@@ -35,6 +36,7 @@ export function recordCommand({ device: named, out, states, forMs, dataBytes, te
       throw new VfioError('VFIO_E_ADDRESS', 'there is such a file, and it may have been changed by hand: name another one', { operation: 'write test', device: test });
     }
     const { address } = parseDevice(named);
+    tryTrace(out);
     const record = traceFile(out, dataBytes === undefined ? {} : { dataBytes, maxPendingBytes: 64 * 2 ** 20 });
     let interrupted = false;
     const until = interrupt.pipe(tap(() => { interrupted = true; }));

@@ -32,6 +32,11 @@ describe('vfio-rx serve', () => {
     expect(written).toEqual(lines(path));
   });
 
+  it('says that there is no such folder', async () => {
+    const at = `unix:${join(folder, 'no', 'a.sock')}`;
+    await expect(lastValueFrom(serveCommand({ address: softwareDevice(), name: 'disk', at }, { write: () => undefined, json: false }, new Subject()))).rejects.toThrow(/: bind: there is no such folder: make it, or name another one \(ENOENT\) \[VFIO_E_ADDRESS\]$/);
+  });
+
   it('serves at UNIX sockets only', async () => {
     await expect(lastValueFrom(serveCommand({ address: softwareDevice(), name: 'disk', at: 'tcp://localhost:1' }, { write: () => undefined, json: false }, new Subject()))).rejects.toMatchObject({ code: 'VFIO_E_ADDRESS' });
   });

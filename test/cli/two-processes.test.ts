@@ -150,6 +150,8 @@ describe('two processes over TCP', () => {
 
   it('says what is wrong with its arguments', async () => {
     expect(await new Command('migrate').ended).toBe(2);
+    const unwritten = new Command('receive', 'software:x=d', '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'no', 'journal'));
+    expect([await unwritten.ended, unwritten.lines]).toMatchObject([1, [{ error: { code: 'VFIO_E_JOURNAL' } }]]);
     expect(await new Command('receive', 'software:x?bytes=-1', '--at', 'tcp://127.0.0.1:0', '--journal', 'x').ended).toBe(2);
   }, patienceMs);
 });

@@ -1,6 +1,6 @@
 import { close, open, writeFile } from 'node:fs';
 import { ReplaySubject, type Observable } from 'rxjs';
-import { errnoError } from '../../errors.js';
+import { fileErrnoError } from '../../errors.js';
 import type { RecordingOptions, TraceSink } from './recorder.js';
 
 /** What became of a trace's file. */
@@ -42,7 +42,7 @@ export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...reco
   let error: unknown;
 
   const fail = (cause: NodeJS.ErrnoException): void => {
-    error ??= errnoError(cause.code ?? 'EIO', operation, path, cause);
+    error ??= fileErrnoError(cause.code ?? 'EIO', operation, path, cause);
     dropped += waiting.length;
     waiting = [];
   };

@@ -2,7 +2,7 @@ import { lstatSync, unlinkSync } from 'node:fs';
 import { defer, Observable, type Subscription } from 'rxjs';
 import { realClock } from '../../clock.js';
 import { warningChannel } from '../../diagnostics.js';
-import { VfioError } from '../../errors.js';
+import { fileErrnoError, VfioError } from '../../errors.js';
 import { sharedReactor, type ReadySlot, type Reactor } from '../linux/reactor.js';
 import { linuxSyscalls, type Syscalls } from '../linux/syscalls.js';
 import type { Call, DevicePort } from '../port.js';
@@ -152,6 +152,7 @@ function listen(calls: Syscalls, path: string): number {
   try {
     return calls.listen(path, backlog);
   } catch (error) {
+    if (VfioError.is(error) && error.errno === 'ENOENT') throw fileErrnoError(error.errno, 'bind', path, error);
     if (!VfioError.is(error) || error.errno !== 'EADDRINUSE') throw error;
     if (!abandoned(calls, path)) throw new VfioError('VFIO_E_BUSY', 'another server listens here, or this is no socket: choose another path, or remove it', { operation: 'bind', device: path, errno: 'EADDRINUSE', cause: error });
     unlink(path);

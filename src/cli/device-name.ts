@@ -1,3 +1,4 @@
+import { parsePathAddress } from '../devices/address.js';
 import { parseAddress } from '../devices/kernel/address.js';
 import { VfioError } from '../errors.js';
 
@@ -13,7 +14,6 @@ export type DeviceName = { readonly alias: string | undefined } & (
 export const nameForms =
   'a PCI address (0000:03:00.0), an mdev uuid, group:N, /dev/vfio/devices/vfioN, unix:PATH, trace:FILE, software or software:NAME';
 
-const cdevForm = /^\/dev\/vfio\/devices\/vfio\d{1,9}$/;
 const softwareForm = /^software(?::([^?=&]+)(?:\?([^=&]+=[^=&]*(?:&[^=&]+=[^=&]*)*))?)?(?:=([^=&?]+))?$/;
 
 /** Reads a name. Throws VFIO_E_ADDRESS, which says what forms there are. */
@@ -21,9 +21,8 @@ export function parseDeviceName(text: string): DeviceName {
   const software = softwareForm.exec(text);
   if (software !== null) return { kind: 'software', name: software[1], options: new URLSearchParams(software[2] ?? ''), alias: software[3] };
   const [, address = '', alias] = /^(.*?)(?:=([^=&?]+))?$/s.exec(text) ?? [];
-  const [, form, path] = /^(unix|vfio-user|trace):(.+)$/s.exec(address) ?? [];
-  if (path !== undefined) return form === 'trace' ? { kind: 'trace', address, path, alias } : { kind: 'vfio-user', address: `vfio-user:${path}`, path, alias };
-  if (cdevForm.test(address)) return { kind: 'cdev', address, alias };
+  const at = parsePathAddress(address);
+  if (at !== undefined) return { ...at, address: `${at.kind}:${at.path}`, alias };
   try {
     return { kind: parseAddress(address).kind, address, alias };
   } catch (error) {

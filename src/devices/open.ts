@@ -2,6 +2,7 @@ import { catchError, concat, concatMap, defer, filter, finalize, forkJoin, from,
 import { untilAborted, type Abortable } from '../abort.js';
 import { realClock, type Clock } from '../clock.js';
 import { VfioError, type VfioErrorDetails } from '../errors.js';
+import { parsePathAddress } from './address.js';
 import { absentIsEmpty } from './call.js';
 import { VfioDevice } from './device.js';
 import { openKernelPort, type KernelWay } from './kernel/open-kernel-port.js';
@@ -22,7 +23,7 @@ export type { KernelWay };
 
 /**
  * Where a device is: an mdev uuid, a PCI address (`0000:03:00.0`), its own file (`/dev/vfio/devices/vfio3`), a group and its device (`group:7/0000:03:00.0`, or
- * `group:7` where it has one device), a device that another process serves (`vfio-user:/run/device.sock`), a recorded run (`trace:remap.jsonl`), or a
+ * `group:7` where it has one device), a device that another process serves (`unix:/run/device.sock`, or `vfio-user:/run/device.sock`), a recorded run (`trace:remap.jsonl`), or a
  * `PortSource`.
  */
 export type DeviceAddress = string | PortSource;
@@ -112,12 +113,9 @@ export function withDevice<T>(address: DeviceAddress, body: (device: VfioDevice)
 /** The port at an address, as it is. */
 export function openPort(address: DeviceAddress, clock: Clock, way?: KernelWay): Call<DevicePort> {
   if (typeof address !== 'string') return address.open(clock);
-  const [, file] = /^trace:(.+)$/s.exec(address) ?? [];
-  if (file !== undefined) return defer(() => replayTrace(readTraceFile(file)).open(clock));
-  if (!clock.virtual) {
-    const [, socket] = /^vfio-user:(.+)$/s.exec(address) ?? [];
-    return socket === undefined ? openKernelPort(address, clock, way) : openUserPort(socket, clock);
-  }
+  const at = parsePathAddress(address);
+  if (at?.kind === 'trace') return defer(() => replayTrace(readTraceFile(at.path)).open(clock));
+  if (!clock.virtual) return at === undefined ? openKernelPort(address, clock, way) : openUserPort(at.path, clock);
   return defer(() => {
     throw new VfioError('VFIO_E_CLOCK', 'a real device does not follow virtual time: open a software device or a trace, or leave the clock out', { operation: 'open', device: address });
   });

@@ -26,7 +26,7 @@ function parse(text: string): KernelAddress | undefined {
   return undefined;
 }
 
-const forms = 'expected an mdev uuid, a PCI address (0000:03:00.0), /dev/vfio/devices/vfioN, group:N, group:N/DEVICE or trace:FILE';
+const forms = 'expected an mdev uuid, a PCI address (0000:03:00.0), /dev/vfio/devices/vfioN, group:N, group:N/DEVICE, unix:PATH (a vfio-user socket) or trace:FILE';
 
 const KernelAddressCodec = new t.Type<KernelAddress, unknown>(
   'KernelAddress',

@@ -1,8 +1,10 @@
-import { firstValueFrom } from 'rxjs';
+import { EMPTY, firstValueFrom } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { uart16550 } from '../../examples/09-device-for-qemu/uart.js';
 import { realClock } from '../../src/clock.js';
 import type { DevicePort, IrqHandle } from '../../src/devices/port.js';
 import { openUserPort } from '../../src/devices/vfio-user/open-user-port.js';
+import { now } from '../support/devices.js';
 import { ExampleProcess } from '../support/example-process.js';
 
 /** Registers, by what they are when read / when written. */
@@ -69,5 +71,19 @@ describe('examples/09-device-for-qemu, driven over its socket', { timeout: 60_00
     }
     expect(received).toBe('more than sixteen bytes');
     expect(await firstValueFrom(line.readNow())).toBeUndefined();
+  });
+});
+
+describe('uart16550', () => {
+  it('writes nothing into a line without room, whatever its driver sends', () => {
+    const written: number[] = [];
+    const line = { changes: EMPTY, read: () => undefined, room: false, write: (byte: number) => { written.push(byte); } };
+    const port = now(uart16550(line).open(realClock));
+    const send = (byte: number): void => { now(port.access({ region: 0, offset: data, write: Uint8Array.of(byte) })); };
+    send(1);
+    line.room = true;
+    send(2);
+    expect(written).toEqual([2]);
+    port.close();
   });
 });

@@ -21,7 +21,8 @@ import { countDevices } from './metrics.js';
  */
 
 const { device: name, port = '9464' } = parsed({ options: { device: { type: 'string' }, port: { type: 'string' } } }).values;
-if (!/^\d{1,5}$/.test(port)) misused(`--port takes a number, not "${port}"`);
+const mostPort = 65_535;
+if (!/^\d{1,5}$/.test(port) || Number(port) > mostPort) misused(`--port takes a number up to ${mostPort}, not "${port}"`);
 
 /** It interrupts, takes memory away, and once it has none to give back at first. */
 const software = lively((driver, turn) => {

@@ -99,6 +99,6 @@ try {
   else process.exitCode = await runInVm(args);
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  process.stderr.write(`${error.message}\n--help shows what there is\n`);
+  process.stderr.write(`${error.message} (more: --help)\n`);
   process.exitCode = exitUsage;
 }

@@ -80,7 +80,8 @@ function parsed(args: readonly string[]) {
       },
     });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+    // Node's own advice behind the first sentence is about other programs.
+    throw new UsageError((error instanceof Error ? error.message : String(error)).replace(/\.\s.*$/s, ''));
   }
 }
 

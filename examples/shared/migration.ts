@@ -1,6 +1,6 @@
 import { catchError, concat, defer, EMPTY, ignoreElements, merge, takeUntil, tap, throwError, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { remapIrq, remapRegions, VfioError, type DeviceAddress, type MigrationEvent, type SoftwareDevice, type VfioDevice } from 'vfio-rx';
-import { misused, parsed, sayingStates, withDevices } from './program.js';
+import { addressOf, misused, parsed, sayingStates, withDevices } from './program.js';
 import { filled } from './software.js';
 
 /** What the examples of migration have in common: both ends are in one process. */
@@ -17,7 +17,7 @@ export function ends(count: number, software: (name: string) => SoftwareDevice =
   if (device.length !== to.length) misused('each --device needs a --to: where it goes');
   if (device.length > count) misused(`this example takes ${count === 1 ? 'one device' : `at most ${count} devices`}`);
   const addresses = (names: readonly string[], side: string): readonly DeviceAddress[] =>
-    names.length === 0 ? Array.from({ length: count }, (_, n) => software(`${side}${n}`)) : names.map((name) => name.replace(/^unix:/, 'vfio-user:'));
+    Array.from({ length: names.length || count }, (_, n) => addressOf(names[n], software(`${side}${n}`)));
   return { sources: addresses(device, 'vf'), destinations: addresses(to, 'to') };
 }
 

@@ -1,3 +1,4 @@
+import { dirname, join, relative } from 'node:path';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import { finalize, fromEvent, merge, NEVER, share, take, timer, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { withDevice, type DeviceAddress, type PortSource, type VfioDevice } from 'vfio-rx';
@@ -10,24 +11,31 @@ export const interrupted = merge(fromEvent(process, 'SIGINT'), fromEvent(process
 /** How long an example plays with a software device that does not end by itself, ms. */
 const playedMs = 2000;
 
-/** The command line. What it does not know ends the process with 2. */
+/** The page of the example that runs, which says what it takes. */
+const page = relative('', join(dirname(process.argv[1] ?? ''), 'README.md'));
+
+/** The command line. What it does not know ends the process with 2; `--help` with 0. */
 export function parsed<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
+  if (process.argv.includes('--help')) {
+    console.log(`What it shows and takes: ${page}`);
+    process.exit(0);
+  }
   try {
     return parseArgs(config);
   } catch (error) {
-    return misused(messageOf(error));
+    // Node's own advice behind the first sentence is about other programs.
+    return misused(messageOf(error).replace(/\.\s.*$/s, ''));
   }
 }
 
 export function misused(why: string): never {
-  process.stderr.write(`${why}\n`);
+  process.stderr.write(`${why} (more: ${page})\n`);
   process.exit(2);
 }
 
-/** A device as the command vfio-rx names it; without a name, the software one. */
+/** A device as `openDevice` names it; the software one of the example is `software`, and what it works on without a name. */
 export function addressOf(name: string | undefined, software: PortSource): DeviceAddress {
-  if (name === undefined || name === 'software') return software;
-  return name.replace(/^unix:/, 'vfio-user:');
+  return name === undefined || name === 'software' ? software : name;
 }
 
 /** The device of `--device`, or the software one; and when an example that has no end of its own is over. */

@@ -15,8 +15,12 @@ describe('examples/01-watch-irqs', () => {
     expect(run.lines.length).toBeLessThan(6);
   });
 
+  it('leads to its page by --help', async () => {
+    expect(await new ExampleRun('01-watch-irqs', '--help').ended).toMatchObject({ code: 0, errors: '', lines: ['What it shows and takes: examples/01-watch-irqs/README.md'] });
+  });
+
   it.each([
-    [['--fast'], 2, "Unknown option '--fast'"],
+    [['x'], 2, "Unexpected argument 'x' (more: examples/01-watch-irqs/README.md)\n"],
     [['--device', 'nobody'], 1, 'VFIO_E_ADDRESS'],
   ])('says in one line what is wrong with %j', async (args, code, says) => {
     const ended = await new ExampleRun('01-watch-irqs', ...args).ended;

@@ -6,6 +6,12 @@ it('examples/03-migrate-one goes through the phases, and the device runs at the 
 });
 
 it('examples/03-migrate-one wants as many destinations as sources', async () => {
-  expect(await new ExampleRun('03-migrate-one', '--device', 'a').ended).toMatchObject({ code: 2, errors: 'each --device needs a --to: where it goes\n' });
-  expect(await new ExampleRun('03-migrate-one', '--device', 'a', '--to', 'b', '--device', 'c', '--to', 'd').ended).toMatchObject({ code: 2, errors: 'this example takes one device\n' });
+  expect(await new ExampleRun('03-migrate-one', '--device', 'a').ended).toMatchObject({ code: 2, errors: 'each --device needs a --to: where it goes (more: examples/03-migrate-one/README.md)\n' });
+  expect(await new ExampleRun('03-migrate-one', '--device', 'a', '--to', 'b', '--device', 'c', '--to', 'd').ended).toMatchObject({ code: 2, errors: 'this example takes one device (more: examples/03-migrate-one/README.md)\n' });
+});
+
+it('examples/03-migrate-one takes a software device by that name', async () => {
+  const run = await new ExampleRun('03-migrate-one', '--device', 'software', '--to', 'software').ended;
+  expect(run).toMatchObject({ code: 0, errors: '' });
+  expect(run.lines.at(-1)).toBe('closing to0: it is running');
 });

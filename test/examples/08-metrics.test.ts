@@ -1,10 +1,25 @@
+import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
+import { countDevices } from '../../examples/08-metrics/metrics.js';
+import { portChannel } from '../../src/diagnostics.js';
 import { ExampleRun } from '../support/example-run.js';
 
 /** The value of a sample of the text format. */
 const valueOf = (text: string, sample: string): number => Number(text.split('\n').find((line) => line.startsWith(`${sample} `))?.slice(sample.length) ?? 0);
 
 describe('examples/08-metrics', () => {
+  it('counts a write that failed apart from one that ended in ERROR', async () => {
+    const registry = new Registry();
+    countDevices(registry);
+    const end = { device: 'vf0', atNs: 0n, lane: 'state', label: 'error', phase: 'end' } as const;
+    portChannel.publish(end);
+    portChannel.publish({ ...end, error: new Error('refused') });
+    portChannel.publish({ ...end, error: new Error('refused') });
+    const text = await registry.metrics();
+    expect(valueOf(text, 'vfio_state_writes_total{device="vf0",state="error"}')).toBe(1);
+    expect(valueOf(text, 'vfio_state_writes_total{device="vf0",state="failed"}')).toBe(2);
+  });
+
   it('serves what the channels tell, until Ctrl-C', async () => {
     const run = new ExampleRun('08-metrics', '--port', '0');
     const url = await run.says(/^http:/);
@@ -26,8 +41,11 @@ describe('examples/08-metrics', () => {
     expect(await run.ended).toMatchObject({ code: 0, errors: '', lines: [url, expect.stringMatching(/^closing software0: it is /)] });
   });
 
-  it('says in one line what is wrong with its port', async () => {
-    expect(await new ExampleRun('08-metrics', '--port', 'http').ended).toMatchObject({ code: 2, errors: '--port takes a number, not "http"\n' });
+  it.each(['http', '65536'])('says in one line that %s is no port', async (port) => {
+    expect(await new ExampleRun('08-metrics', '--port', port).ended).toMatchObject({ code: 2, errors: `--port takes a number up to 65535, not "${port}" (more: examples/08-metrics/README.md)\n` });
+  });
+
+  it('says in one line that its port is taken', async () => {
     const first = new ExampleRun('08-metrics', '--port', '0');
     const { port } = new URL(await first.says(/^http:/));
     expect(await new ExampleRun('08-metrics', '--port', port).ended).toMatchObject({ code: 1, errors: expect.stringMatching(/^.*EADDRINUSE.*\n$/) as unknown });

@@ -14,7 +14,7 @@ describe('the options of the main job', () => {
 
   it.each([
     [['--colour'], /--colour/],
-    [['file'], /file/],
+    [['file'], /^Unexpected argument 'file'$/],
     [['--seconds', 'long'], /--seconds takes a number from 0.2 to 20, not 'long'/],
     [['--seconds', ''], /--seconds/],
     [['--seconds', '60'], /--seconds/],

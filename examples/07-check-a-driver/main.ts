@@ -14,9 +14,9 @@ import { addressOf, interrupted, parsed, run } from '../shared/program.js';
 
 const { device: name, spoilt = false } = parsed({ options: { device: { type: 'string' }, spoilt: { type: 'boolean' } } }).values;
 
-// Spoilt, its driver says that a layout has changed before it has.
+// Spoilt, its driver waits on for the ack of an irq that was taken away.
 const software = softwareDevice();
-software.driver.faults.signalBeforeLayout = spoilt;
+software.driver.faults.ignoreDisable = spoilt;
 const address = addressOf(name, software);
 
 /** It is left behind the rule in hand: nothing is open there. */

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { Observable } from 'rxjs';
 import type { State } from '../devices/port.js';
@@ -188,7 +188,7 @@ function socket(text: string): string {
 }
 
 function version(): string {
-  return (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { readonly version: string }).version;
+  return (createRequire(import.meta.url)('vfio-rx/package.json') as { readonly version: string }).version;
 }
 
 const ruleGroups: readonly string[] = [...new Set(conformanceRules.map(({ id }) => id.replace(/-.*/, '')))];

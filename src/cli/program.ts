@@ -1,5 +1,4 @@
-import { createRequire } from 'node:module';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Observable } from 'rxjs';
 import type { State } from '../devices/port.js';
 import { mostDataBytes } from '../devices/replay/recorder.js';
@@ -37,12 +36,7 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .description('VFIO devices: find them, look at them, migrate them, check their drivers, and record what they do')
     .exitOverride()
     .configureOutput({ writeOut: screen.write })
-    .helpCommand(false)
-    .option('-V, --version', 'says which version this is')
-    .on('option:version', () => {
-      screen.write(`${version()}\n`);
-      throw new CommanderError(0, 'commander.version', '');
-    });
+    .helpCommand(false);
 
   addLooking(program, { screen, interrupt, devices, work: (asked) => void (work = asked) });
 
@@ -185,10 +179,6 @@ function address(text: string): string {
 function socket(text: string): string {
   if (text.startsWith('unix:') && text.length > 'unix:'.length) return text;
   throw new InvalidArgumentError('It takes unix:/PATH.');
-}
-
-function version(): string {
-  return (createRequire(import.meta.url)('vfio-rx/package.json') as { readonly version: string }).version;
 }
 
 const ruleGroups: readonly string[] = [...new Set(conformanceRules.map(({ id }) => id.replace(/-.*/, '')))];

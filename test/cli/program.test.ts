@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { CommanderError } from 'commander';
 import { NEVER } from 'rxjs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -31,11 +29,6 @@ describe('vfio-rx', () => {
     }
     expect(all).toMatchObject({ exit: 0, error: '' });
     expect(said()).toMatchObject({ exit: 1, out: '', error: all.out });
-  });
-
-  it('says which version it is', () => {
-    const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8')) as { readonly version: string };
-    expect(said('--version')).toEqual({ exit: 0, error: '', out: `${version}\n` });
   });
 
   it.each([

@@ -33,7 +33,7 @@ describe('the pages', () => {
 describe('the commands', () => {
   let places: Places | undefined;
   beforeAll(async () => { places = await Places.of(root); }, patienceMs);
-  afterAll(() => places?.[Symbol.dispose]());
+  afterAll(() => places?.[Symbol.dispose](), patienceMs);
 
   for (const kind of kinds) {
     for (const { path, document, kinds: where } of pages) {

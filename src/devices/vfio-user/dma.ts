@@ -88,17 +88,19 @@ export class UserDma {
       const entry: Entry = { iova, size, read, write, source, bytes: this.#sourceOf(asked).bytes };
       requirePlace(asked, this.#limits(), origin);
       this.#table.add(entry, origin);
-      return this.#serial.run(() => {
+      // Inside: it runs to its end also when nobody waits any more.
+      const shown = defer(() => {
         this.#parts.requireOpen(mapOperation);
         const { fd, offset } = this.#sourceOf(asked);
         return this.#parts.request('DMA_MAP', mapOperation, encodeDmaMap({ iova, size, read, write, offset }), [fd]);
       }).pipe(
-        map(() => ({ iova, size })),
         catchError((error: unknown) => {
           this.#table.remove(entry);
           throw VfioError.is(error) && error.errno !== undefined ? dmaMapError(error.errno, origin, error) : error;
         }),
       );
+      // Outside: too many wait, and it has no turn.
+      return this.#serial.run(() => shown).pipe(map(() => ({ iova, size })), tap({ error: () => this.#table.remove(entry) }));
     });
   }
 

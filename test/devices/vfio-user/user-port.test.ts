@@ -1,5 +1,5 @@
 import { mkdtempSync, readlinkSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { firstValueFrom } from 'rxjs';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
@@ -199,6 +199,22 @@ describe('a vfio-user client', () => {
     server.reply(shown);
     await waiting;
     for (const fd of [first, second, ...others, ...asked.fds, ...shown.fds]) calls.close(fd);
+  });
+
+  it('has no range that was refused when nobody waited for it any more', async () => {
+    const { port, server } = await opened();
+    const memory = await firstValueFrom(port.allocateDma(4096));
+    const range = { iova: 0n, size: 4096, source: memory, read: true, write: true };
+    port.dmaMap(range).subscribe().unsubscribe();
+    const left = await server.next();
+    server.refuse(left, constants.errno.ENOSPC);
+    // What is answered behind it: the refusal has come.
+    await served(firstValueFrom(port.info()), server, (asked) => server.reply(asked, encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 })));
+    const again = firstValueFrom(port.dmaMap(range));
+    const asked = await Promise.race([server.next(), again.then((): never => expect.unreachable())]);
+    server.reply(asked);
+    expect(await again).toEqual({ iova: 0n, size: 4096 });
+    for (const fd of [...left.fds, ...asked.fds]) calls.close(fd);
   });
 
   it('splits what is registered by what the server takes with one message', async () => {

@@ -12,3 +12,14 @@ export function printOutcome(lane, outcome) {
     if (failure.shown !== true) process.stdout.write(`${failure.message.replaceAll(/^/gm, '    ')}\n`);
   }
 }
+
+/**
+ * All failures once more, with their messages, before the last line: whoever sees only the end of a long run reads there what to mend.
+ *
+ * @param {readonly import('./outcome.mjs').Outcome[]} outcomes
+ */
+export function printFailures(outcomes) {
+  for (const { test, message } of outcomes.flatMap((outcome) => outcome.failures)) {
+    process.stdout.write(`\nFAILED: ${test}\n${message.replaceAll(/^/gm, '    ')}\n`);
+  }
+}

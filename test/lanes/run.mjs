@@ -3,7 +3,7 @@ import { stopOnSignals } from './children.mjs';
 import { ALL_SERIES } from './kernel/kernels.mjs';
 import { runKernelTests } from './kernel/lane.mjs';
 import { LaneUnavailable, emptyOutcome, exitCode, summaryLine } from './outcome.mjs';
-import { printOutcome } from './print.mjs';
+import { printFailures, printOutcome } from './print.mjs';
 import { runQemuTests } from './qemu/lane.mjs';
 import { runUnitTests } from './unit/lane.mjs';
 import { leftOutLine } from './unit/left-out.mjs';
@@ -102,6 +102,7 @@ async function main() {
     if (!names.includes(name)) continue;
     outcomes.push(await runLane(name, run, { files: positionals, testName: values['test-name'] }));
   }
+  printFailures(outcomes);
   process.stdout.write(`\n${summaryLine(outcomes)}\n`);
   return exitCode(outcomes);
 }

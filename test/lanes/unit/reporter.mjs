@@ -38,7 +38,7 @@ function collect(module, outcome) {
     if (result.state === 'passed') {
       outcome.passed += 1;
     } else if (result.state === 'failed') {
-      outcome.failures.push({ test: name, message: result.errors.map((error) => error.message).join('\n'), shown: true });
+      outcome.failures.push({ test: name, message: result.errors.map((error) => [error.message, error.diff, ...(error.stacks ?? []).map(({ file, line }) => `at ${file}:${line}`)].filter(Boolean).join('\n')).join('\n'), shown: true });
     } else if (result.state === 'skipped') {
       const fallback = test.options.mode === 'todo' ? 'not written yet' : 'no reason given';
       outcome.skips.push({ test: name, reason: result.note ?? fallback });

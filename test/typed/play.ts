@@ -4,11 +4,8 @@ import { departure, difference, linesOf } from './compare.js';
 import type { Document, Kind, Step } from './document.js';
 import { Shell, type ShellOptions } from './shell.js';
 
-/** How long one command may take on a busy machine, ms. */
+/** How long one command, or the beginning of what runs in the background, may take on a busy machine: only against what never ends, ms. */
 const deadlineMs = 120_000;
-
-/** How long something in the background may take to say what the document has of it, ms. */
-const backgroundMs = 30_000;
 
 /** Whether it is typed there. In a clone there is nothing to install: it brings what it needs. */
 export function isTyped(step: Step, kind: Kind): boolean {
@@ -38,9 +35,9 @@ async function typed(shell: Shell, command: string, wanted: readonly string[]): 
   if (/[^&]&$/.test(command)) {
     // It may say more later: only its beginning is compared.
     const begun = [...wanted, '…'];
-    const output = await shell.leave(command, (sofar) => departure(begun, linesOf(sofar)) === undefined, backgroundMs);
+    const output = await shell.leave(command, (sofar) => departure(begun, linesOf(sofar)) === undefined, deadlineMs);
     const says = difference(begun, linesOf(output));
-    return says === undefined ? undefined : { says: `${says}\n  within ${backgroundMs / 1000} s` };
+    return says === undefined ? undefined : { says: `${says}\n  within ${deadlineMs / 1000} s` };
   }
   const answer = await shell.type(command, deadlineMs);
   if (answer === undefined) return { says: `  has not ended within ${deadlineMs / 1000} s`, stuck: true };

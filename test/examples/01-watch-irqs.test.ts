@@ -12,7 +12,8 @@ describe('examples/01-watch-irqs', () => {
     run.interrupt();
     expect(await run.ended).toMatchObject({ code: 0, errors: '' });
     expect(run.lines.at(-1)).toBe('closing software0: it is running');
-    expect(run.lines.length).toBeLessThan(6);
+    // Nobody interrupted it 2 s later: then it has 11 lines or so.
+    expect(run.lines.length).toBeLessThan(10);
   });
 
   it('leads to its page by --help', async () => {

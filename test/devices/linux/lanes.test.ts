@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { firstValueFrom, lastValueFrom } from 'rxjs';
@@ -9,6 +10,9 @@ import type { LaneRequest, LaneResult } from '../../../src/devices/linux/lane-re
 import { LanePool, type LaneLimits } from '../../../src/devices/linux/lanes.js';
 import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
 import { childFile, countFds } from './process-state.js';
+
+/** For a thread to end on a busy machine; it only guards against one that never does. */
+const patience = { timeout: 30_000 };
 
 /** A call that blocks until it is let go: read() of an eventfd that is not non-blocking. */
 class Blocking {
@@ -45,7 +49,7 @@ afterEach(async () => {
   // A worker has an epoll fd and eventfds of its own; they go with it.
   await vi.waitFor(() => {
     expect(fds()).toEqual(fdsBefore);
-  });
+  }, patience);
 });
 
 function pool(limits?: LaneLimits, url?: URL): LanePool {
@@ -116,6 +120,8 @@ describe('calls', () => {
 
     const held = run(made, 'state', one.request);
     one.release();
+    // On a busy machine the thread has its turn late: the 30 ms begin when its read has returned.
+    while (!/^eventfd-count:\s+0$/m.test(readFileSync(`/proc/self/fdinfo/${one.fd}`, 'utf8')));
     const until = process.hrtime.bigint() + 30_000_000n;
     while (process.hrtime.bigint() < until);
     const late = await held;
@@ -203,7 +209,7 @@ describe('lanes', () => {
     waiting.unsubscribe();
     expect(made.counters.queued).toBe(1);
     one.release(7n);
-    await vi.waitFor(() => expect(made.counters.queued).toBe(0));
+    await vi.waitFor(() => expect(made.counters.queued).toBe(0), patience);
     one.release(8n);
     expect((await last).bytes[0]).toBe(8);
   });
@@ -234,7 +240,7 @@ describe('lanes', () => {
     await vi.waitFor(() => {
       expect(made.counters).toMatchObject({ running: 0, idle: 0 });
       expect(fds()[0]).toBe((fdsBefore[0] ?? 0) + 1);
-    });
+    }, patience);
     one.release();
     await run(made, 'a', one.request);
     expect(made.counters.started).toBe(2);

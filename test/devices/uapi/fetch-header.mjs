@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -36,23 +36,30 @@ export async function newestHeaders() {
 async function fetchTree() {
   const mirror = await findMirror();
   if (mirror.uri === undefined) return mirror.reason;
-  const options = prepareApt(mirror.uri, mirror.codename);
-  // An update may report one suite as missing and still bring the other; the download decides.
-  await run('apt-get', [...options, 'update']);
-  const downloaded = await run('apt-get', [...options, 'download', PACKAGE], { cwd: CACHE });
-  const file = readdirSync(CACHE).find((name) => name.startsWith(`${PACKAGE}_`) && name.endsWith('.deb'));
-  if (downloaded.code !== 0 || file === undefined) return `apt-get download: ${lastLine(downloaded)}`;
+  mkdirSync(CACHE, { recursive: true });
+  // Of this process alone: two test files fetch it side by side.
+  const own = mkdtempSync(join(CACHE, 'fetch-'));
+  try {
+    const options = prepareApt(own, mirror.uri, mirror.codename);
+    // An update may report one suite as missing and still bring the other; the download decides.
+    await run('apt-get', [...options, 'update']);
+    const downloaded = await run('apt-get', [...options, 'download', PACKAGE], { cwd: own });
+    const file = readdirSync(own).find((name) => name.startsWith(`${PACKAGE}_`) && name.endsWith('.deb'));
+    if (downloaded.code !== 0 || file === undefined) return `apt-get download: ${lastLine(downloaded)}`;
 
-  // The tree gets its name only when it is whole, so that an interrupted run leaves nothing that looks finished.
-  const partial = `${TREE}.partial-${process.pid}`;
-  const unpacked = await run('dpkg-deb', ['-x', join(CACHE, file), partial]);
-  rmSync(join(CACHE, file));
-  if (unpacked.code !== 0) {
-    rmSync(partial, { recursive: true, force: true });
-    return `dpkg-deb: ${lastLine(unpacked)}`;
+    const unpacked = await run('dpkg-deb', ['-x', join(own, file), join(own, 'tree')]);
+    if (unpacked.code !== 0) return `dpkg-deb: ${lastLine(unpacked)}`;
+    // The tree gets its name only when it is whole, so that an interrupted run leaves nothing that looks finished.
+    try {
+      renameSync(join(own, 'tree'), TREE);
+    } catch (error) {
+      // Who comes second has it already.
+      if (!existsSync(TREE)) throw error;
+    }
+    return undefined;
+  } finally {
+    rmSync(own, { recursive: true, force: true });
   }
-  renameSync(partial, TREE);
-  return undefined;
 }
 
 /** @returns {Promise<{ uri: string, codename: string, reason?: undefined } | { uri?: undefined, reason: string }>} */
@@ -68,13 +75,14 @@ async function findMirror() {
 /**
  * An apt with sources, lists and cache of its own.
  *
+ * @param {string} folder
  * @param {string} uri
  * @param {string} codename
  */
-function prepareApt(uri, codename) {
-  const sources = join(CACHE, 'sources.list');
-  mkdirSync(join(CACHE, 'lists', 'partial'), { recursive: true });
-  mkdirSync(join(CACHE, 'apt', 'archives', 'partial'), { recursive: true });
+function prepareApt(folder, uri, codename) {
+  const sources = join(folder, 'sources.list');
+  mkdirSync(join(folder, 'lists', 'partial'), { recursive: true });
+  mkdirSync(join(folder, 'apt', 'archives', 'partial'), { recursive: true });
   // Backports of the current stable release have the newest kernel headers; those of this release are the second best.
   const suites = [...new Set(['stable-backports', `${codename}-backports`])];
   writeFileSync(sources, suites.map((suite) => `deb [signed-by=${KEYS}] ${uri} ${suite} main\n`).join(''));
@@ -83,8 +91,8 @@ function prepareApt(uri, codename) {
     'Dir::Etc::SourceParts': '/dev/null',
     'Dir::Etc::Preferences': '/dev/null',
     'Dir::Etc::PreferencesParts': '/dev/null',
-    'Dir::State::Lists': join(CACHE, 'lists'),
-    'Dir::Cache': join(CACHE, 'apt'),
+    'Dir::State::Lists': join(folder, 'lists'),
+    'Dir::Cache': join(folder, 'apt'),
     'APT::Sandbox::User': 'root',
     'Acquire::Languages': 'none',
     'Acquire::http::Timeout': '20',

@@ -1,6 +1,5 @@
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
 /** What the tests use of a page of playwright's. */
@@ -54,11 +53,7 @@ const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '
 export async function openPage(): Promise<{ readonly page: BrowserPage; readonly close: () => Promise<void> }> {
   // Loaded only here: what needs no browser does without its driver, too.
   const { chromium } = (await import(driver)) as Playwright;
-  const profile = mkdtempSync(join(tmpdir(), 'vfio-rx-chromium-'));
-  const context = await chromium.launchPersistentContext(profile, { executablePath: browser, headless: true, args, viewport: { width: 1200, height: 700 } });
-  const close = async (): Promise<void> => {
-    await context.close();
-    rmSync(profile, { recursive: true, force: true });
-  };
-  return { page: context.pages()[0] ?? (await context.newPage()), close };
+  // The driver's own folder: it knows when the last process of the browser has written to it.
+  const context = await chromium.launchPersistentContext('', { executablePath: browser, headless: true, args, viewport: { width: 1200, height: 700 } });
+  return { page: context.pages()[0] ?? (await context.newPage()), close: () => context.close() };
 }

@@ -95,12 +95,12 @@ function guestsAndRounds(device: VfioDevice, { options, place, record, cut }: Ru
 }
 
 /** The signals of the last arc are not waited for by the driver: we wait until it has heard their acks. */
-function settled(device: VfioDevice, { options, place: { witness }, record }: Run): Observable<never> {
+function settled(device: VfioDevice, { options, place: { witness, holderBudgetMs }, record }: Run): Observable<never> {
   const equal = profiles[options.profile].answer !== 'value' ? EMPTY : interval(2, device.clock.scheduler).pipe(
     map(() => witness.sums),
     filter(({ sent, acked }) => sent === acked),
     take(1),
-    timeout({ first: 500, scheduler: device.clock.scheduler, with: () => EMPTY }),
+    timeout({ first: holderBudgetMs, scheduler: device.clock.scheduler, with: () => EMPTY }),
   );
   const remember = defer(() => {
     record.sums = witness.sums;

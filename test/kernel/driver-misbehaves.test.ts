@@ -178,8 +178,8 @@ it.each(['a disable', 'a hang-up'])('ignore_disable: %s changes nothing; the wai
   const { written } = await waiting(sample);
   if (what === 'a disable') expect(user.disable(5)).toBe('ok');
   else user.hangUp(trigger);
-  expect([mdev.number('waiters'), mdev.number('irqs')]).toEqual([1, 2]);
-  expect(await written).toBe('ETIMEDOUT');
+  // It would have ended with ECANCELED: no look at the waiter in between, which a slow machine may take too late.
+  expect([await written, mdev.number('irqs')]).toEqual(['ETIMEDOUT', 2]);
 });
 
 it('stall_ms: the write sits still after its wait, with the state as before', async () => {

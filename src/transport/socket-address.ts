@@ -1,5 +1,6 @@
 import { isIPv4 } from 'node:net';
 import { sockets } from '../devices/linux/stream-calls.js';
+import { unixSockaddr } from '../devices/linux/unix-address.js';
 
 /** A sockaddr, and how it reads. */
 export interface SocketAddress {
@@ -8,17 +9,10 @@ export interface SocketAddress {
   readonly text: string;
 }
 
-/** What the path of a UNIX socket takes at most, bytes. */
-export const mostPathBytes = 107;
-
 /** Undefined for a path that no sockaddr_un holds. */
 export function unixAddress(path: string): SocketAddress | undefined {
-  const name = new TextEncoder().encode(path);
-  if (name.length > mostPathBytes || name.includes(0)) return undefined;
-  const bytes = new Uint8Array(110);
-  new DataView(bytes.buffer).setUint16(0, sockets.AF_UNIX, true);
-  bytes.set(name, 2);
-  return { family: sockets.AF_UNIX, bytes, text: path };
+  const bytes = unixSockaddr(path);
+  return bytes === undefined ? undefined : { family: sockets.AF_UNIX, bytes, text: path };
 }
 
 /** sockaddr_in or sockaddr_in6 of an address in its usual notation, without a zone. */

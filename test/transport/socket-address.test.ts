@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { hostAndPort, ipAddress, mostPathBytes, unixAddress } from '../../src/transport/socket-address.js';
+import { mostPathBytes } from '../../src/devices/linux/unix-address.js';
+import { hostAndPort, ipAddress, unixAddress } from '../../src/transport/socket-address.js';
 
 describe('a sockaddr', () => {
   it('of IPv4 has family and port in their own orders, then the address', () => {

@@ -14,6 +14,8 @@ export interface IrqContext {
   readonly device: string;
   readonly calls: Syscalls;
   readonly reactor: Reactor;
+  /** Its eventfds go to another process, and not to the kernel alone. */
+  readonly shared?: boolean;
   act(act: IrqAct): void;
   /** Takes the vector away from the device, and disposes of it. */
   release(line: Required<IrqLine>): void;
@@ -36,14 +38,14 @@ export class KernelIrq implements IrqHandle, VectorEventfds<number> {
   constructor(context: IrqContext, line: Required<IrqLine>, withAck: boolean) {
     this.#context = context;
     this.line = line;
-    const { calls, device, reactor } = context;
+    const { calls, device, reactor, shared } = context;
     const undo: (() => void)[] = [];
     try {
-      this.#trigger = new Eventfd(calls, device);
+      this.#trigger = new Eventfd(calls, device, shared);
       undo.push(() => this.#trigger.close());
-      this.#ack = withAck ? new Eventfd(calls, device) : undefined;
+      this.#ack = withAck ? new Eventfd(calls, device, shared) : undefined;
       undo.push(() => this.#ack?.close());
-      this.#slot = concerning(device, () => reactor.add(this.#trigger.fd));
+      this.#slot = concerning(device, () => reactor.add(this.#trigger.fd, shared));
     } catch (error) {
       runAll(undo.reverse());
       throw error;

@@ -39,9 +39,13 @@ export interface Binding extends StreamCalls {
   eventfd(initial: number, flags: number): number;
   /** The count (0 to 2^64-1), or -errno. */
   readCount(fd: number): bigint;
+  /** The same of an eventfd that another process may have taken O_NONBLOCK off: it never waits (before Linux 5.8: unless somebody else reads it in the same moment). */
+  readCountNow(fd: number): bigint;
   writeCount(fd: number, count: bigint): number;
   /** False where a write would wait now: what another process handed over may have no O_NONBLOCK. */
   takesWrite(fd: number): boolean;
+  /** Whether it has O_NONBLOCK now. */
+  nonBlocking(fd: number): boolean;
 
   epollCreate(flags: number): number;
   /** `slot` and `generation` (32 bits each) come back in the words of a ready event. */
@@ -53,12 +57,8 @@ export interface Binding extends StreamCalls {
   epollWait(epollFd: number, batch: EpollBatch, timeoutNs: number): number;
   epollBatch(capacity: number): EpollBatch;
 
-  /** AF_UNIX, SOCK_STREAM, non-blocking, closed on exec: as all that these calls make. */
-  socket(): number;
-  /** -ENAMETOOLONG for a path that an address of this family cannot hold (107 bytes). */
-  connect(fd: number, path: string): number;
-  bind(fd: number, path: string): number;
   listen(fd: number, backlog: number): number;
+  /** Non-blocking, closed on exec: as all that these calls make. */
   accept(fd: number): number;
   /** No more is sent: the other side reads the end. */
   shutdownOutput(fd: number): number;
@@ -76,6 +76,9 @@ export interface Binding extends StreamCalls {
   /** Ends the process without any cleanup (`_exit`). */
   exit(code: number): void;
 }
+
+/** What the kernel takes with one message (SCM_MAX_FD): with room for all of them none is lost unseen. */
+export const mostFdsAtOnce = 253;
 
 /** What came beside the bytes of a message. */
 export interface ReceivedFds {

@@ -12,9 +12,14 @@ export class Eventfd {
   #fd: number;
   readonly #calls: Syscalls;
   readonly #device: string | undefined;
+  readonly #shared: boolean;
 
-  /** @throws VfioError `VFIO_E_LIMIT` when no file descriptor is left (EMFILE, ENFILE). */
-  constructor(calls: Syscalls = linuxSyscalls(), device?: string) {
+  /**
+   * @param shared another process gets it, too, and is not trusted: what that does with it is not waited for
+   * @throws VfioError `VFIO_E_LIMIT` when no file descriptor is left (EMFILE, ENFILE).
+   */
+  constructor(calls: Syscalls = linuxSyscalls(), device?: string, shared = false) {
+    this.#shared = shared;
     this.#calls = calls;
     this.#device = device;
     this.#fd = calls.eventfd({ operation: 'eventfd', device });
@@ -33,7 +38,7 @@ export class Eventfd {
   /** The count and 0 afterwards, or undefined when it is 0. Up to 2^64-1: the kernel's adds stop there, so that a read near it may have lost signals. */
   read(): bigint | undefined {
     if (this.#fd < 0) throw this.#closedError('read');
-    return this.#calls.readCount(this.#fd, { operation: 'read eventfd', device: this.#device });
+    return this.#calls.readCount(this.#fd, { operation: 'read eventfd', device: this.#device }, this.#shared);
   }
 
   /**
@@ -47,7 +52,7 @@ export class Eventfd {
     if (count < 0n || count > largestWrite) {
       throw new VfioError('VFIO_E_RANGE', `an eventfd takes 0 to 2^64-2, not ${String(count)}`, { operation: 'write eventfd', device: this.#device });
     }
-    return this.#calls.writeCount(this.#fd, count, { operation: 'write eventfd', device: this.#device });
+    return this.#calls.writeCount(this.#fd, count, { operation: 'write eventfd', device: this.#device }, this.#shared);
   }
 
   /** Twice is fine. A reactor slot on it is closed first. */

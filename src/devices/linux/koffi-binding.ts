@@ -67,6 +67,9 @@ function bind(koffi: Koffi): Binding {
     'int syscall(int64_t, int, int64_t, int, int64_t, int64_t, int64_t)',
   ) as (call: number, epollFd: number, events: number, capacity: number, timeout: number, mask: number, size: number) => number;
 
+  // As epoll_pwait2: not every libc has it.
+  const preadv2 = func('int64_t syscall(int64_t, int, int64_t, int64_t, int64_t, int64_t, int)') as (call: number, fd: number, vectors: number, count: number, low: number, high: number, flags: number) => number;
+
   // An ArrayBuffer of this size lives outside V8's heap and does not move; the closures below keep it alive.
   const scratch = new ArrayBuffer(4096);
   const count = new BigUint64Array(scratch, 0, 1);
@@ -77,13 +80,26 @@ function bind(koffi: Koffi): Binding {
   const nanoseconds = new Uint32Array(scratch, 136, 1);
   const timespecAddress = countAddress + 128;
   timespec.fill(0n);
+  const iovec = new BigUint64Array(scratch, 192, 2);
+  const iovecAddress = countAddress + 192;
+  iovec.set([BigInt(countAddress), 8n]);
 
   /** errno belongs to the thread and the next call changes it: taken here, before anything else runs. */
   const result = (value: number): number => (value === -1 ? -koffi.errno() : value);
 
   const _SC_PAGESIZE = 30;
   const SYS_epoll_pwait2 = 441;
+  const SYS_preadv2 = process.arch === 'x64' ? 327 : 286;
+  const RWF_NOWAIT = 8;
   const EIO = 5;
+  const EOPNOTSUPP = 95;
+
+  const readCount = (fd: number): bigint => {
+    const length = readAt(fd, countAddress, 8);
+    if (length === 8) return count[0] ?? 0n;
+    // An eventfd answers with eight bytes or not at all: anything shorter is some other kind of file.
+    return length === -1 ? BigInt(-koffi.errno()) : BigInt(-EIO);
+  };
 
   return {
     pageSize: sysconf(_SC_PAGESIZE),
@@ -106,11 +122,12 @@ function bind(koffi: Koffi): Binding {
     addressOf: (bytes) => Number(koffi.address(bytes)),
 
     eventfd: (initial, flags) => result(eventfd(initial, flags)),
-    readCount(fd) {
-      const length = readAt(fd, countAddress, 8);
+    readCount,
+    readCountNow(fd) {
+      const length = result(preadv2(SYS_preadv2, fd, iovecAddress, 1, -1, 0, RWF_NOWAIT));
       if (length === 8) return count[0] ?? 0n;
-      // An eventfd answers with eight bytes or not at all: anything shorter is some other kind of file.
-      return length === -1 ? BigInt(-koffi.errno()) : BigInt(-EIO);
+      if (length === -EOPNOTSUPP) return readCount(fd);
+      return BigInt(length < 0 ? length : -EIO);
     },
     writeCount(fd, value) {
       count[0] = value;

@@ -1,16 +1,16 @@
 import { constants } from 'node:os';
-import type { Binding } from './binding.js';
+import { mostFdsAtOnce, type Binding } from './binding.js';
+import { argumentsFor } from './koffi-arguments.js';
 
 type Koffi = typeof import('koffi');
 
-/** What the sockets of this library need of libc. */
-type Sockets = Pick<Binding, 'socket' | 'connect' | 'bind' | 'listen' | 'accept' | 'shutdownOutput' | 'dup' | 'memfd' | 'takesWrite' | 'sendMessage' | 'receiveMessage'>;
+/** What is beside `StreamCalls` of sockets, and of what travels through them. */
+type Sockets = Pick<Binding, 'listen' | 'accept' | 'shutdownOutput' | 'dup' | 'memfd' | 'takesWrite' | 'nonBlocking' | 'sendMessage' | 'receiveMessage'>;
 
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SHUT_WR = 1;
+const F_GETFL = 3;
 const F_DUPFD_CLOEXEC = 1030;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
@@ -25,11 +25,6 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
-/** What the kernel takes in one message (SCM_MAX_FD): with room for all of them none is lost unseen. */
-const mostFds = 253;
-
-/** struct sockaddr_un. */
-const address = { family: 0, path: 2, sizeof: 110 } as const;
 /** struct pollfd, in the place of a message. */
 const pollfd = { fd: 0, events: 4, revents: 6 } as const;
 /** struct msghdr, iovec and cmsghdr of 64-bit Linux, one behind the other in one buffer. */
@@ -38,12 +33,9 @@ const iovec = { base: 64, len: 72 } as const;
 const cmsghdr = { len: 0, level: 8, type: 12, data: 16 } as const;
 const controlAt = 128;
 
-/** sendmsg, recvmsg and what makes sockets, over koffi. One buffer serves all calls: none of them outlives its turn. */
+/** sendmsg and recvmsg with file descriptors, and what makes them, over koffi. */
 export function bindSockets(koffi: Koffi): Sockets {
   const libc = koffi.load(null);
-  const socket = libc.func('int socket(int, int, int)') as (domain: number, type: number, protocol: number) => number;
-  const connect = libc.func('int connect(int, void *, unsigned int)') as (fd: number, address: Uint8Array, length: number) => number;
-  const bind = libc.func('int bind(int, void *, unsigned int)') as (fd: number, address: Uint8Array, length: number) => number;
   const listen = libc.func('int listen(int, int)') as (fd: number, backlog: number) => number;
   const accept = libc.func('int accept4(int, int64_t, int64_t, int)') as (fd: number, address: number, length: number, flags: number) => number;
   const shutdown = libc.func('int shutdown(int, int)') as (fd: number, how: number) => number;
@@ -56,31 +48,11 @@ export function bindSockets(koffi: Koffi): Sockets {
   const sendmsg = libc.func('int64_t sendmsg(int, int64_t, int)') as (fd: number, message: number, flags: number) => number;
   const recvmsg = libc.func('int64_t recvmsg(int, int64_t, int)') as (fd: number, message: number, flags: number) => number;
 
-  // An ArrayBuffer of this size lives outside V8's heap and does not move.
-  const scratch = new DataView(new ArrayBuffer(4096));
-  const base = Number(koffi.address(new Uint8Array(scratch.buffer)));
-  /** In halves: a bigint costs more than the call that it is for. */
-  const write64 = (at: number, value: number): void => {
-    scratch.setUint32(at, value >>> 0, true);
-    scratch.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
-  };
-
-  const result = (value: number): number => (value === -1 ? -koffi.errno() : value);
-
-  const named = (call: (fd: number, address: Uint8Array, length: number) => number) => (fd: number, path: string): number => {
-    const name = new TextEncoder().encode(path);
-    if (name.length === 0 || name.includes(0)) return -constants.errno.EINVAL;
-    if (name.length > address.sizeof - address.path - 1) return -constants.errno.ENAMETOOLONG;
-    const bytes = new Uint8Array(address.sizeof);
-    new DataView(bytes.buffer).setUint16(address.family, AF_UNIX, true);
-    bytes.set(name, address.path);
-    return result(call(fd, bytes, bytes.length));
-  };
+  const { view, base, write64, addressOf, result } = argumentsFor(koffi);
 
   /** Points the message at the bytes. */
   const point = (bytes: Uint8Array, controlBytes: number): void => {
-    // A short typed array may live inside the heap and move, until its buffer has been asked for.
-    write64(iovec.base, Number(koffi.address(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length))));
+    write64(iovec.base, addressOf(bytes));
     write64(iovec.len, bytes.length);
     write64(0, 0);
     write64(8, 0);
@@ -92,9 +64,6 @@ export function bindSockets(koffi: Koffi): Sockets {
   };
 
   return {
-    socket: () => result(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)),
-    connect: named(connect),
-    bind: named(bind),
     listen: (fd, backlog) => result(listen(fd, backlog)),
     accept: (fd) => result(accept(fd, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC)),
     shutdownOutput: (fd) => result(shutdown(fd, SHUT_WR)),
@@ -108,36 +77,37 @@ export function bindSockets(koffi: Koffi): Sockets {
       return sealed < 0 ? sealed : fd;
     },
     takesWrite(fd) {
-      scratch.setInt32(pollfd.fd, fd, true);
-      scratch.setInt16(pollfd.events, POLLOUT, true);
-      scratch.setInt16(pollfd.revents, 0, true);
-      return poll(base, 1, 0) === 1 && (scratch.getInt16(pollfd.revents, true) & POLLOUT) !== 0;
+      view.setInt32(pollfd.fd, fd, true);
+      view.setInt16(pollfd.events, POLLOUT, true);
+      view.setInt16(pollfd.revents, 0, true);
+      return poll(base, 1, 0) === 1 && (view.getInt16(pollfd.revents, true) & POLLOUT) !== 0;
     },
+    nonBlocking: (fd) => (fcntl(fd, F_GETFL, 0) & SOCK_NONBLOCK) !== 0,
     sendMessage(fd, bytes, fds) {
-      if (fds.length > mostFds) return -constants.errno.EINVAL;
+      if (fds.length > mostFdsAtOnce) return -constants.errno.EINVAL;
       const length = cmsghdr.data + fds.length * 4;
       point(bytes, fds.length === 0 ? 0 : Math.ceil(length / 8) * 8);
       if (fds.length > 0) {
         write64(controlAt + cmsghdr.len, length);
-        scratch.setInt32(controlAt + cmsghdr.level, SOL_SOCKET, true);
-        scratch.setInt32(controlAt + cmsghdr.type, SCM_RIGHTS, true);
-        fds.forEach((one, n) => scratch.setInt32(controlAt + cmsghdr.data + n * 4, one, true));
+        view.setInt32(controlAt + cmsghdr.level, SOL_SOCKET, true);
+        view.setInt32(controlAt + cmsghdr.type, SCM_RIGHTS, true);
+        fds.forEach((one, n) => view.setInt32(controlAt + cmsghdr.data + n * 4, one, true));
       }
       return result(sendmsg(fd, base, MSG_DONTWAIT | MSG_NOSIGNAL));
     },
     receiveMessage(fd, bytes, received) {
       received.fds = [];
       received.cut = false;
-      point(bytes, Math.ceil((cmsghdr.data + mostFds * 4) / 8) * 8);
+      point(bytes, Math.ceil((cmsghdr.data + mostFdsAtOnce * 4) / 8) * 8);
       const length = result(recvmsg(fd, base, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
       if (length < 0) return length;
-      received.cut = (scratch.getInt32(msghdr.flags, true) & MSG_CTRUNC) !== 0;
-      const control = scratch.getUint32(msghdr.controllen, true);
+      received.cut = (view.getInt32(msghdr.flags, true) & MSG_CTRUNC) !== 0;
+      const control = view.getUint32(msghdr.controllen, true);
       for (let at = 0; at + cmsghdr.data <= control; ) {
-        const size = Number(scratch.getBigUint64(controlAt + at + cmsghdr.len, true));
+        const size = Number(view.getBigUint64(controlAt + at + cmsghdr.len, true));
         if (size < cmsghdr.data) break;
-        const rights = scratch.getInt32(controlAt + at + cmsghdr.level, true) === SOL_SOCKET && scratch.getInt32(controlAt + at + cmsghdr.type, true) === SCM_RIGHTS;
-        for (let data = at + cmsghdr.data; rights && data + 4 <= at + size; data += 4) received.fds.push(scratch.getInt32(controlAt + data, true));
+        const rights = view.getInt32(controlAt + at + cmsghdr.level, true) === SOL_SOCKET && view.getInt32(controlAt + at + cmsghdr.type, true) === SCM_RIGHTS;
+        for (let data = at + cmsghdr.data; rights && data + 4 <= at + size; data += 4) received.fds.push(view.getInt32(controlAt + data, true));
         at += Math.ceil(size / 8) * 8;
       }
       return length;

@@ -1,3 +1,4 @@
+import { argumentsFor } from './koffi-arguments.js';
 import { sockets, type StreamCalls } from './stream-calls.js';
 
 type Koffi = typeof import('koffi');
@@ -18,7 +19,7 @@ const msghdr = { iov: 16, iovlen: 24 } as const;
 /** One message carries a header and a payload; of more parts these go first. */
 const mostVectors = 16;
 
-/** The calls of a stream over koffi. One buffer serves all of them: none outlives its turn. */
+/** The calls of a stream over koffi. */
 export function bindStreams(koffi: Koffi): StreamCalls {
   const libc = koffi.load(null);
   const socket = libc.func('int socket(int, int, int)') as (domain: number, type: number, protocol: number) => number;
@@ -32,29 +33,25 @@ export function bindStreams(koffi: Koffi): StreamCalls {
   const sendmsg = libc.func('int64_t sendmsg(int, int64_t, int)') as (fd: number, message: number, flags: number) => number;
   const ppoll = libc.func('int ppoll(int64_t, int64_t, int64_t, int64_t)') as (fds: number, count: number, timeout: number, mask: number) => number;
 
-  // An ArrayBuffer of this size lives outside V8's heap and does not move.
-  const scratch = new DataView(new ArrayBuffer(4096));
-  const base = Number(koffi.address(new Uint8Array(scratch.buffer)));
-  const write64 = (place: number, value: number): void => scratch.setBigUint64(place, BigInt(value), true);
-  const result = (value: number): number => (value === -1 ? -koffi.errno() : value);
+  const { view, base, write64, addressOf, result } = argumentsFor(koffi);
 
   return {
     streamSocket: (family) => result(socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)),
     connectTo: (fd, address) => result(connect(fd, address, address.length)),
     bindTo: (fd, address) => result(bind(fd, address, address.length)),
     boundTo(fd) {
-      scratch.setUint32(at.length, addressBytes, true);
+      view.setUint32(at.length, addressBytes, true);
       if (getsockname(fd, base + at.address, base + at.length) < 0) return new Uint8Array(0);
-      const length = Math.min(scratch.getUint32(at.length, true), addressBytes);
-      return new Uint8Array(scratch.buffer, at.address, length).slice();
+      const length = Math.min(view.getUint32(at.length, true), addressBytes);
+      return new Uint8Array(view.buffer, at.address, length).slice();
     },
     socketError(fd) {
-      scratch.setUint32(at.length, 4, true);
+      view.setUint32(at.length, 4, true);
       const failed = result(getsockopt(fd, sockets.SOL_SOCKET, sockets.SO_ERROR, base + at.address, base + at.length));
-      return failed < 0 ? failed : -scratch.getInt32(at.address, true);
+      return failed < 0 ? failed : -view.getInt32(at.address, true);
     },
     setOption(fd, level, option, value) {
-      scratch.setInt32(at.address, value, true);
+      view.setInt32(at.address, value, true);
       return result(setsockopt(fd, level, option, base + at.address, 4));
     },
     receive: (fd, address, length) => result(recv(fd, address, length, MSG_DONTWAIT)),
@@ -68,8 +65,7 @@ export function bindStreams(koffi: Koffi): StreamCalls {
           continue;
         }
         if (count === mostVectors) break;
-        // A short typed array may live inside the heap and move, until its buffer has been asked for.
-        write64(at.vectors + count * 16, Number(koffi.address(new Uint8Array(part.buffer, part.byteOffset, part.length))) + skip);
+        write64(at.vectors + count * 16, addressOf(part) + skip);
         write64(at.vectors + count * 16 + 8, part.length - skip);
         skip = 0;
         count += 1;
@@ -79,14 +75,14 @@ export function bindStreams(koffi: Koffi): StreamCalls {
       return result(sendmsg(fd, base + at.message, MSG_DONTWAIT | MSG_NOSIGNAL));
     },
     waitReady(fd, output, other, timeoutNs) {
-      scratch.setInt32(at.poll, fd, true);
-      scratch.setUint32(at.poll + 4, output ? POLLOUT : POLLIN, true);
-      scratch.setInt32(at.poll + 8, other, true);
-      scratch.setUint32(at.poll + 12, POLLIN, true);
+      view.setInt32(at.poll, fd, true);
+      view.setUint32(at.poll + 4, output ? POLLOUT : POLLIN, true);
+      view.setInt32(at.poll + 8, other, true);
+      view.setUint32(at.poll + 12, POLLIN, true);
       write64(at.timeout, 0);
       write64(at.timeout + 8, timeoutNs);
       const ready = result(ppoll(base + at.poll, 2, base + at.timeout, 0));
-      return ready < 0 ? ready : Number(scratch.getUint16(at.poll + 6, true) !== 0);
+      return ready < 0 ? ready : Number(view.getUint16(at.poll + 6, true) !== 0);
     },
   };
 }

@@ -42,8 +42,11 @@ export const mostGathered = 4096;
 
 /** What waits to be sent, bytes: whoever takes nothing out at the other side holds up no more than this. */
 const mostQueued = 8 * 1024 * 1024;
+/** fds that wait with them: they are this process's until then. */
+const mostQueuedFds = 256;
 
 const none: number[] = [];
+const ends: ReadonlySet<string> = new Set(['EPIPE', 'ECONNRESET', 'ENOTCONN']);
 
 interface Queued {
   bytes: Uint8Array;
@@ -72,9 +75,10 @@ export class MessageSocket {
   readonly #received: ReceivedFds = { fds: [], cut: false };
   readonly #queue: Queued[] = [];
   #queued = 0;
+  #queuedFds = 0;
   #gathered = 0;
   #gathering = false;
-  /** Of a send while messages were gathered: theirs as well. It ends the connection when all that had come is read. */
+  /** Of a send that nobody else is told of: of what was gathered, or waited. It ends the connection when all that had come is read. */
   #failed: VfioError | undefined;
   #paused = false;
   /** Nothing is read or sent any more. */
@@ -221,10 +225,21 @@ export class MessageSocket {
   }
 
   #flush(): void {
+    try {
+      this.#sendQueued();
+    } catch (error) {
+      // As for what was gathered: what has come is read first, unless the other side is held up; then nothing of it is waited for.
+      if (this.#paused) throw error;
+      this.#failed ??= error as VfioError;
+    }
+  }
+
+  #sendQueued(): void {
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
       const sent = this.#write(next.bytes, next.fds);
       if (sent > 0) {
         this.#closeAll(next.fds);
+        this.#queuedFds -= next.fds.length;
         next.fds = [];
       }
       this.#queued -= sent;
@@ -252,18 +267,21 @@ export class MessageSocket {
   #sent(sent: number): number {
     if (sent === -EAGAIN || sent === -EINTR) return 0;
     if (sent >= 0) return sent;
-    const error = new VfioError('VFIO_E_NO_DEVICE', 'the connection is over', { ...this.#origin('sendmsg'), errno: errnoName(sent) });
+    const errno = errnoName(sent);
+    // Of others only this message is not sent: too many fds are on their way (ETOOMANYREFS), no memory.
+    const error = ends.has(errno) ? new VfioError('VFIO_E_NO_DEVICE', 'the connection is over', { ...this.#origin('sendmsg'), errno }) : errnoError(errno, 'sendmsg', this.#parts.name);
     if (this.#gathering) this.#failed = error;
     throw error;
   }
 
   #enqueue(bytes: Uint8Array, fds: readonly number[]): void {
-    if (this.#queued + bytes.length > mostQueued) throw this.#full();
+    if (this.#queued + bytes.length > mostQueued || this.#queuedFds + fds.length > mostQueuedFds) throw this.#full();
     const last = this.#queue.at(-1);
     // Small ones are joined: whoever reads nothing would make hundreds of thousands wait.
     if (last !== undefined && last.fds.length === 0 && fds.length === 0 && last.bytes.length + bytes.length <= mostGathered) last.bytes = joined(last.bytes, bytes);
     else this.#queue.push({ bytes, fds: this.#duplicates(fds) });
     this.#queued += bytes.length;
+    this.#queuedFds += fds.length;
   }
 
   #duplicates(fds: readonly number[]): readonly number[] {
@@ -282,7 +300,7 @@ export class MessageSocket {
   }
 
   #full(): VfioError {
-    return new VfioError('VFIO_E_LIMIT', `${this.#queued} bytes wait to be sent already: the other side takes nothing`, this.#origin('sendmsg'));
+    return new VfioError('VFIO_E_LIMIT', `${this.#queued} bytes and ${this.#queuedFds} file descriptors wait to be sent already: the other side takes nothing`, this.#origin('sendmsg'));
   }
 
   #arm(): void {

@@ -114,16 +114,17 @@ export class Reactor {
   /**
    * Takes a fd in, not armed. The fd stays the caller's, and is closed after the slot.
    *
+   * @param shared with another process, which may take O_NONBLOCK off it: it is not waited for
    * @throws VfioError `VFIO_E_LIMIT` (EMFILE for the epoll fd, ENOSPC at fs.epoll.max_user_watches), `VFIO_E_IO`
    *   (EEXIST: the fd is in this reactor already).
    */
-  add(fd: number): ReactorSlot {
-    return this.#add(fd, true);
+  add(fd: number, shared = false): ReactorSlot {
+    return this.#add(fd, shared ? 'shared' : 'own');
   }
 
   /** Takes any other fd in, not armed. @throws as `add`. */
   addReady(fd: number): ReadySlot {
-    const slot = this.#add(fd, false);
+    const slot = this.#add(fd, 'ready');
     return {
       arm: (ready, wanted) => slot.armFor(ready, readiness[wanted]),
       disarm: () => slot.disarm(),
@@ -134,7 +135,7 @@ export class Reactor {
     };
   }
 
-  #add(fd: number, counts: boolean): Slot {
+  #add(fd: number, kind: SlotKind): Slot {
     this.#open();
     const index = this.#free.pop() ?? this.#slots.length;
     this.#generation = (this.#generation + 1) >>> 0;
@@ -144,7 +145,7 @@ export class Reactor {
       this.#releaseIfUnused();
       throw errnoError(errnoName(added), 'EPOLL_CTL_ADD');
     }
-    const slot = new Slot(this.#keeper, fd, index, this.#generation, counts);
+    const slot = new Slot(this.#keeper, fd, index, this.#generation, kind);
     this.#slots[index] = slot;
     this.counters.slots++;
     return slot;
@@ -269,14 +270,15 @@ export class Reactor {
   }
 
   #serve(slot: Slot, events: number, atNs: bigint): void {
-    if (!slot.counts) {
+    if (slot.kind === 'ready') {
       slot.armed = false;
       this.counters.armed--;
       this.counters.delivered++;
       slot.callback(0n, atNs);
       return;
     }
-    const count = this.#calls.binding.readCount(slot.fd);
+    const { binding } = this.#calls;
+    const count = slot.kind === 'own' ? binding.readCount(slot.fd) : binding.readCountNow(slot.fd);
     if (count >= 0n) {
       // Disarmed before the call, so that the callback may arm again.
       slot.armed = false;
@@ -304,6 +306,9 @@ interface SlotKeeper {
   remove(slot: Slot): void;
 }
 
+/** An eventfd, which the reactor reads: this process's own, or another's as well. Or a fd that its owner reads. */
+type SlotKind = 'own' | 'shared' | 'ready';
+
 /** Plain fields and one shape: this is touched for every signal. */
 class Slot implements ReactorSlot {
   armed = false;
@@ -319,8 +324,7 @@ class Slot implements ReactorSlot {
     readonly fd: number,
     readonly index: number,
     readonly generation: number,
-    /** An eventfd, which the reactor reads. */
-    readonly counts: boolean,
+    readonly kind: SlotKind,
   ) {}
 
   arm(callback: SignalCallback, failed: (error: VfioError) => void = rethrow): void {

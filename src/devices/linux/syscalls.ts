@@ -1,6 +1,9 @@
 import { VfioError, errnoError } from '../../errors.js';
 import { EAGAIN, ECONNABORTED, EINTR, errnoName, linux, type Binding } from './binding.js';
 import { koffiBinding } from './koffi-binding.js';
+import { writeShared } from './shared-eventfd.js';
+import { sockets } from './stream-calls.js';
+import { unixSockaddr } from './unix-address.js';
 
 /** An interrupted call is tried again this often; then EINTR is an error like any other. */
 const maxInterrupts = 16;
@@ -78,18 +81,19 @@ export class Syscalls {
     return this.#checked(this.binding.eventfd(0, linux.O_NONBLOCK | linux.O_CLOEXEC), names);
   }
 
-  /** The count since the last read, or undefined when nothing was signalled (EAGAIN). */
-  readCount(fd: number, names: CallNames = { operation: 'read eventfd' }): bigint | undefined {
-    let count = this.binding.readCount(fd);
-    for (let again = 0; count === BigInt(-EINTR) && again < maxInterrupts; again++) count = this.binding.readCount(fd);
+  /** The count since the last read, or undefined when nothing was signalled (EAGAIN). `shared`: with another process, which is not waited for. */
+  readCount(fd: number, names: CallNames = { operation: 'read eventfd' }, shared = false): bigint | undefined {
+    const read = (): bigint => (shared ? this.binding.readCountNow(fd) : this.binding.readCount(fd));
+    let count = read();
+    for (let again = 0; count === BigInt(-EINTR) && again < maxInterrupts; again++) count = read();
     if (count >= 0n) return count;
     if (count === BigInt(-EAGAIN)) return undefined;
     throw errnoError(errnoName(count), names.operation, names.device);
   }
 
   /** False when the count would pass 2^64-2 (EAGAIN): nothing was added. */
-  writeCount(fd: number, count: bigint, names: CallNames = { operation: 'write eventfd' }): boolean {
-    const written = this.#retried(() => this.binding.writeCount(fd, count));
+  writeCount(fd: number, count: bigint, names: CallNames = { operation: 'write eventfd' }, shared = false): boolean {
+    const written = this.#retried(() => (shared ? writeShared(this.binding, fd, count) : this.binding.writeCount(fd, count)));
     if (written === -EAGAIN) return false;
     this.#checked(written, names);
     return true;
@@ -97,13 +101,13 @@ export class Syscalls {
 
   /** Connects to a socket in the file system, without waiting: where its server has no room for a client now that is VFIO_E_BUSY. */
   connect(path: string): number {
-    return this.#socketAt(path, 'connect', (fd) => this.binding.connect(fd, path));
+    return this.#socketAt(path, 'connect', (fd, address) => this.binding.connectTo(fd, address));
   }
 
   /** Listens at a path, where nothing may be. */
   listen(path: string, backlog: number): number {
-    return this.#socketAt(path, 'bind', (fd) => {
-      const bound = this.binding.bind(fd, path);
+    return this.#socketAt(path, 'bind', (fd, address) => {
+      const bound = this.binding.bindTo(fd, address);
       return bound < 0 ? bound : this.binding.listen(fd, backlog);
     });
   }
@@ -128,10 +132,12 @@ export class Syscalls {
     return this.#checked(this.binding.epollCreate(linux.O_CLOEXEC), { operation: 'epoll_create1' });
   }
 
-  #socketAt(path: string, operation: string, use: (fd: number) => number): number {
-    const fd = this.#checked(this.binding.socket(), { operation: 'socket', device: path });
+  #socketAt(path: string, operation: string, use: (fd: number, address: Uint8Array) => number): number {
+    const address = unixSockaddr(path);
+    if (address === undefined) throw errnoError(path === '' || path.includes('\0') ? 'EINVAL' : 'ENAMETOOLONG', operation, path);
+    const fd = this.#checked(this.binding.streamSocket(sockets.AF_UNIX), { operation: 'socket', device: path });
     try {
-      this.#checked(use(fd), { operation, device: path });
+      this.#checked(use(fd, address), { operation, device: path });
       return fd;
     } catch (error) {
       this.binding.close(fd);

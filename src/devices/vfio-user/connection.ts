@@ -8,7 +8,7 @@ import type { Call } from '../port.js';
 import { protocolError } from '../uapi/bytes.js';
 import { MessageDecoder, type Sink } from './messages/decoder.js';
 import { commandName, commands, encodeMessage, headerLayout, writeCommand, type CommandName, type Header, type Message } from './messages/header.js';
-import { mostOutstanding, Outstanding } from './outstanding.js';
+import { mostIrqCalls, mostOutstanding, Outstanding } from './outstanding.js';
 
 /** What a connection is made of. */
 export interface ConnectionParts {
@@ -99,7 +99,7 @@ export class UserConnection {
     return directCall<Reply>((asker) => {
       const request = new Request(command, operation, asker, sink, (late) => this.closeFds(late));
       try {
-        const id = this.#id(operation);
+        const id = this.#id(command, operation);
         this.#socket.send(encodeMessage({ id, command: commands[command], kind: 'command' }, payload), fds);
         this.#wait(id, request);
       } catch (error) {
@@ -113,7 +113,7 @@ export class UserConnection {
   /** The same with as little as can be: for what is asked often. What it throws was not sent. */
   exchange(exchange: Exchange): void {
     const { command, payloadBytes } = exchange;
-    const id = this.#id(exchange.operation);
+    const id = this.#id(command, exchange.operation);
     const at = this.#socket.begin(headerLayout.sizeof + payloadBytes);
     writeCommand(this.#socket.outbox, at, id, commands[command], payloadBytes);
     exchange.encode(this.#socket.outbox, at + headerLayout.sizeof);
@@ -153,9 +153,9 @@ export class UserConnection {
     return this.#server.takesFds !== false || this.#fdsDue > 0;
   }
 
-  #id(operation: string): number {
+  #id(command: CommandName, operation: string): number {
     if (this.#over !== undefined) throw this.#over;
-    if (this.#outstanding.size >= mostOutstanding) {
+    if (this.#outstanding.size >= mostOutstanding + (command === 'DEVICE_SET_IRQS' ? mostIrqCalls : 0)) {
       throw new VfioError('VFIO_E_LIMIT', `${mostOutstanding} calls wait for a reply already`, { operation, device: this.#parts.name });
     }
     return this.#outstanding.nextId();

@@ -1,7 +1,8 @@
-import { concat, defer, finalize, map, of, tap, toArray } from 'rxjs';
+import { defer, finalize, map, of, tap } from 'rxjs';
 import { errnoError, VfioError } from '../../errors.js';
 import { nowCall, ownedCall } from '../call.js';
 import type { Call, Chunk, DataChannel, PrecopyInfo } from '../port.js';
+import { steps } from '../steps.js';
 import { notPreCopying, precopyOperation } from '../uapi/precopy-info.js';
 import type { UserConnection } from './connection.js';
 import type { Sink } from './messages/decoder.js';
@@ -48,9 +49,16 @@ export class UserDataChannel implements DataChannel {
     const operation = 'MIG_DATA_WRITE';
     return this.#alone(operation, 'resume', () => {
       if (bytes.length === 0) return of(undefined);
-      const most = this.#parts.maxDataBytes();
-      const parts = Array.from({ length: Math.ceil(bytes.length / most) }, (_, n) => bytes.slice(n * most, (n + 1) * most));
-      return concat(...parts.map((part) => defer(() => this.#parts.request('MIG_DATA_WRITE', operation, encodeMigData(part.length, part))))).pipe(toArray(), map(() => undefined));
+      const { maxDataBytes, request } = this.#parts;
+      const most = maxDataBytes();
+      return steps(function* () {
+        // The bytes are the caller's once a part is on its way.
+        const whole = bytes.length > most ? new Uint8Array(bytes) : bytes;
+        for (let at = 0; at < whole.length; at += most) {
+          const part = whole.subarray(at, at + most);
+          yield request('MIG_DATA_WRITE', operation, encodeMigData(part.length, part));
+        }
+      });
     });
   }
 

@@ -160,7 +160,7 @@ export class UserDma {
         }),
       );
     });
-    return this.#serial.run(() => concat(...each).pipe(concatMap(() => EMPTY)));
+    return this.#serial.release(() => concat(...each).pipe(concatMap(() => EMPTY)));
   }
 
   freeAll(step: (what: string, release: () => void) => void): void {

@@ -2,6 +2,7 @@ import { catchError, concat, concatMap, defer, ignoreElements, map, merge, of, t
 import { VfioError } from '../../errors.js';
 import { disregard, nowCall } from '../call.js';
 import { KernelIrq } from '../kernel/irq-handle.js';
+import { mostFdsAtOnce } from '../linux/binding.js';
 import type { Reactor } from '../linux/reactor.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Call, IrqHandle, IrqInfo, IrqLine, IrqSignal } from '../port.js';
@@ -38,8 +39,9 @@ interface OpenIndex {
 class UserIrq implements IrqHandle {
   readonly line: Required<IrqLine>;
   readonly eventfds: KernelIrq;
+  /** Somebody has closed it. */
+  leaving = false;
   readonly #irqs: UserIrqs;
-
   readonly #lost: Observable<never>;
 
   constructor(irqs: UserIrqs, eventfds: KernelIrq, lost: Observable<never>) {
@@ -123,14 +125,12 @@ export class UserIrqs {
     });
   }
 
-  /** Takes the vector away, and closes its eventfds whatever the server says. */
+  /** Takes the vector away, and closes its eventfds whatever the server says. The first call is not refused, whatever waits. */
   release(irq: UserIrq): Call<void> {
-    return this.#serial.run(() => {
-      const open = this.#open.get(irq.line.index);
-      if (open?.vectors.get(irq.vector) !== irq) return of(undefined);
-      open.vectors.delete(irq.vector);
-      const dispose = nowCall(() => irq.eventfds.dispose());
-      return concat(this.#takeAway(open, [irq]).pipe(ignoreElements(), catchError((error: unknown) => concat(dispose.pipe(ignoreElements()), throwError(() => error)))), dispose);
+    return defer(() => {
+      const again = irq.leaving;
+      irq.leaving = true;
+      return again ? this.#serial.run(() => this.#release(irq)) : this.#serial.release(() => this.#release(irq));
     });
   }
 
@@ -141,6 +141,14 @@ export class UserIrqs {
       this.#send({ index, action: 'trigger', start: 0, count: 0, data: 'none' }).subscribe({ error: () => undefined });
       for (const { line, eventfds } of open.vectors.values()) step(`irq ${index}${line.vector === 0 ? '' : `, vector ${line.vector},`} disabled`, () => eventfds.dispose());
     }
+  }
+
+  #release(irq: UserIrq): Call<void> {
+    const open = this.#open.get(irq.line.index);
+    if (open?.vectors.get(irq.vector) !== irq) return of(undefined);
+    open.vectors.delete(irq.vector);
+    const dispose = nowCall(() => irq.eventfds.dispose());
+    return concat(this.#takeAway(open, [irq]).pipe(ignoreElements(), catchError((error: unknown) => concat(dispose.pipe(ignoreElements()), throwError(() => error)))), dispose);
   }
 
   #indexOf(index: number): Call<OpenIndex> {
@@ -185,7 +193,7 @@ export class UserIrqs {
   #make(index: number, vector: number, withAck: boolean): UserIrq {
     const { device, calls, reactor, lost } = this.#parts;
     const never = (): void => undefined;
-    return new UserIrq(this, new KernelIrq({ device, calls, reactor, act: never, release: never }, { index, vector }, withAck), lost);
+    return new UserIrq(this, new KernelIrq({ device, calls, reactor, shared: true, act: never, release: never }, { index, vector }, withAck), lost);
   }
 
   /**
@@ -194,7 +202,7 @@ export class UserIrqs {
    */
   #registrations(open: OpenIndex, made: readonly UserIrq[], withAck: boolean, told: UserIrq[]): readonly Observable<unknown>[] {
     const { index } = open.info;
-    const pieces = runsOf(made, false).flatMap(({ run }) => piecesOf(run.filter((one) => one !== undefined), Math.max(1, this.#parts.maxFds())));
+    const pieces = runsOf(made, false).flatMap(({ run }) => piecesOf(run.filter((one) => one !== undefined), Math.max(1, Math.min(this.#parts.maxFds(), mostFdsAtOnce))));
     const end = Math.max(...made.map(({ vector }) => vector)) + 1;
     const enable = defer(() => this.#send({ index, action: 'trigger', start: 0, count: end, data: 'eventfd' }));
     const hand = (action: 'trigger' | 'unmask', fdOf: (irq: UserIrq) => number | undefined) =>

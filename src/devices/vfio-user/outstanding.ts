@@ -1,6 +1,9 @@
 /** Calls that may wait for a reply. */
 export const mostOutstanding = 256;
 
+/** Beside them, of those that take an irq away, or give one: of a device they are made one at a time, and what a call has made must go also when there is no room for another. */
+export const mostIrqCalls = 16;
+
 /** Twice as many, so that a call that waits for long is passed over and not waited for. A power of two. */
 const places = 512;
 
@@ -15,7 +18,7 @@ export class Outstanding<T> {
     return this.#size;
   }
 
-  /** The id of the next call, which need not be made. There is one while fewer than `mostOutstanding` wait. */
+  /** The id of the next call, which need not be made. There is one while fewer than `mostOutstanding` and `mostIrqCalls` wait. */
   nextId(): number {
     while (this.#calls[this.#next & (places - 1)] !== undefined) this.#next = (this.#next + 1) & 0xffff;
     return this.#next;

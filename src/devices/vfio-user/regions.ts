@@ -1,4 +1,4 @@
-import { concat, concatMap, defer, map, of, reduce } from 'rxjs';
+import { concatMap, defer, map, of } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { ask, directCall, type Asker, type Leave } from '../call.js';
 import { KernelMappings } from '../kernel/mappings.js';
@@ -6,6 +6,7 @@ import { fileHolds } from '../linux/file-bounds.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { AccessRequest, Area, Call, Mapping, RegionInfo } from '../port.js';
 import { coversAreas } from '../protocol/areas.js';
+import { steps } from '../steps.js';
 import { initialAnswerBytes, maxAnswerBytes, maxAttempts, neverSettles } from '../uapi/argsz.js';
 import { protocolError, requireU32, viewOf } from '../uapi/bytes.js';
 import { VFIO_REGION_INFO_FLAG_MMAP } from '../uapi/constants.js';
@@ -156,28 +157,29 @@ export class UserRegions {
   }
 
   #read({ region, offset }: AccessRequest, length: number, most: number): Call<Uint8Array> {
-    const whole = new Uint8Array(length);
-    const parts = partsOf(length, most).map(({ at, count }) => this.access({ region, offset: offset + at, readBytes: count }).pipe(map((bytes) => whole.set(bytes, at))));
-    return concat(...parts).pipe(reduce((bytes) => bytes, whole));
+    const read = (at: number): Call<Uint8Array> => this.access({ region, offset: offset + at, readBytes: Math.min(most, length - at) });
+    return steps(function* () {
+      const whole = new Uint8Array(length);
+      for (let at = 0; at < length; at += most) whole.set((yield read(at)) as Uint8Array, at);
+      return whole;
+    });
   }
 
   #write({ region, offset }: AccessRequest, bytes: Uint8Array, operation: string, most: number): Call<Uint8Array> {
-    // Its own: a part may be sent when the caller has gone on with his.
-    const own = bytes.slice();
-    const parts = partsOf(own.length, most).map(({ at, count }) =>
-      defer(() => this.#parts.request('REGION_WRITE', operation, encodeRegionAccess({ region, offset: offset + at, count }, own.subarray(at, at + count)))).pipe(
-        map(({ payload }) => this.#same(readRegionPart(payload), { region, offset: offset + at, count }, operation)),
-      ),
-    );
-    return concat(...parts).pipe(reduce((written) => written, bytes));
+    const write = (at: number, data: Uint8Array): Call<void> => {
+      const part = { region, offset: offset + at, count: data.length };
+      return this.#parts.request('REGION_WRITE', operation, encodeRegionAccess(part, data)).pipe(map(({ payload }) => this.#same(readRegionPart(payload), part, operation)));
+    };
+    return steps(function* () {
+      // The bytes are the caller's once a part is on its way.
+      const whole = bytes.length > most ? new Uint8Array(bytes) : bytes;
+      for (let at = 0; at < whole.length; at += most) yield write(at, whole.subarray(at, at + most));
+      return bytes;
+    });
   }
 
   #same(answer: { readonly region: number; readonly offset: number; readonly count: number }, asked: typeof answer, operation: string): void {
     if (answer.region === asked.region && answer.offset === asked.offset && answer.count === asked.count) return;
     throw protocolError({ operation, device: this.#parts.device }, 0, `${answer.count} bytes at ${answer.offset} of region ${answer.region} answered, ${asked.count} at ${asked.offset} of region ${asked.region} were asked`);
   }
-}
-
-function partsOf(length: number, most: number): readonly { readonly at: number; readonly count: number }[] {
-  return Array.from({ length: Math.ceil(length / most) }, (_, n) => ({ at: n * most, count: Math.min(most, length - n * most) }));
 }

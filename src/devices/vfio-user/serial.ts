@@ -10,38 +10,50 @@ const mostWaiting = 256;
 export class Serial {
   readonly #waiting: (() => void)[] = [];
   #busy = false;
+  #looping = false;
 
   /** `late` disposes of a result that nobody took. */
   run<T>(call: () => Call<T>, late?: (value: T) => void): Call<T> {
+    return this.#inTurn(call, mostWaiting, late);
+  }
+
+  /** One that always has its turn, behind those that wait: for what takes away what was made before, once for each. */
+  release<T>(call: () => Call<T>): Call<T> {
+    return this.#inTurn(call, Infinity);
+  }
+
+  #inTurn<T>(call: () => Call<T>, most: number, late?: (value: T) => void): Call<T> {
     return ownedCall(
       () =>
         new Observable<T>((subscriber) => {
-          if (this.#waiting.length >= mostWaiting) {
+          if (this.#waiting.length >= most) {
             subscriber.error(new VfioError('VFIO_E_LIMIT', `${mostWaiting} calls wait for their turn already`, { operation: 'vfio-user' }));
             return;
           }
-          this.#begin(() =>
-            defer(call)
-              .pipe(finalize(() => this.#next()))
-              .subscribe(subscriber),
-          );
+          this.#waiting.push(() => {
+            defer(call).pipe(finalize(() => this.#next())).subscribe(subscriber);
+          });
+          this.#proceed();
         }),
       late,
     );
   }
 
-  #begin(start: () => void): void {
-    if (this.#busy) {
-      this.#waiting.push(start);
-      return;
-    }
-    this.#busy = true;
-    start();
-  }
-
   #next(): void {
     this.#busy = false;
-    const start = this.#waiting.shift();
-    if (start !== undefined) this.#begin(start);
+    this.#proceed();
+  }
+
+  /** A loop: all that wait may be answered at once, when the connection is lost, and the stack has no room for so many. */
+  #proceed(): void {
+    if (this.#looping) return;
+    this.#looping = true;
+    while (!this.#busy) {
+      const start = this.#waiting.shift();
+      if (start === undefined) break;
+      this.#busy = true;
+      start();
+    }
+    this.#looping = false;
   }
 }

@@ -3,6 +3,7 @@ import { VfioError } from '../../errors.js';
 import { disregard, nowCall } from '../call.js';
 import { eventfdFacts } from '../linux/eventfd-facts.js';
 import type { Reactor, ReactorSlot } from '../linux/reactor.js';
+import { writeShared } from '../linux/shared-eventfd.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { DevicePort, IrqHandle, IrqInfo } from '../port.js';
 import type { UserIrqSet } from './messages/set-irqs.js';
@@ -71,8 +72,7 @@ export class ServedIrqs {
 
   /** A full eventfd holds all that a count can tell; one that would wait is not waited for. */
   #signal(one: Served | undefined, count: bigint): void {
-    const { binding } = this.#parts.calls;
-    if (one?.fd !== undefined && binding.takesWrite(one.fd)) binding.writeCount(one.fd, count);
+    if (one?.fd !== undefined) writeShared(this.#parts.calls.binding, one.fd, count);
   }
 
   /** Enables what is not enabled yet, and hands over the eventfds. */
@@ -142,7 +142,7 @@ export class ServedIrqs {
       this.#dropAck(one);
       const [fd] = fds;
       if (fd === undefined) continue;
-      one.ack = { fd, slot: this.#parts.reactor.add(fd) };
+      one.ack = { fd, slot: this.#parts.reactor.add(fd, true) };
       fds.shift();
       this.#forwardAcks(one.handle, one.ack.slot);
     }

@@ -3,6 +3,7 @@ import { VfioError } from '../../errors.js';
 import { disregard } from '../call.js';
 import { eventfdFacts } from '../linux/eventfd-facts.js';
 import type { Reactor, ReactorSlot } from '../linux/reactor.js';
+import { writeShared } from '../linux/shared-eventfd.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { DevicePort, IrqHandle, IrqInfo } from '../port.js';
 import { saturatedCount } from '../protocol/ack-value.js';
@@ -94,7 +95,7 @@ export class ServedRemaps {
   /** Without it the driver would wait for acks that have no way. */
   #slotOf(ack: Eventfd, handle: IrqHandle): ReactorSlot {
     try {
-      return this.#parts.reactor.add(ack.fd);
+      return this.#parts.reactor.add(ack.fd, true);
     } catch (error) {
       disregard(handle.close());
       throw error;
@@ -115,7 +116,7 @@ export class ServedRemaps {
       if (line.trigger?.fd !== fd) return EMPTY;
       // Not before what leaves is known: an ack of this signal takes it home.
       line.sent = sent;
-      if (binding.takesWrite(fd)) binding.writeCount(fd, count > saturatedCount ? saturatedCount : count);
+      writeShared(binding, fd, count > saturatedCount ? saturatedCount : count);
       return EMPTY;
     });
     return concat(this.#parts.shares.signalled(line.page, sent), told);

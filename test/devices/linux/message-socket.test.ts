@@ -252,6 +252,53 @@ describe('MessageSocket', () => {
     expect(atB.ends).toEqual([expect.objectContaining({ code: 'VFIO_E_NO_DEVICE', errno: 'EPIPE' })]);
   });
 
+  it('still reads what the other side had said before it went, where what waited cannot be sent', async () => {
+    const { a, b, atB } = pair();
+    a.pause();
+    b.send(new Uint8Array(1 << 20));
+    atB.most = 2;
+    a.send(Uint8Array.of(1, 2, 3, 4));
+    a.close();
+    await atB.until(() => atB.ends.length > 0);
+    expect(atB.heard.map(({ bytes }) => bytes)).toEqual([[1, 2], [3, 4]]);
+    // What it says last is whether it had read everything.
+    expect(atB.ends).toEqual([expect.objectContaining({ errno: expect.stringMatching(/EPIPE|ECONNRESET/) as string })]);
+  });
+
+  it('is lost where what waited cannot be sent and nothing is read', async () => {
+    const { a, b, atB } = pair();
+    a.pause();
+    b.send(new Uint8Array(1 << 20));
+    b.pause();
+    a.send(Uint8Array.of(1));
+    a.close();
+    await atB.until(() => atB.ends.length > 0);
+    expect([atB.heard, atB.ends]).toEqual([[], [expect.objectContaining({ code: 'VFIO_E_NO_DEVICE' })]]);
+  });
+
+  it('keeps no more than 256 fds for one who takes nothing', async () => {
+    const before = openFds();
+    const { a, b, atB } = pair();
+    b.pause();
+    a.send(new Uint8Array(1 << 20));
+    const eventfd = new Eventfd();
+    const sixteen = Array.from({ length: 16 }, () => eventfd.fd);
+    for (let n = 0; n < 16; n += 1) a.send(Uint8Array.of(n), sixteen);
+    expect(() => a.send(Uint8Array.of(16), [eventfd.fd])).toThrow(expect.objectContaining({ code: 'VFIO_E_LIMIT' }));
+    const waiting = openFds();
+    b.resume();
+    await atB.until(() => atB.heard.reduce((sum, { fds }) => sum + fds.length, 0) === 256);
+    for (const { fds } of atB.heard.splice(0)) for (const fd of fds) calls.close(fd);
+    a.send(Uint8Array.of(16), [eventfd.fd]);
+    await atB.until(() => atB.heard.length === 1);
+    for (const fd of atB.heard[0]?.fds ?? []) calls.close(fd);
+    eventfd.close();
+    a.close();
+    b.close();
+    // The eventfd, both sockets, their two reactors' one epoll fd and what waits.
+    expect([waiting - before, openFds() - before]).toEqual([1 + 2 + 1 + 256, 0]);
+  });
+
   it('joins small messages that wait to be sent, and sends them in order with few calls', async () => {
     const { calls: counting, sends } = counted();
     const { a, b, atB } = pair(counting);

@@ -48,4 +48,17 @@ describe('Serial', () => {
     serial.run(() => of('last')).subscribe({ next: (answer) => answers.push(answer), error: expect.unreachable });
     expect([answers.length, answers[0], answers.at(-1)]).toEqual([258, 'first', 'last']);
   });
+
+  it('refuses none that takes away, and has room for all of them when they are answered at once', () => {
+    const serial = new Serial();
+    const first = new Subject<string>();
+    const order: (string | number)[] = [];
+    const told = { next: (answer: string | number) => order.push(answer), error: expect.unreachable };
+    serial.run(() => first).subscribe(told);
+    for (let n = 0; n < 256; n += 1) serial.run(() => of(n)).subscribe(told);
+    for (let n = 256; n < 10_000; n += 1) serial.release(() => of(n)).subscribe(told);
+    first.next('first');
+    first.complete();
+    expect(order).toEqual(['first', ...Array.from({ length: 10_000 }, (_, n) => n)]);
+  });
 });

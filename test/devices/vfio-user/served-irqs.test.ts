@@ -5,6 +5,7 @@ import { tap, throwError } from 'rxjs';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import type { DeviceAddress } from '../../../src/devices/index.js';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
+import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
 import { errnoError } from '../../../src/errors.js';
 import { encodeDeviceInfoQuery } from '../../../src/devices/vfio-user/messages/infos.js';
 import { encodeUserIrqSet } from '../../../src/devices/vfio-user/messages/set-irqs.js';
@@ -12,6 +13,7 @@ import { altered, softwareSource } from '../../support/devices.js';
 import { openFds, RawPeer } from '../../support/vfio-user/raw-peer.js';
 import { Served } from '../../support/vfio-user/served.js';
 
+const calls = linuxSyscalls();
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-irqs-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -66,6 +68,22 @@ describe('irqs of a served device', () => {
     expect(await set(peer, own, 'unmask', [eventfd().fd, eventfd().fd])).toBeUndefined();
     raising = false;
     expect([await signalled(peer, second), first.read()]).toEqual([1n, undefined]);
+  });
+
+  it('wait for no client that fills an eventfd without O_NONBLOCK', async () => {
+    const source = softwareSource({ remap: false, irqs: { device: 1 } });
+    const peer = await client(source);
+    const trigger = calls.binding.eventfd(0, 0);
+    closing.push(() => calls.close(trigger));
+    // There is room for one more.
+    calls.writeCount(trigger, 2n ** 64n - 3n);
+    await set(peer, own, 'trigger', [trigger]);
+    for (let signals = 0; signals < 2; signals += 1) source.driver.raise({ index: own });
+    for (let turns = 0; turns < 20; turns += 1) await peer.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery());
+    expect(calls.readCount(trigger)).toBe(2n ** 64n - 3n);
+    for (let signals = 0; signals < 2; signals += 1) source.driver.raise({ index: own });
+    for (let turns = 0; turns < 20; turns += 1) await peer.ask('DEVICE_GET_INFO', encodeDeviceInfoQuery());
+    expect(calls.readCount(trigger)).toBe(2n);
   });
 
   it('unmask by the eventfd that was handed in last, and by none that was taken back', async () => {

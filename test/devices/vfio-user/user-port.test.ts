@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { firstValueFrom } from 'rxjs';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { realClock } from '../../../src/clock.js';
+import { VfioError } from '../../../src/errors.js';
 import type { DevicePort } from '../../../src/devices/port.js';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
 import { linuxSyscalls } from '../../../src/devices/linux/syscalls.js';
@@ -239,6 +240,17 @@ describe('a vfio-user client', () => {
     expect(await Promise.all(irqs.map(async (irq) => (await firstValueFrom(irq.next())).count))).toEqual([3n, 4n]);
   });
 
+  it('sends no more fds with one message than the kernel takes, whatever the server says', async () => {
+    const { port, server } = await opened(encodeVersion({ ...ownVersion, capabilities: { ...ownVersion.capabilities, maxFds: 1024 } }));
+    const registering = firstValueFrom(port.irqs(2, Array.from({ length: 300 }, (_, n) => n)));
+    server.reply(await server.next(), encodeIrqInfo({ index: 2, flags: 1, count: 2048 }));
+    server.reply(await server.next(), encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 }));
+    server.reply(await server.next());
+    // More fds than any message of this library may bring: they are not read here.
+    await server.end();
+    await expect(registering).rejects.toMatchObject({ code: 'VFIO_E_NO_DEVICE', errno: undefined });
+  });
+
   it.each([0, 1, 2, 3, 4, 5])('takes an irq away that nobody waits for any more after %i messages of its registration', async (messages) => {
     const { port, server } = await opened(encodeVersion({ ...ownVersion, capabilities: { ...ownVersion.capabilities, maxFds: 1 } }));
     const sets: string[] = [];
@@ -259,6 +271,70 @@ describe('a vfio-user client', () => {
     await answer();
     await info;
     expect(openFds()).toBe(before);
+  });
+
+  /** Answers what is asked, until `until` holds for the sets of irqs that were. */
+  const answering = async (server: RawPeer, until: (sets: readonly string[]) => boolean): Promise<readonly string[]> => {
+    const sets: string[] = [];
+    while (!until(sets)) {
+      const asked = await server.next();
+      if (asked.header.command === commands.DEVICE_SET_IRQS) sets.push(`${new DataView(asked.payload.buffer, asked.payload.byteOffset).getUint32(16, true)} vectors, ${asked.fds.length} fds`);
+      for (const fd of asked.fds) calls.close(fd);
+      server.reply(asked, { 7: encodeIrqInfo({ index: 2, flags: 9, count: 4 }), 4: encodeDeviceInfo({ flags: 3, regions: 9, irqs: 5 }) }[asked.header.command]);
+    }
+    return sets;
+  };
+
+  it('takes an irq away that nobody waits for any more, also behind 256 calls that wait', async () => {
+    const { port, server } = await opened();
+    const registering = port.irqs(2, [0]).subscribe({ error: expect.unreachable });
+    for (let n = 0; n < 256; n += 1) port.setIrqs({ index: 2, action: 'trigger', data: 'none', start: 0, count: 1 }).subscribe({ error: expect.unreachable });
+    registering.unsubscribe();
+    const sets = await answering(server, (told) => told.includes('0 vectors, 0 fds'));
+    expect([sets.length, sets[0], sets.at(-1)]).toEqual([258, '1 vectors, 1 fds', '0 vectors, 0 fds']);
+  });
+
+  it('takes an irq away also where 256 calls wait for a reply', async () => {
+    const { port, server } = await opened();
+    const registering = firstValueFrom(port.irqs(2, [0]));
+    await answering(server, (told) => told.length === 1);
+    const [irq] = await registering;
+    const outstanding = Array.from({ length: 256 }, () => firstValueFrom(port.info()));
+    const closed = firstValueFrom(irq?.close() ?? port.lowPower(true));
+    expect(await answering(server, (told) => told.length === 1)).toEqual(['0 vectors, 0 fds']);
+    await Promise.all([closed, ...outstanding]);
+  });
+
+  it('that is closed while 256 calls about DMA wait lets go of its server all the same', async () => {
+    const before = openFds();
+    const { port, server } = await opened();
+    const memory = await firstValueFrom(port.allocateDma(4096));
+    const failures: unknown[] = [];
+    for (let n = 0; n < 257; n += 1) port.dmaMap({ iova: BigInt(n * 4096), size: 4096, source: memory, read: true, write: true }).subscribe({ error: (error: unknown) => failures.push(VfioError.is(error) && error.code) });
+    const first = await server.next();
+    port.close();
+    for (const fd of first.fds) calls.close(fd);
+    server.reply(first);
+    server.reply(await server.next());
+    await server.end();
+    await port[Symbol.asyncDispose]();
+    expect(failures).toEqual(new Array(256).fill('VFIO_E_CLOSED'));
+    closing.splice(0).forEach((close) => close());
+    expect(openFds()).toBeLessThanOrEqual(before);
+  });
+
+  it.each(['read', 'write'] as const)('makes a %s of as many messages as its server wants, one at a time', async (what) => {
+    const { port, server } = await opened(encodeVersion({ ...ownVersion, capabilities: { ...ownVersion.capabilities, maxDataBytes: 1 } }));
+    const bytes = 300_000;
+    await served(firstValueFrom(port.regionInfo(1)), server, (asked) => server.reply(asked, encodeRegionInfo({ ...region, size: bytes, areas: [] }, 4096)));
+    const access = firstValueFrom(port.access({ region: 1, offset: 0, ...(what === 'read' ? { readBytes: bytes } : { write: new Uint8Array(bytes) }) }));
+    const failed = expect(access).rejects.toMatchObject({ code: 'VFIO_E_NO_DEVICE' });
+    for (let n = 0; n < 3; n += 1) {
+      const asked = await server.next();
+      server.reply(asked, encodeRegionAccess({ region: 1, offset: n, count: 1 }, what === 'read' ? Uint8Array.of(n) : undefined));
+    }
+    server.close();
+    await failed;
   });
 
   it('takes a reply that nobody asked for, or that is about something else, for a broken server', async () => {

@@ -110,7 +110,9 @@ export class ServedLane {
   }
 }
 
-/** A command without a payload takes memory, too. */
+/** What a command counts for beside its payload, bytes: so that a bound in bytes bounds their number, too. */
+const commandBytes = 1024;
+
 function sizeOf({ payload }: ServedCommand): number {
-  return payload.length + 256;
+  return payload.length + commandBytes;
 }

@@ -38,6 +38,13 @@ describe('a lane of commands', () => {
     expect(told.at(-1)).toBe(count);
   });
 
+  it('counts an empty command for a KiB, so that a bound in bytes bounds their number', () => {
+    const { one, command } = lane();
+    for (let n = 0; n <= 8192; n += 1) one.push(command('VERSION', n));
+    expect([one.length, one.bytes]).toEqual([8192, 8 * 1024 * 1024]);
+    one.end();
+  });
+
   it('that is ended by one of them begins no further one, and closes the fds of each once', () => {
     const { first, told, closed, one, command } = lane();
     one.push(command('VERSION', 0));

@@ -103,11 +103,13 @@ export class MappedMemory {
    * Unmaps everything, address space included. Safe only when no view is used any more, in no thread: a later access
    * kills the process (SIGSEGV), or reads whatever is mapped there by then. When in doubt, `revoke` and keep it: that
    * costs address space and nothing else. Twice is fine.
+   *
+   * @throws VfioError `VFIO_E_LIMIT` (ENOMEM: the kernel had joined it with its neighbours, and vm.max_map_count is reached): only then it is still mapped.
    */
   close(): void {
     if (this.#closed) return;
-    this.#closed = true;
     this.#calls.munmap(this.#start, this.size, { operation: 'munmap', device: this.#device });
+    this.#closed = true;
   }
 }
 

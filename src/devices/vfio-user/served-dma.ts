@@ -1,6 +1,7 @@
 import { catchError, concatMap, from, map, of, toArray, type Observable } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import { disregard } from '../call.js';
+import { runAll } from '../kernel/run-all.js';
 import { fileHolds } from '../linux/file-bounds.js';
 import { mapRegion, type MappedMemory } from '../linux/mapped-memory.js';
 import type { Syscalls } from '../linux/syscalls.js';
@@ -13,8 +14,11 @@ interface Entry extends IovaRange {
   readonly memory?: DmaMemory;
 }
 
-/** The most ranges of one client. One with a file is a mapping of this process, which has no more than vm.max_map_count (65,530) for all that it does. */
-const mostRanges = { all: 65_535, mapped: 32_768 };
+/**
+ * The most of one client. A range with a file is a mapping of this process, which has no more than vm.max_map_count (65,530) for all that it does; and a file may be mapped
+ * often, and be far longer than any memory: of addresses a process has 128 TiB, and ends where it finds none for itself.
+ */
+const mostRanges = { all: 65_535, mapped: 32_768, mappedBytes: 8 * 2 ** 40 };
 
 const operation = 'DMA_MAP';
 
@@ -27,6 +31,7 @@ export class ServedDma {
   readonly #entries = new Map<bigint, Entry>();
   /** From before the port is asked: it may have taken what it has not answered for when the client goes. */
   readonly #mapped = new Set<MappedMemory>();
+  #mappedBytes = 0;
 
   constructor(port: DevicePort, calls: Syscalls, remote: RemoteMemory, most = mostRanges) {
     this.#most = most;
@@ -44,9 +49,11 @@ export class ServedDma {
       return this.#port.dmaMapRemote({ iova, size, read, write, memory: this.#remote }).pipe(map(() => this.#entries.set(iova, { iova, size })));
     }
     if (fd === undefined || this.#port.importDma === undefined) throw this.#error('VFIO_E_UNSUPPORTED', 'this device takes memory by its file only, or none at all');
+    if (this.#mappedBytes + size > this.#most.mappedBytes) throw this.#error('VFIO_E_LIMIT', `${this.#mappedBytes} bytes are mapped already, ${size} more are too many`);
     if (!fileHolds(fd, offset, size)) throw this.#error('VFIO_E_RANGE', `the file ends before ${size} bytes at ${offset}`);
     const mapped = mapRegion(fd, BigInt(offset), size, { read: true, write }, this.#calls, this.#port.name);
     this.#mapped.add(mapped);
+    this.#mappedBytes += mapped.size;
     return this.#port.importDma(mapped.memory).pipe(
       concatMap((memory) => {
         return this.#port.dmaMap({ iova, size, read, write, source: memory }).pipe(
@@ -76,9 +83,9 @@ export class ServedDma {
     return [...this.#entries.values()].map(({ iova, size }) => ({ iova, size }));
   }
 
-  /** When the port has let go of it. */
+  /** When the port has let go of it. One that cannot be unmapped keeps its addresses. */
   release(): void {
-    for (const mapped of this.#mapped) this.#giveBack(mapped);
+    runAll([...this.#mapped].map((mapped) => () => this.#giveBack(mapped)));
     this.#entries.clear();
   }
 
@@ -94,8 +101,9 @@ export class ServedDma {
 
   /** No view is left: the port has none, and nobody else ever had. */
   #giveBack(mapped: MappedMemory): void {
-    this.#mapped.delete(mapped);
     mapped.close();
+    this.#mapped.delete(mapped);
+    this.#mappedBytes -= mapped.size;
   }
 
   #error(code: 'VFIO_E_UNSUPPORTED' | 'VFIO_E_LIMIT' | 'VFIO_E_RANGE', message: string): VfioError {

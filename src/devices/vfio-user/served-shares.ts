@@ -1,5 +1,6 @@
 import { catchError, concat, concatMap, defaultIfEmpty, defer, EMPTY, from, ignoreElements, map, of, tap, type Observable } from 'rxjs';
 import { giveBackWhenUnseen } from '../kernel/dma.js';
+import { runAll } from '../kernel/run-all.js';
 import { mapRegion, type MappedMemory } from '../linux/mapped-memory.js';
 import type { Syscalls } from '../linux/syscalls.js';
 import type { Area, DevicePort, Mapping, RegionInfo } from '../port.js';
@@ -120,7 +121,7 @@ export class ServedShares {
 
   /** When the port has let go of it. */
   release(): void {
-    for (const memory of this.#memories) this.#giveBack(memory);
+    runAll([...this.#memories].map((memory) => () => this.#giveBack(memory)));
     for (const { fd } of this.#regions.values()) this.#calls.binding.close(fd);
     this.#regions.clear();
   }

@@ -46,9 +46,9 @@ export function requireReport(range: IovaRange, pageSize: number, origin: Origin
   if (bitmapBytes(range.size, pageSize) > maxBitmapBytes) throw refused(`the bitmap of ${printRange(range)} is longer than ${maxBitmapBytes} bytes: ask for it in parts`, origin);
 }
 
-/** The same range in parts that one report can be about. */
-export function reportParts({ iova, size }: IovaRange, pageSize: number): readonly IovaRange[] {
-  const most = maxBitmapBytes * 8 * pageSize;
+/** The same range in parts that one report can be about, whose bitmap has so many bytes at most (and whole u64s). */
+export function reportParts({ iova, size }: IovaRange, pageSize: number, mostBytes = maxBitmapBytes): readonly IovaRange[] {
+  const most = Math.max(1, Math.floor(mostBytes / 8)) * wordBits * pageSize;
   return Array.from({ length: Math.ceil(size / most) }, (_, n) => ({ iova: iova + BigInt(n * most), size: Math.min(most, size - n * most) }));
 }
 

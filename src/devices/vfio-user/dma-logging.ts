@@ -1,7 +1,8 @@
 import { catchError, map } from 'rxjs';
 import { VfioError } from '../../errors.js';
 import type { Call, DmaLogging, DmaLoggingRequest, IovaRange } from '../port.js';
-import { bitmapBytes, requireLog, requireReport } from '../protocol/dirty-pages.js';
+import { bitmapBytes, reportParts, requireLog, requireReport } from '../protocol/dirty-pages.js';
+import { steps } from '../steps.js';
 import { protocolError } from '../uapi/bytes.js';
 import { VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP } from '../uapi/constants.js';
 import { encodeFeature } from '../uapi/device-feature.js';
@@ -13,6 +14,8 @@ import { Serial } from './serial.js';
 export interface UserLoggingParts {
   readonly device: string;
   readonly feature: (operation: string, payload: Uint8Array) => Call<Reply>;
+  /** The largest count that the server takes, bytes. */
+  readonly maxDataBytes: () => number;
   readonly requireOpen: (operation: string) => void;
 }
 
@@ -56,8 +59,14 @@ export class UserDmaLogging implements DmaLogging {
       this.#parts.requireOpen(report);
       requireReport(part, part.pageSize, origin);
       if (!this.#started) throw new VfioError('VFIO_E_UNSUPPORTED', 'the device keeps no log: start one', origin);
-      const bytes = bitmapBytes(part.size, part.pageSize);
-      return this.#feature(report, encodeLoggingReport(part, undefined, bytes)).pipe(map(({ payload }) => readLoggedBits(payload, bytes)));
+      const { pageSize } = part;
+      const parts = reportParts(part, pageSize, this.#parts.maxDataBytes());
+      const ask = (one: IovaRange): Call<Uint8Array> => this.#report({ ...one, pageSize });
+      return steps(function* () {
+        const bits = new Uint8Array(bitmapBytes(part.size, pageSize));
+        for (const one of parts) bits.set((yield ask(one)) as Uint8Array, Number(one.iova - part.iova) / pageSize / 8);
+        return bits;
+      });
     });
   }
 
@@ -67,6 +76,11 @@ export class UserDmaLogging implements DmaLogging {
       this.#started = false;
       return this.#feature(stop, encodeFeature(VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, 'set')).pipe(map(() => undefined));
     });
+  }
+
+  #report(part: IovaRange & { readonly pageSize: number }): Call<Uint8Array> {
+    const bytes = bitmapBytes(part.size, part.pageSize);
+    return this.#feature(report, encodeLoggingReport(part, undefined, bytes)).pipe(map(({ payload }) => readLoggedBits(payload, bytes)));
   }
 
   #feature(operation: string, payload: Uint8Array): Call<Reply> {

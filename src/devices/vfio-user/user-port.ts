@@ -94,7 +94,7 @@ export class UserPort implements DevicePort {
       lost: this.#lost,
     });
     this.#migration = new UserMigration({ device: name, request, maxDataBytes, requireOpen });
-    this.dmaLogging = new UserDmaLogging({ device: name, requireOpen, feature: (operation, payload) => request('DEVICE_FEATURE', operation, payload) });
+    this.dmaLogging = new UserDmaLogging({ device: name, requireOpen, maxDataBytes, feature: (operation, payload) => request('DEVICE_FEATURE', operation, payload) });
   }
 
   /** The first exchange: until it has been made nothing else may be asked. */

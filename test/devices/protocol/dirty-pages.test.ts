@@ -49,6 +49,8 @@ describe('a log', () => {
     const parts = reportParts({ iova: 4096n, size: 2 * most + page }, page);
     expect(parts).toEqual([{ iova: 4096n, size: most }, { iova: 4096n + BigInt(most), size: most }, { iova: 4096n + BigInt(2 * most), size: page }]);
     for (const part of parts) expect(codeOf(() => requireReport(part, page, origin))).toBe('nothing thrown');
+    expect(reportParts({ iova: 0n, size: 200 * page }, page, 17)).toEqual([{ iova: 0n, size: 128 * page }, { iova: 128n * 4096n, size: 72 * page }]);
+    expect(reportParts({ iova: 0n, size: 65 * page }, page, 1)).toHaveLength(2);
     expect(codeOf(() => requireReport({ iova: 0n, size: most + page }, page, origin))).toBe('VFIO_E_RANGE');
     expect(codeOf(() => requireReport({ iova: 0n, size: page }, 1024, origin))).toBe('VFIO_E_RANGE');
   });

@@ -51,6 +51,19 @@ describe('a device that another process serves', () => {
     await port[Symbol.asyncDispose]();
   });
 
+  it('tells of more pages than one message has room for', async () => {
+    const served = other.serve({ remap: false, dmaLogging: 4096 });
+    const port = await opened(served.path);
+    const all = { iova: 0n, size: 64 * 2 ** 30 };
+    const range = { iova: 48n * 2n ** 30n, size: 4096 };
+    await firstValueFrom(port.dmaMap({ ...range, source: await firstValueFrom(port.allocateDma(range.size)), read: true, write: true }));
+    await firstValueFrom(port.dmaLogging.start({ ranges: [all], pageSize: 4096 }));
+    served.dma(range.iova, 'dirty');
+    const bits = await firstValueFrom(port.dmaLogging.report({ ...all, pageSize: 4096 }));
+    expect([bits.length, bits.findIndex((byte) => byte !== 0), bits[1.5 * 2 ** 20]]).toEqual([2 * 2 ** 20, 1.5 * 2 ** 20, 1]);
+    await port[Symbol.asyncDispose]();
+  });
+
   it('moves its state: what one device saved the next one has', async () => {
     const [first, second] = [other.serve({ remap: false }), other.serve({ remap: false })];
     const source = await opened(first.path);

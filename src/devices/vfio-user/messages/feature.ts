@@ -136,13 +136,17 @@ export function encodeLoggingReport(part: LoggingPart, bits: Uint8Array | undefi
   return bytes;
 }
 
+/** What a REPORT command asks for. */
 export function readLoggingReport(data: Uint8Array): LoggingPart {
   const view = payloadView(data, loggingReportLayout.sizeof, origin);
-  return {
+  const part = {
     iova: view.getBigUint64(loggingReportLayout.iova, true),
     size: readExact(view, loggingReportLayout.length, 'length', origin),
     pageSize: readExact(view, loggingReportLayout.page_size, 'page_size', origin),
   };
+  // So that no page size of 0 passes.
+  if (!(part.size / part.pageSize / 8 <= maxDataBytes)) throw protocolError(origin, loggingReportLayout.length, `a bitmap of ${part.size} bytes in pages of ${part.pageSize}: at most ${maxDataBytes} bytes of it are sent with one message`);
+  return part;
 }
 
 /** The bits of a reply to REPORT. */

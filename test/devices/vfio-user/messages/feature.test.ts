@@ -42,6 +42,10 @@ describe('DEVICE_FEATURE and MIG_DATA', () => {
     expect(() => readUserState(state)).toThrow(/no device_state has the number 8/);
     expect(() => readMigData(encodeMigData(3, Uint8Array.of(1)))).toThrow(/size 3, there are 1 bytes/);
     expect(() => readMigDataSize(encodeMigData((1 << 20) + 1))).toThrow(/at most/);
+    const report = (size: number, pageSize: number) => readLoggingReport(readFeatureCall(encodeLoggingReport({ iova: 0n, size, pageSize }, undefined)).data);
+    expect(report(2 ** 35, 4096).size).toBe(2 ** 35);
+    expect(() => report(2 ** 36, 4096)).toThrow(/at most 1048576 bytes of it/);
+    expect(() => report(4096, 0)).toThrow(/pages of 0/);
     const ranges = encodeLoggingStart(start);
     ranges[16] = 3;
     expect(() => readLoggingStart(readFeatureCall(ranges).data)).toThrow(/count says/);

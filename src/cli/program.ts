@@ -13,6 +13,7 @@ import { replayCommand } from './replay.js';
 import { serveCommand } from './serve.js';
 import type { Screen } from './show.js';
 import { tlsOf, withTls, type TlsFlags } from './tls.js';
+import { version } from './version.js';
 
 const devices = `
 DEVICE   a PCI address, an mdev uuid, /dev/vfio/devices/vfioN, group:N, unix:PATH (served by vfio-user), trace:FILE, or a device in this process:
@@ -36,7 +37,8 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
     .description('VFIO devices: find them, look at them, migrate them, check their drivers, and record what they do')
     .exitOverride()
     .configureOutput({ writeOut: screen.write })
-    .helpCommand(false);
+    .helpCommand(false)
+    .version(version, '-V, --version', 'says which version this is');
 
   addLooking(program, { screen, interrupt, devices, work: (asked) => void (work = asked) });
 

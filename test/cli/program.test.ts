@@ -2,6 +2,7 @@ import { CommanderError } from 'commander';
 import { NEVER } from 'rxjs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { workOf } from '../../src/cli/program.js';
+import { version } from '../../src/cli/version.js';
 
 afterEach(() => void vi.restoreAllMocks());
 
@@ -29,6 +30,10 @@ describe('vfio-rx', () => {
     }
     expect(all).toMatchObject({ exit: 0, error: '' });
     expect(said()).toMatchObject({ exit: 1, out: '', error: all.out });
+  });
+
+  it.each(['--version', '-V'])('%s: says which version it is', (flag) => {
+    expect(said(flag)).toEqual({ exit: 0, error: '', out: `${version}\n` });
   });
 
   it.each([

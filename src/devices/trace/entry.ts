@@ -91,7 +91,7 @@ export function headerLine(value: TraceHeader): string {
 export function readHeader(line: string): TraceHeader {
   const value = objectOf(line);
   const version = value?.['vfio-rx-trace'];
-  if (!Number.isSafeInteger(version)) throw new VfioError('VFIO_E_TRACE', 'line 1 is not the header of a trace, {"vfio-rx-trace":1,...}', { operation });
+  if (!Number.isSafeInteger(version)) throw new VfioError('VFIO_E_TRACE', 'not the header of a trace, {"vfio-rx-trace":1,...}; vfio-rx record writes them', { operation });
   if (version !== traceVersion) {
     throw new VfioError('VFIO_E_TRACE_VERSION', `the trace has version ${String(version)}; this library reads version ${traceVersion}`, { operation });
   }

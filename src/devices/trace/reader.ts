@@ -1,5 +1,6 @@
 import { VfioError, type VfioErrorCode } from '../../errors.js';
 import { readEntry, readHeader, type TraceEntry, type TraceHeader } from './entry.js';
+import { traceError } from './values.js';
 
 /** How much of a trace is read. What lies beyond is left, and said. */
 export interface TraceLimits {
@@ -45,7 +46,7 @@ export function readTrace(source: string | Uint8Array, limits: TraceLimits = {},
   let header: TraceHeader | undefined;
 
   const problem = (line: number, code: VfioErrorCode, what: string, cause?: unknown): VfioError => {
-    const read = header === undefined ? 'nothing can be read' : `the ${entries.length} entries before it were read`;
+    const read = header === undefined ? 'nothing can be read' : entries.length === 1 ? 'the entry before it was read' : `the ${entries.length} entries before it were read`;
     return new VfioError(code, `line ${line}: ${what}; ${read}`, { operation: 'read trace', device: name, cause });
   };
   const stop = (error: VfioError): Trace => {
@@ -71,9 +72,9 @@ export function readTrace(source: string | Uint8Array, limits: TraceLimits = {},
         entries.push(entry);
       }
     } catch (error) {
-      if (VfioError.is(error) && error.code === 'VFIO_E_TRACE_VERSION') throw error;
-      if (found < 0) return stop(problem(line, 'VFIO_E_TRACE', 'cut off within the line', error));
-      return stop(problem(line, 'VFIO_E_TRACE', `damaged: ${error instanceof Error ? error.message : String(error)}`, error));
+      const { code, message } = traceError(error);
+      if (header === undefined) throw problem(line, code ?? 'VFIO_E_TRACE', message, error);
+      return stop(problem(line, 'VFIO_E_TRACE', found < 0 ? 'cut off within the line' : `damaged: ${message}`, error));
     }
     start = end + 1;
   }

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -6,6 +6,7 @@ import { memoryTrace } from '../../../src/devices/replay/memory-trace.js';
 import { readTraceFile } from '../../../src/devices/replay/read-trace-file.js';
 import { recordPort } from '../../../src/devices/replay/record-port.js';
 import { softwareDevice } from '../../../src/devices/software/software-device.js';
+import { asNobody } from '../../support/as-nobody.js';
 import { now } from '../../support/devices.js';
 import { virtualClock } from '../../support/virtual-clock.js';
 
@@ -44,9 +45,17 @@ describe('readTraceFile', () => {
     expect(after.arrayBuffers + after.heapTotal - before.arrayBuffers - before.heapTotal).toBeLessThan(64 * 2 ** 20);
   });
 
-  for (const [path, code] of [['/dev/zero', 'VFIO_E_TRACE'], [folder, 'VFIO_E_TRACE'], [join(folder, 'none'), 'VFIO_E_ADDRESS'], ['/proc/self/mem', 'VFIO_E_TRACE']] as const) {
+  for (const [path, code] of [['/dev/zero', 'VFIO_E_TRACE'], [folder, 'VFIO_E_TRACE'], [join(import.meta.filename, 'run.jsonl'), 'VFIO_E_ADDRESS'], [join(folder, 'none'), 'VFIO_E_ADDRESS'], ['/proc/self/mem', 'VFIO_E_TRACE']] as const) {
     it(`refuses ${path.replace(folder, 'the folder')}`, () => {
-      expect(() => readTraceFile(path)).toThrow(expect.objectContaining({ code }) as Error);
+      expect(() => readTraceFile(path)).toThrow(expect.objectContaining({ code, device: path }) as Error);
     });
   }
+
+  it('says that it is a folder, or that this user may not read it, and nothing of devices', () => {
+    const path = join(folder, 'secret.jsonl');
+    writeFileSync(path, trace());
+    chmodSync(path, 0);
+    expect(() => asNobody(() => readTraceFile(path))).toThrow(`${path}: read trace: this user may not read it (EACCES) [VFIO_E_PERMISSION]`);
+    expect(() => readTraceFile(folder)).toThrow(`${folder}: read trace: a folder: name a file in it [VFIO_E_TRACE]`);
+  });
 });

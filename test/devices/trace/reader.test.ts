@@ -71,8 +71,8 @@ describe('readTrace', () => {
     const two = [call(1), call(2)];
     expect(reads(written([...two, end(3n)]))).toEqual([3, undefined, undefined]);
     expect(reads(written(two))).toEqual([2, 'VFIO_E_TRACE', 'read trace: line 4: cut off: the recording has no end; the 2 entries before it were read [VFIO_E_TRACE]']);
-    expect(reads(written(two).slice(0, -5))).toEqual([1, 'VFIO_E_TRACE', 'read trace: line 3: cut off within the line; the 1 entries before it were read [VFIO_E_TRACE]']);
-    expect(reads(`${written(two)}\u{0}\n`)[2]).toContain('line 4: damaged: read trace: not an object in JSON');
+    expect(reads(written(two).slice(0, -5))).toEqual([1, 'VFIO_E_TRACE', 'read trace: line 3: cut off within the line; the entry before it was read [VFIO_E_TRACE]']);
+    expect(reads(`${written(two)}\u{0}\n`)[2]).toBe('read trace: line 4: damaged: not an object in JSON; the 2 entries before it were read [VFIO_E_TRACE]');
     expect(reads(`${written(two)}{"at":"4","call":9,"do":"reset","with":{}}\n`)[2]).toContain('line 4: damaged: call 9 follows call 2');
     expect(reads(written([...two, end(1n)]))[2]).toContain('line 4: damaged: time goes back, from 2 to 1');
     expect(reads(written([call(1), { kind: 'answer', atNs: 2n, call: 1, name: 'getState', outcome: { value: 'running' } }]))[2]).toContain('no getState 1 is waiting for an answer');
@@ -81,7 +81,15 @@ describe('readTrace', () => {
     expect(reads(Buffer.concat([Buffer.from(written(two)), Buffer.from([0xff, 0x0a])]))[2]).toContain('line 4: damaged');
     expect(() => readTrace('')).toThrow('line 1: empty; nothing can be read');
     expect(() => readTrace('', {}, 'run.jsonl')).toThrow('run.jsonl: read trace');
-    expect(() => readTrace(written(two).replace('trace":1', 'trace":7'))).toThrow(expect.objectContaining({ code: 'VFIO_E_TRACE_VERSION' }) as Error);
+  });
+
+  it.each([
+    ['another text', 'hello\n', 'not the header of a trace, {"vfio-rx-trace":1,...}; vfio-rx record writes them', 'VFIO_E_TRACE'],
+    ['half a header', headerLine(header).slice(0, 30), 'not the header of a trace, {"vfio-rx-trace":1,...}; vfio-rx record writes them', 'VFIO_E_TRACE'],
+    ['a header that lies', headerLine(header).replace('"0"', '0'), 'atNs: expected a decimal string of 1 to 20 digits', 'VFIO_E_TRACE'],
+    ['one of the future', headerLine(header).replace('trace":1', 'trace":7'), 'the trace has version 7; this library reads version 1', 'VFIO_E_TRACE_VERSION'],
+  ])('of %s says once that it is no trace, and which file', (_, text, why, code) => {
+    expect(() => readTrace(text, {}, 'run.jsonl')).toThrow(expect.objectContaining({ code, message: `run.jsonl: read trace: line 1: ${why}; nothing can be read [${code}]` }) as Error);
   });
 
   it('reads on behind a gap that the recorder has told of', () => {

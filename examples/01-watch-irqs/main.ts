@@ -1,4 +1,4 @@
-import { concatMap, map, merge, of, takeUntil, tap } from 'rxjs';
+import { concatMap, defer, EMPTY, takeUntil, tap } from 'rxjs';
 import { irqs, withDevice } from 'vfio-rx';
 import { ownIrq } from '../shared/own-irq.js';
 import { example, run, sayingStates } from '../shared/program.js';
@@ -25,14 +25,15 @@ const { address, over } = example(software);
 run(
   withDevice(address, (device) =>
     ownIrq(device).pipe(
-      concatMap(({ index, count }) =>
-        merge(
-          irqs(device, index, [...Array(count).keys()]).pipe(map(({ line: { vector }, count: times }) => `vector ${vector}: ${times} ${times === 1n ? 'signal' : 'signals'}`)),
-          // Behind it: they are registered when this is said.
-          of(`watching irq ${index} of ${device.name}: ${count} vectors`),
-        ),
-      ),
-      tap((line) => console.log(line)),
+      concatMap(({ index, count }) => {
+        // Where a device is told to do something it is done here, too: all vectors are registered then.
+        const begin = defer(() => {
+          console.log(`watching irq ${index} of ${device.name}: ${count} vectors`);
+          return EMPTY;
+        });
+        return irqs(device, index, [...Array(count).keys()], { begin });
+      }),
+      tap(({ line: { vector }, count }) => console.log(`vector ${vector}: ${count} ${count === 1n ? 'signal' : 'signals'}`)),
       sayingStates(device),
       takeUntil(over),
     ),

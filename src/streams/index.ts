@@ -2,7 +2,7 @@
 export { deviceState } from './device-state.js';
 export { dirtyPages, type DirtyPages, type DirtyPagesOptions } from './dirty-pages.js';
 export { health, type Health } from './health.js';
-export { irq, type UnmaskOptions } from './irq.js';
+export { irq, type SignalOptions, type UnmaskOptions } from './irq.js';
 export { irqs } from './irqs.js';
 export { regions } from './regions.js';
 export { remapIrq, type RemapIrqOptions } from './remap-irq.js';

@@ -1,4 +1,4 @@
-import { map, Subject, take, tap } from 'rxjs';
+import { concatMap, map, Subject, take, tap, throwError } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { irq } from '../../src/streams/irq.js';
 import { marbles } from '../../src/testing/index.js';
@@ -52,6 +52,27 @@ describe('irq', () => {
       });
       t.expect(signals$, '--^!').toBe('');
       t.expect(signals$.pipe(take(1), counts), '-----^').toBe('-------<1,|>');
+    });
+  });
+
+  it('begins what makes the device interrupt when it is registered, however long that takes', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, twoRegions, (port) => ({ irq: (line, options) => t.cold('--(r|)').pipe(concatMap(() => port.irq(line, options))) }));
+      const write = t.cold('w|');
+      const rings = write.pipe(tap({ complete: () => driver.raiseMsi() }));
+      t.expect(irq(device, msi, { begin: rings }).pipe(counts), '^----!').toBe('---1--');
+      t.expectSubscriptions(write).toBe('--^!');
+    });
+  });
+
+  it('fails as that does, and ends it with itself', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, twoRegions);
+      t.expect(irq(device, msi, { begin: throwError(() => new Error('no')) })).toBe('#', undefined, new Error('no'));
+      const endless = t.cold('---e---e');
+      t.expect(irq(device, msi, { begin: endless }), '-^---!').toBe('');
+      t.expectSubscriptions(endless).toBe('-^---!');
+      t.at('------x', { x: () => expect(driver.irqs).toBe(0) });
     });
   });
 

@@ -1,4 +1,4 @@
-import { map } from 'rxjs';
+import { defer, map, of } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { irqs } from '../../src/streams/irqs.js';
 import { marbles } from '../../src/testing/index.js';
@@ -24,6 +24,20 @@ describe('irqs', () => {
       const { device, driver } = openedNow(t.clock, manyIrqs);
       t.expect(irqs(device, msi, [3, 1]), '-^-!').toBe('');
       t.at('a-b-c', { a: () => expect(driver.irqs).toBe(0), b: () => expect(driver.irqs).toBe(2), c: () => expect(driver.irqs).toBe(0) });
+    });
+  });
+
+  it('begins once, when all are registered', () => {
+    marbles((t) => {
+      const { device, driver } = openedNow(t.clock, manyIrqs);
+      let registered = 0;
+      const begin = defer(() => {
+        registered = driver.irqs;
+        driver.raise({ index: msi, vector: 1 });
+        return of('dropped');
+      });
+      t.expect(irqs(device, msi, [3, 1], { begin }).pipe(map(({ line }) => `${line.vector}`)), '-^-!').toBe('-1');
+      t.atEnd(() => expect(registered).toBe(2));
     });
   });
 

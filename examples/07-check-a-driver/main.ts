@@ -15,9 +15,11 @@ import { addressOf, interrupted, parsed, run } from '../shared/program.js';
 const { device: name, spoilt = false } = parsed({ options: { device: { type: 'string' }, spoilt: { type: 'boolean' } } }).values;
 
 // Spoilt, its driver waits on for the ack of an irq that was taken away.
-const software = softwareDevice();
-software.driver.faults.ignoreDisable = spoilt;
-const address = addressOf(name, software);
+const address = addressOf(name, (named) => {
+  const software = softwareDevice(named);
+  software.driver.faults.ignoreDisable = spoilt;
+  return software;
+});
 
 /** It is left behind the rule in hand: nothing is open there. */
 const left = new AbortController();

@@ -38,7 +38,7 @@ countDevices(registry);
 
 /** device_state goes to and fro; a real device is left where it is. */
 function toAndFro(device: VfioDevice): Observable<never> {
-  if (address !== software) return NEVER;
+  if (typeof address === 'string') return NEVER;
   return concat(transition(device, 'stop'), transition(device, 'running')).pipe(repeat({ delay: () => timer(500) }), ignoreElements());
 }
 

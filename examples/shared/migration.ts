@@ -17,7 +17,7 @@ export function ends(count: number, software: (name: string) => SoftwareDevice =
   if (device.length !== to.length) misused('each --device needs a --to: where it goes');
   if (device.length > count) misused(`this example takes ${count === 1 ? 'one device' : `at most ${count} devices`}`);
   const addresses = (names: readonly string[], side: string): readonly DeviceAddress[] =>
-    Array.from({ length: names.length || count }, (_, n) => addressOf(names[n], software(`${side}${n}`)));
+    Array.from({ length: names.length || count }, (_, n) => addressOf(names[n], ({ name = `${side}${n}` }) => software(name)));
   return { sources: addresses(device, 'vf'), destinations: addresses(to, 'to') };
 }
 

@@ -1,7 +1,7 @@
 import { dirname, join, relative } from 'node:path';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import { finalize, fromEvent, merge, NEVER, share, take, timer, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
-import { withDevice, type DeviceAddress, type PortSource, type VfioDevice } from 'vfio-rx';
+import { withDevice, type DeviceAddress, type PortSource, type SoftwareDeviceOptions, type VfioDevice } from 'vfio-rx';
 
 /** What every example is as a program: its options, its end in order, its errors in one line. */
 
@@ -33,16 +33,22 @@ export function misused(why: string): never {
   process.exit(2);
 }
 
-/** A device as `openDevice` names it; the software one of the example is `software`, and what it works on without a name. */
-export function addressOf(name: string | undefined, software: PortSource): DeviceAddress {
-  return name === undefined || name === 'software' ? software : name;
+/** Makes the software device of an example. */
+export type Software = (named: Pick<SoftwareDeviceOptions, 'name'>) => PortSource;
+
+/** A device as `openDevice` names it, and then a string; or the software one of the example: `software`, `software:NAME`, and where there is no name. */
+export function addressOf(text = 'software', software: Software): DeviceAddress {
+  if (!/^software(:|$)/.test(text)) return text;
+  const [whole, name] = /^software(?::([^?=&]+))?$/.exec(text) ?? [];
+  if (whole === undefined) misused(`"${text}" names no device of this example: software, or software:NAME`);
+  return software(name === undefined ? {} : { name });
 }
 
 /** The device of `--device`, or the software one; and when an example that has no end of its own is over. */
-export function example(software: PortSource): { readonly address: DeviceAddress; readonly over: Observable<unknown> } {
+export function example(software: Software): { readonly address: DeviceAddress; readonly over: Observable<unknown> } {
   const { device } = parsed({ options: { device: { type: 'string' } } }).values;
   const address = addressOf(device, software);
-  return { address, over: merge(interrupted, address === software ? timer(playedMs) : NEVER).pipe(take(1)) };
+  return { address, over: merge(interrupted, typeof address === 'string' ? NEVER : timer(playedMs)).pipe(take(1)) };
 }
 
 /** Several devices, opened one after the other and closed in reverse order; see `withDevice`. */

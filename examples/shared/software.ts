@@ -1,5 +1,6 @@
 import { concat, ignoreElements, interval, of, takeUntil, tap } from 'rxjs';
-import { softwareDevice, type DevicePort, type PortSource, type SoftwareDevice, type SoftwareDeviceOptions, type SoftwareVendorDriver } from 'vfio-rx';
+import { softwareDevice, type DevicePort, type SoftwareDevice, type SoftwareDeviceOptions, type SoftwareVendorDriver } from 'vfio-rx';
+import type { Software } from './program.js';
 
 /** The devices that the examples work on where there is no real one. */
 
@@ -7,13 +8,15 @@ import { softwareDevice, type DevicePort, type PortSource, type SoftwareDevice, 
 const everyMs = 200;
 
 /** A device whose driver does something by itself while it is open. */
-export function lively(act: (driver: SoftwareVendorDriver, turn: number) => void, options: SoftwareDeviceOptions = {}): PortSource {
-  const device = softwareDevice(options);
-  const actsWhileOpen = ({ released }: DevicePort): void => {
-    const closed = concat(released.pipe(ignoreElements()), of('closed'));
-    interval(everyMs).pipe(takeUntil(closed)).subscribe({ next: (turn) => act(device.driver, turn), error: () => undefined });
+export function lively(act: (driver: SoftwareVendorDriver, turn: number) => void, options: SoftwareDeviceOptions = {}): Software {
+  return (named) => {
+    const device = softwareDevice({ ...options, ...named });
+    const actsWhileOpen = ({ released }: DevicePort): void => {
+      const closed = concat(released.pipe(ignoreElements()), of('closed'));
+      interval(everyMs).pipe(takeUntil(closed)).subscribe({ next: (turn) => act(device.driver, turn), error: () => undefined });
+    };
+    return { open: (clock) => device.open(clock).pipe(tap(actsWhileOpen)) };
   };
-  return { open: (clock) => device.open(clock).pipe(tap(actsWhileOpen)) };
 }
 
 /** What a lively driver may do: takes region 0 away and gives it back, by turns, if somebody serves that. */

@@ -20,9 +20,16 @@ describe('examples/01-watch-irqs', () => {
     expect(await new ExampleRun('01-watch-irqs', '--help').ended).toMatchObject({ code: 0, errors: '', lines: ['What it shows and takes: examples/01-watch-irqs/README.md'] });
   });
 
+  it('takes the name of its software device', async () => {
+    const { code, lines, errors } = await new ExampleRun('01-watch-irqs', '--device', 'software:nic').ended;
+    expect([code, errors, lines[0], lines.at(-1)]).toEqual([0, '', 'watching irq 1 of nic: 4 vectors', 'closing nic: it is running']);
+  });
+
   it.each([
     [['x'], 2, "Unexpected argument 'x' (more: examples/01-watch-irqs/README.md)\n"],
     [['--device', 'nobody'], 1, 'VFIO_E_ADDRESS'],
+    [['--device', 'trace:nowhere'], 1, 'nowhere: read trace: no such file'],
+    [['--device', 'software:nic?every=5'], 2, '"software:nic?every=5" names no device of this example: software, or software:NAME (more: examples/01-watch-irqs/README.md)'],
   ])('says in one line what is wrong with %j', async (args, code, says) => {
     const ended = await new ExampleRun('01-watch-irqs', ...args).ended;
     expect(ended).toMatchObject({ code, lines: [], errors: expect.stringContaining(says) as unknown });

@@ -1,11 +1,29 @@
+import { join } from 'node:path';
 import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import { countDevices } from '../../examples/08-metrics/metrics.js';
 import { portChannel } from '../../src/diagnostics.js';
-import { ExampleRun } from '../support/example-run.js';
+import { readPage, rowsOf } from '../docs/pages.js';
+import { ExampleRun, shownBelow } from '../support/example-run.js';
 
 /** The value of a sample of the text format. */
 const valueOf = (text: string, sample: string): number => Number(text.split('\n').find((line) => line.startsWith(`${sample} `))?.slice(sample.length) ?? 0);
+
+/** Its page has the address, what the second command picks out of the text, and every metric with its labels. */
+function isAsShown(url: string, text: string): void {
+  const { port } = new URL(url);
+  expect(`${url.replace(port, '9464')}\n`).toMatch(shownBelow('08-metrics', 'npx tsx examples/08-metrics/main.ts --port 9464 &'));
+  const picked = text.split('\n').filter((line) => /vfio_remap_served_seconds_count.*registered/.test(line)).map((line) => `${line}\n`).join('');
+  expect(picked).toMatch(shownBelow('08-metrics', "curl -s --retry 9 --retry-connrefused http://127.0.0.1:9464/metrics | grep 'vfio_remap_served_seconds_count.*registered'"));
+  const words = (cell: string): readonly string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, word = '']) => word);
+  const table = new Map(rowsOf(readPage(join(import.meta.dirname, '../../examples/08-metrics/README.md'))).slice(1).map(([metric = '', of = '']) => [words(metric)[0] ?? '', words(of)]));
+  expect([...table.keys()].sort()).toEqual([...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name = '']) => name).sort());
+  for (const [name, shown] of table) {
+    const [, labels = ''] = new RegExp(`^${name}\\w*\\{(.*)\\}`, 'm').exec(text) ?? [];
+    expect(labels, name).not.toBe('');
+    expect(shown, name).toEqual(expect.arrayContaining([...labels.matchAll(/(\w+)="/g)].map(([, label = '']) => label).filter((label) => label !== 'le')));
+  }
+}
 
 describe('examples/08-metrics', () => {
   it('counts a write that failed apart from one that ended in ERROR', async () => {
@@ -36,6 +54,7 @@ describe('examples/08-metrics', () => {
     expect(valueOf(text, `vfio_remap_served_seconds_bucket{le="+Inf",${remaps}}`)).toBe(valueOf(text, `vfio_remap_served_seconds_count{${remaps}}`));
     expect(valueOf(text, 'vfio_state_writes_total{device="software0",state="stop"}')).toBeGreaterThan(0);
     expect((await fetch(new URL('/', url))).status).toBe(404);
+    isAsShown(url, text);
 
     run.interrupt();
     expect(await run.ended).toMatchObject({ code: 0, errors: '', lines: [url, expect.stringMatching(/^closing software0: it is /)] });

@@ -6,6 +6,7 @@ import type { DevicePort, IrqHandle } from '../../src/devices/port.js';
 import { openUserPort } from '../../src/devices/vfio-user/open-user-port.js';
 import { now } from '../support/devices.js';
 import { ExampleProcess } from '../support/example-process.js';
+import { shownBelow } from '../support/example-run.js';
 
 /** Registers, by what they are when read / when written. */
 const [data, enable, identity, , modem, status] = [0, 1, 2, 3, 4, 5];
@@ -25,6 +26,10 @@ describe('examples/09-device-for-qemu, driven over its socket', { timeout: 60_00
   });
   const read = async (offset = 0): Promise<number> => (await firstValueFrom(port.access({ region: 0, offset, readBytes: 1 })))[0] ?? -1;
   const write = (offset = 0, value = 0): Promise<unknown> => firstValueFrom(port.access({ region: 0, offset, write: Uint8Array.of(value) }));
+
+  it('says where it listens, as its page shows', async () => {
+    expect((await example.listening).replace(example.path, '/tmp/uart.sock')).toMatch(shownBelow('09-device-for-qemu', 'npx tsx examples/09-device-for-qemu/main.ts unix:/tmp/uart.sock &'));
+  });
 
   it('has two registers behind the divisor latch, and a scratch register', async () => {
     await write(enable, 0);

@@ -6,6 +6,7 @@ import { commandName, type Message } from '../../src/devices/vfio-user/messages/
 import { encodeRegionAccess, readRegionData } from '../../src/devices/vfio-user/messages/region-access.js';
 import { openUserPort } from '../../src/devices/vfio-user/open-user-port.js';
 import { ExampleProcess } from '../support/example-process.js';
+import { shownBelow } from '../support/example-run.js';
 import { RawPeer } from '../support/vfio-user/raw-peer.js';
 import { VirtioDriver } from '../support/virtio-driver.js';
 
@@ -19,6 +20,10 @@ describe('examples/12-virtio-rng, driven over its socket', { timeout: 60_000 }, 
   const example = new ExampleProcess('12-virtio-rng');
   beforeAll(() => example.listening);
   afterAll(async () => expect(await example.end()).toBe(0));
+
+  it('says where it listens, as its page shows', async () => {
+    expect((await example.listening).replace(example.path, '/tmp/rng.sock')).toMatch(shownBelow('12-virtio-rng', 'npx tsx examples/12-virtio-rng/main.ts unix:/tmp/rng.sock &'));
+  });
 
   it('fills buffers in memory that is mapped, and says so by MSI-X', async () => {
     const port = await firstValueFrom(openUserPort(example.path, realClock));

@@ -10,8 +10,8 @@ export class ExampleProcess {
   readonly #folder = mkdtempSync(join(tmpdir(), 'vfio-rx-example-'));
   readonly #child: ChildProcess;
   readonly path = join(this.#folder, 'device.sock');
-  /** When it listens. */
-  readonly listening: Promise<void>;
+  /** What it says when it listens. */
+  readonly listening: Promise<string>;
   #printed = '';
   #told: () => void = () => undefined;
 
@@ -25,7 +25,7 @@ export class ExampleProcess {
       let said = '';
       this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
         said += text;
-        if (said.includes('serving at')) done();
+        if (/^serving at .*\n/m.test(said)) done(said);
       });
       this.#child.once('close', () => failed(new Error(said)));
     });

@@ -62,21 +62,20 @@ export class ExampleRun {
 }
 
 
-/** What the page of an example shows of its run: a line `…` is any lines, a `…` in a line any text. */
-function shownOf(example: string, ...args: readonly string[]): RegExp {
+/** What the page of an example shows below a command: a line `…` is any lines, a `…` in a line any text. */
+export function shownBelow(example: string, command: string): RegExp {
   const page = readFileSync(join(root, 'examples', example, 'README.md'), 'utf8');
-  const typed = ['$ npx tsx', `examples/${example}/main.ts`, ...args].join(' ');
-  const [shown] = [...page.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block = '']) => block.split('\n').slice(0, -1)).filter(([first]) => first === typed);
-  if (shown === undefined) throw new Error(`the page does not show ${typed}`);
+  const typed = [...page.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].flatMap(([, block = '']) => block.split(/^\$ /m)).find((one) => one.startsWith(`${command}\n`));
+  if (typed === undefined) throw new Error(`the page does not show ${command}`);
   const quoted = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll('…', '.+');
-  return new RegExp(`^${shown.slice(1).map((line) => (line === '…' ? '(.*\n)*' : `${quoted(line)}\n`)).join('')}$`);
+  return new RegExp(`^${typed.split('\n').slice(1, -1).map((line) => (line === '…' ? '(.*\n)*' : `${quoted(line)}\n`)).join('')}$`);
 }
 
 /** Runs an example that ends by itself, and compares it with its page: how it ended, and its lines. */
 export async function asShown(example: string, ...args: readonly string[]): Promise<Ended> {
   const ended = await new ExampleRun(example, ...args).ended;
   const printed = ended.lines.map((line) => `${line}\n`).join('');
-  const shown = shownOf(example, ...args);
+  const shown = shownBelow(example, ['npx tsx', `examples/${example}/main.ts`, ...args].join(' '));
   if (!shown.test(printed)) throw new Error(`its page shows\n${shown.source}\nand it printed\n${printed}${ended.errors}`);
   return ended;
 }

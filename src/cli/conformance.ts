@@ -27,20 +27,31 @@ export const conformanceRules = [...deviceRules, ...migrationRules];
 /** Checks the driver of a device, and writes what it finds: a line as soon as it is known, or a document at the end. Emits the exit code. Fails as `openDevice` does, and between two rules with VFIO_E_ABORTED after the interrupt. */
 export function conformanceCommand({ address, name, form, destructive, only, patienceMs }: ConformanceOptions, write: (text: string) => void, interrupt: Observable<unknown> = NEVER): Observable<number> {
   let left = false;
+  // Between two rules nothing is open.
+  const leave = (): void => {
+    if (left) throw new VfioError('VFIO_E_ABORTED', 'interrupted between two rules: the device is closed', { operation: 'conformance', device: name });
+  };
   const told = (result: RuleResult): void => {
     if (form === 'lines') write(`${lineOf(result)}\n`);
-    // Between two rules nothing is open.
-    if (left) throw new VfioError('VFIO_E_ABORTED', 'interrupted between two rules: the device is closed', { operation: 'conformance', device: name });
+    leave();
   };
   const harness = deviceMigrationHarness(address, { destructive, ...(patienceMs === undefined ? {} : { patienceMs }) });
   const rules = conformanceRules.filter(({ id }) => only === undefined || only.some((one) => id === one || id.startsWith(`${one}-`)));
-  const opens = withDevice(address, () => EMPTY);
-  const checked = defer(() => from(deviceResults(harness, rules, told))).pipe(
+  const interrupted = (): void => {
+    left = true;
+    if (form === 'lines') write('interrupted: it ends behind the rule that is being checked (Ctrl-C again ends at once)\n');
+  };
+  // One that another process serves may let us wait for ever.
+  const opens = withDevice(address, () => EMPTY).pipe(takeUntil(interrupt));
+  const checked = defer(() => {
+    leave();
+    return from(deviceResults(harness, rules, told));
+  }).pipe(
     map((results) => {
       if (form === 'json') write(`${JSON.stringify({ device: name, results: results.map(({ rule, title, outcome, reason }) => ({ rule, title, outcome, reason })) })}\n`);
       else write(form === 'junit' ? junitOf(name, results) : `${summaryOf(results)}\n`);
       return results.some(({ outcome }) => outcome === 'failed') ? 1 : 0;
     }),
   );
-  return concat(opens, checked).pipe(takeUntil(interrupt.pipe(take(1), tap(() => (left = true)), ignoreElements())));
+  return concat(opens, checked).pipe(takeUntil(interrupt.pipe(take(1), tap(interrupted), ignoreElements())));
 }

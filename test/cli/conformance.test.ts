@@ -1,4 +1,4 @@
-import { lastValueFrom, Subject } from 'rxjs';
+import { lastValueFrom, NEVER, Subject } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { conformanceCommand, conformanceRules, type ConformanceOptions } from '../../src/cli/conformance.js';
 import { softwareDevice } from '../../src/devices/index.js';
@@ -45,7 +45,15 @@ describe('vfio-rx conformance', () => {
     };
     const options = { address: softwareDevice(), name: 'software0', form: 'lines', destructive: false } as const;
     await expect(lastValueFrom(conformanceCommand(options, write, interrupt))).rejects.toMatchObject({ code: 'VFIO_E_ABORTED' });
-    expect([lines.length, interrupt.observed]).toEqual([1, false]);
+    expect([lines[1], lines.length, interrupt.observed]).toEqual(['interrupted: it ends behind the rule that is being checked (Ctrl-C again ends at once)\n', 2, false]);
+  });
+
+  it('ends at once after the interrupt where the device is still being opened', async () => {
+    const interrupt = new Subject<void>();
+    const options = { address: { open: () => NEVER }, name: 'slow', form: 'json', destructive: false } as const;
+    const ended = lastValueFrom(conformanceCommand(options, () => undefined, interrupt));
+    interrupt.next();
+    await expect(ended).rejects.toMatchObject({ code: 'VFIO_E_ABORTED', device: 'slow' });
   });
 
   it('fails where the device does not open', async () => {

@@ -5,7 +5,7 @@
 export const errorCodes = {
   VFIO_E_UNAVAILABLE: 'this machine offers no VFIO, or the kernel module is not loaded',
   VFIO_E_PERMISSION: 'the caller may not open or use this file or device (EACCES, EPERM)',
-  VFIO_E_ADDRESS: 'the address names no device: malformed, no such PCI function, mdev or group',
+  VFIO_E_ADDRESS: 'the address names no device: malformed, no such PCI function, mdev or group; or the path no file',
   VFIO_E_GROUP_NOT_VIABLE: 'another driver still holds a device of the same IOMMU group',
   VFIO_E_NO_DEVICE: 'the device is gone or was never there (ENODEV, ENXIO)',
   VFIO_E_NO_REGION: 'the device has no region at this index',
@@ -106,17 +106,29 @@ const byErrno: Readonly<Record<string, readonly [VfioErrorCode, string]>> = {
   EOPNOTSUPP: ['VFIO_E_UNSUPPORTED', 'the device does not support this'],
 };
 
+const unknownErrno: readonly [VfioErrorCode, string] = ['VFIO_E_IO', 'the kernel refused the call'];
+
 /** The typed error for a failed system call. */
 export function errnoError(errno: string, operation: string, device?: string, cause?: unknown): VfioError {
-  const [code, advice] = byErrno[errno] ?? ['VFIO_E_IO', 'the kernel refused the call'];
+  const [code, advice] = byErrno[errno] ?? unknownErrno;
   return new VfioError(code, advice, { operation, device, errno, cause });
 }
 
-/** The same for a file or a socket that is to be made: what errno says of devices leads nobody on. */
-export function fileErrnoError(errno: string, operation: string, path: string, cause?: unknown): VfioError {
-  if (errno === 'ENOENT') return new VfioError('VFIO_E_ADDRESS', 'there is no such folder: make it, or name another one', { operation, device: path, errno, cause });
-  if (errno === 'EACCES') return new VfioError('VFIO_E_PERMISSION', 'this user may not write there: name another folder', { operation, device: path, errno, cause });
-  return errnoError(errno, operation, path, cause);
+/** What they mean of a file or a socket that is to be made: what errno says of devices leads nobody on. */
+const ofFiles: Readonly<Record<string, readonly [VfioErrorCode, string]>> = {
+  ENOENT: ['VFIO_E_ADDRESS', 'there is no such folder: make it, or name another one'],
+  ENOTDIR: ['VFIO_E_ADDRESS', 'what should be a folder on the way there is a file: name another one'],
+  EISDIR: ['VFIO_E_ADDRESS', 'this is a folder: name a file in it'],
+  EACCES: ['VFIO_E_PERMISSION', 'this user may not write there: name another folder'],
+  EPERM: ['VFIO_E_PERMISSION', 'this may not be written: name another file'],
+  EROFS: ['VFIO_E_PERMISSION', 'nothing can be written there: name another folder'],
+  ENOSPC: ['VFIO_E_LIMIT', 'the disk is full: make room, or name another one'],
+};
+
+/** The same for such a file or socket; with another code, where one stands for all that may happen to it. */
+export function fileErrnoError(errno: string, operation: string, path: string, cause?: unknown, as?: VfioErrorCode): VfioError {
+  const [code, advice] = ofFiles[errno] ?? byErrno[errno] ?? unknownErrno;
+  return new VfioError(as ?? code, advice, { operation, device: path, errno, cause });
 }
 
 /** The same for a write of device_state, where EPERM is the vendor driver's own word. */

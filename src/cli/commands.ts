@@ -1,5 +1,3 @@
-import { accessSync, constants, existsSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, map, merge, of, retry, share, take, takeUntil, tap, throwError, timer, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { fileJournal } from '../migration/file-journal.js';
@@ -12,6 +10,7 @@ import type { TlsOptions } from '../transport/tls.js';
 import type { Transport } from '../transport/transport.js';
 import { parseDevice, withDevices, type OpenedDevice } from './devices.js';
 import { isLast, say, shown, type Screen } from './show.js';
+import { tryFile } from './write-text.js';
 
 /** What the process ends with. */
 export const exitCodes = { moved: 0, failed: 1, usage: 2, inDoubt: 3 } as const;
@@ -67,17 +66,14 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
       return interrupt.pipe(take(1), tap(() => closing(devices, screen)));
     });
     return ended(events, screen, interrupt, () => hold);
-  }));
+  }), options.address);
 }
 
-/** The journal is tried before a device is opened, or anybody listened for. It is not made: that takes its first entry. */
-function tried<T>({ journal }: Options, work: Observable<T>): Observable<T> {
+/** The journal is tried before a device is opened, or anybody listened for, and so is a socket that is to be made. */
+function tried<T>({ journal }: Options, work: Observable<T>, socket?: string): Observable<T> {
   return defer(() => {
-    try {
-      accessSync(existsSync(journal) ? journal : dirname(journal), constants.R_OK | constants.W_OK);
-    } catch (error) {
-      throw new VfioError('VFIO_E_JOURNAL', `the journal cannot be written: ${error instanceof Error ? error.message : String(error)}`, { operation: 'open', device: journal, cause: error });
-    }
+    tryFile(journal, 'write journal', 'VFIO_E_JOURNAL');
+    if (socket?.startsWith('unix:') === true) tryFile(socket.slice('unix:'.length), 'listen');
     return work;
   });
 }

@@ -9,7 +9,7 @@ import { servedRun } from '../testing/served-run.js';
 import { parseDevice } from './devices.js';
 import { keepAsTest } from './keep-as-test.js';
 import { say, sayAt, type Screen } from './show.js';
-import { tryTrace } from './write-text.js';
+import { tryFile, tryOther } from './write-text.js';
 
 /** What `vfio-rx record` is told. */
 export interface RecordOptions {
@@ -28,15 +28,14 @@ export interface RecordOptions {
 
 /**
  * Serves a device, takes it through states, and writes down what crosses its port. Emits the exit code. Fails as `openDevice` and the
- * remap pipeline do; what was recorded until then is kept.
+ * remap pipeline do; what was recorded until then is kept. Throws VFIO_E_ADDRESS.
  */
 export function recordCommand({ device: named, out, states, forMs, dataBytes, test }: RecordOptions, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
+  const { address } = parseDevice(named);
   return defer(() => {
-    if (test !== undefined && existsSync(test)) {
-      throw new VfioError('VFIO_E_ADDRESS', 'there is such a file, and it may have been changed by hand: name another one', { operation: 'write test', device: test });
-    }
-    const { address } = parseDevice(named);
-    tryTrace(out);
+    if (typeof address === 'string' && address.startsWith('trace:')) tryOther(out, [address.slice('trace:'.length)], 'write trace');
+    tryFile(out, 'write trace');
+    if (test !== undefined) tryTest(test, out);
     const record = traceFile(out, dataBytes === undefined ? {} : { dataBytes, maxPendingBytes: 64 * 2 ** 20 });
     let interrupted = false;
     const until = interrupt.pipe(tap(() => { interrupted = true; }));
@@ -63,6 +62,13 @@ export function recordCommand({ device: named, out, states, forMs, dataBytes, te
     });
     return concat(concat(recorded, written).pipe(ignoreElements()), kept);
   });
+}
+
+function tryTest(test: string, out: string): void {
+  const operation = 'write test';
+  if (existsSync(test)) throw new VfioError('VFIO_E_ADDRESS', 'there is such a file, and it may have been changed by hand: name another one', { operation, device: test });
+  tryOther(test, [out], operation);
+  tryFile(test, operation);
 }
 
 function fails(error: unknown): Observable<never> {

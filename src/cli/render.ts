@@ -6,7 +6,7 @@ import { renderHtml } from '../testing/drawing/render-html.js';
 import { renderSvg } from '../testing/drawing/render-svg.js';
 import { traceEvents } from '../testing/drawing/trace-lanes.js';
 import { renderDiagram } from '../testing/render-diagram.js';
-import { writeText } from './write-text.js';
+import { tryFile, tryOther, writeText } from './write-text.js';
 
 /** What `vfio-rx render` is told. */
 export interface DrawOptions {
@@ -22,6 +22,10 @@ export interface DrawOptions {
 /** Draws traces as text, as SVG or as a page. Emits the exit code. Fails as `readTraceFile` does. */
 export function renderCommand({ traces: paths, form, out, color }: DrawOptions, write: (text: string) => void): Observable<number> {
   return defer(() => {
+    if (out !== undefined) {
+      tryOther(out, paths, 'write');
+      tryFile(out, 'write');
+    }
     const text = drawn(paths.map((path) => readTraceFile(path)), form, color && out === undefined);
     if (out === undefined) write(text);
     else writeText(out, text);

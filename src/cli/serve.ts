@@ -1,8 +1,9 @@
-import { concat, defer, ignoreElements, of, take, takeUntil, tap, type Observable } from 'rxjs';
-import type { DeviceAddress } from '../devices/open.js';
+import { concat, defer, EMPTY, ignoreElements, of, take, takeUntil, tap, type Observable } from 'rxjs';
+import { withDevice, type DeviceAddress } from '../devices/open.js';
 import { serveDevice, type ServerEvent } from '../devices/serve.js';
 import { VfioError } from '../errors.js';
 import { jsonLine, say, type Screen } from './show.js';
+import { tryFile } from './write-text.js';
 
 /** What `vfio-rx serve` is told. */
 export interface ServeOptions {
@@ -13,9 +14,14 @@ export interface ServeOptions {
   readonly at: string;
 }
 
-/** Serves a device until the interrupt, and says who comes and goes. Emits the exit code. Fails as `serveDevice` does, and with VFIO_E_ADDRESS. */
+/** Serves a device until the interrupt, and says who comes and goes. Emits the exit code. Fails as `serveDevice` does, with VFIO_E_ADDRESS, and as `openDevice` does: it is opened once before it is offered. */
 export function serveCommand({ address, name, at }: ServeOptions, screen: Pick<Screen, 'write' | 'json'>, interrupt: Observable<unknown>): Observable<number> {
-  const told = defer(() => serveDevice(address, pathOf(at))).pipe(
+  const served = defer(() => {
+    const path = pathOf(at);
+    tryFile(path, 'bind');
+    return concat(withDevice(address, () => EMPTY), serveDevice(address, path));
+  });
+  const told = served.pipe(
     tap((event) => screen.write(screen.json ? jsonLine({ device: name, ...event }) : `${lineOf(event, name)}\n`)),
     takeUntil(interrupt.pipe(take(1), tap(() => say(screen, { device: name, kind: 'interrupted' }, `interrupted: ${name} is served no longer`)))),
   );

@@ -13,6 +13,7 @@ import type { Terminal } from './live-table.js';
 import { jsonLine, say, type Screen } from './show.js';
 import { emptyRow, inWords, rowAfter, tableOf, type End } from './watch-rows.js';
 import { watched, type Seen } from './watched.js';
+import { tryFile } from './write-text.js';
 
 /** What `vfio-rx watch` is told. */
 export interface WatchOptions {
@@ -27,12 +28,14 @@ interface Told {
   readonly seen: Seen | End;
 }
 
-/** Opens devices, serves them, and shows what happens until the interrupt. Emits the exit code: 1 where one of them failed. */
+/** Opens devices, serves them, and shows what happens until the interrupt. Emits the exit code: 1 where one of them failed. Fails where a trace cannot be written: then nothing is opened. */
 export function watchCommand({ devices, trace }: WatchOptions, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
   const names = namesOf(devices);
   return defer(() => {
     let failed = false;
-    const traces = trace === undefined ? [] : devices.map((_, at) => traceFile(devices.length === 1 ? trace : numbered(trace, at + 1)));
+    const paths = trace === undefined ? [] : devices.map((_, at) => (devices.length === 1 ? trace : numbered(trace, at + 1)));
+    for (const path of paths) tryFile(path, 'write trace');
+    const traces = paths.map((path) => traceFile(path));
     const show = screen.json ? asJson(names, screen) : screen.terminal === undefined ? asLines(names, screen) : asTable(names, screen, screen.terminal);
     const seen = merge(...devices.map((device, at) => oneDevice(device, at, traces[at], interrupt)));
     return concat(

@@ -83,7 +83,7 @@ describe('vfio-rx', () => {
     expect(said(...line.split(' '))).toEqual({ exit: 1, out: '', error: `error: ${message}\n` });
   });
 
-  it.each(['info eth0', 'watch software eth0', 'serve eth0 unix:/x', 'conformance 3:0.0'])('%s: says which names there are', (line) => {
+  it.each(['info eth0', 'watch software eth0', 'serve eth0 unix:/x', 'conformance 3:0.0', 'record eth0'])('%s: says which names there are', (line) => {
     expect(() => said(...line.split(' '))).toThrow(expect.objectContaining({ code: 'VFIO_E_ADDRESS', message: expect.stringMatching(/names no device: a PCI address/) as unknown }) as Error);
   });
 

@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { lastValueFrom, NEVER, timer, type Observable } from 'rxjs';
@@ -52,6 +52,22 @@ describe('vfio-rx record', () => {
     await expect(lastValueFrom(recordCommand({ device: 'software', out: join(folder, 'no', 'run.jsonl'), states: ['pre-copy'] }, screen, NEVER))).rejects.toThrow(/write trace: there is no such folder: make it, or name another one \(ENOENT\) \[VFIO_E_ADDRESS\]$/);
     expect(screen.write).not.toHaveBeenCalled();
     await expect(said({ test: import.meta.filename })).rejects.toThrow(/name another one \[VFIO_E_ADDRESS\]$/);
+    await expect(said({ test: join(folder, 'no', 'a.test.ts') })).rejects.toThrow(/write test: there is no such folder/);
+  });
+
+  it('writes nothing over a recording that it goes by, nor the test over the trace', async () => {
+    const kept = join(folder, 'kept.jsonl');
+    await said({ out: kept });
+    const before = readFileSync(kept);
+    await expect(said({ device: `trace:${kept}`, out: join(folder, 'no', '..', 'kept.jsonl') })).rejects.toThrow(/write trace: it would be written over itself: name another file \[VFIO_E_ADDRESS\]$/);
+    expect(readFileSync(kept)).toEqual(before);
+    const both = join(folder, 'both');
+    await expect(said({ out: both, test: both })).rejects.toThrow(/write test: it would be written over itself/);
+    expect(existsSync(both)).toBe(false);
+  });
+
+  it('says at once that a name is none', () => {
+    expect(() => recordCommand({ device: 'eth0', out, states: [] }, { write: vi.fn(), json: false }, NEVER)).toThrow(expect.objectContaining({ code: 'VFIO_E_ADDRESS' }) as Error);
   });
 
   it('keeps as many bytes of device state as it is told, and loads what it has saved', async () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { lastValueFrom } from 'rxjs';
@@ -30,6 +30,10 @@ describe('vfio-rx render', () => {
     expect(await drawn({ form: 'html', out })).toBe('');
     expect(readFileSync(out, 'utf8')).toBe(await drawn({ form: 'html' }));
     await expect(drawn({ out: join(folder, 'no', 'run.txt') })).rejects.toMatchObject({ code: 'VFIO_E_ADDRESS', operation: 'write' });
+    const own = join(folder, 'own.jsonl');
+    copyFileSync(trace, own);
+    await expect(drawn({ traces: [trace, own], out: own })).rejects.toThrow('it would be written over itself');
+    expect(readFileSync(own)).toEqual(readFileSync(trace));
   });
 
   it('draws several on one axis, and says where one was cut off', async () => {

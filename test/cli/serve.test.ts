@@ -16,13 +16,17 @@ describe('vfio-rx serve', () => {
   ])('says who comes and goes, until the interrupt (as JSON: %s)', async (json, lines) => {
     const path = join(folder, `${json}.sock`);
     const written: string[] = [];
+    const listening = new Subject<void>();
     const gone = new Subject<void>();
     const interrupt = new Subject<void>();
     const write = (text: string): void => {
       written.push(text.trimEnd());
+      if (written.length === 1) listening.next();
       if (text.includes('gone')) gone.next();
     };
+    const begun = firstValueFrom(listening);
     const code = lastValueFrom(serveCommand({ address: softwareDevice(), name: 'disk', at: `unix:${path}` }, { write, json }, interrupt));
+    await begun;
     const device = await firstValueFrom(openDevice(`vfio-user:${path}`));
     const left = firstValueFrom(gone);
     await device.close();
@@ -35,6 +39,14 @@ describe('vfio-rx serve', () => {
   it('says that there is no such folder', async () => {
     const at = `unix:${join(folder, 'no', 'a.sock')}`;
     await expect(lastValueFrom(serveCommand({ address: softwareDevice(), name: 'disk', at }, { write: () => undefined, json: false }, new Subject()))).rejects.toThrow(/: bind: there is no such folder: make it, or name another one \(ENOENT\) \[VFIO_E_ADDRESS\]$/);
+  });
+
+  it('offers no device that cannot be opened', async () => {
+    const address = softwareDevice();
+    address.driver.remove();
+    const written: string[] = [];
+    await expect(lastValueFrom(serveCommand({ address, name: 'disk', at: `unix:${join(folder, 'gone.sock')}` }, { write: (text) => written.push(text), json: false }, new Subject()))).rejects.toMatchObject({ code: 'VFIO_E_NO_DEVICE' });
+    expect(written).toEqual([]);
   });
 
   it('serves at UNIX sockets only', async () => {

@@ -150,8 +150,11 @@ describe('two processes over TCP', () => {
 
   it('says what is wrong with its arguments', async () => {
     expect(await new Command('migrate').ended).toBe(2);
-    const unwritten = new Command('receive', 'software:x=d', '--at', 'tcp://127.0.0.1:0', '--journal', join(folder, 'no', 'journal'));
-    expect([await unwritten.ended, unwritten.lines]).toMatchObject([1, [{ error: { code: 'VFIO_E_JOURNAL' } }]]);
+    // Before anything is opened: it says nothing else.
+    const unwritten = new Command('receive', 'software:x=d', '--at', 'tcp://127.0.0.1:0', '--journal', folder);
+    expect([await unwritten.ended, unwritten.lines]).toMatchObject([1, [{ error: { code: 'VFIO_E_JOURNAL', message: `${folder}: write journal: this is a folder: name a file in it (EISDIR) [VFIO_E_JOURNAL]` } }]]);
+    const unmade = new Command('receive', 'software:x=d', '--at', `unix:${join(folder, 'no', 'a.sock')}`, '--journal', join(folder, 'unmade'));
+    expect([await unmade.ended, unmade.lines]).toMatchObject([1, [{ error: { code: 'VFIO_E_ADDRESS', message: expect.stringContaining('listen: there is no such folder') as string } }]]);
     expect(await new Command('receive', 'software:x?bytes=-1', '--at', 'tcp://127.0.0.1:0', '--journal', 'x').ended).toBe(2);
   }, patienceMs);
 });

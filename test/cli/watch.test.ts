@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { lastValueFrom, NEVER, of, Subject, type Observable } from 'rxjs';
@@ -104,6 +104,16 @@ describe('vfio-rx watch', () => {
     expect(lines[0]).toMatch(/^ +0ns {2}nic {4}failed: nic: open: .*\[VFIO_E_NO_DEVICE\]$/);
     expect(lines.some((line) => line.includes('other  closed in state running'))).toBe(true);
     expect(lines.slice(-2).sort()).toEqual([expect.stringContaining(join(folder, 'two-1.jsonl')), expect.stringContaining(join(folder, 'two-2.jsonl'))]);
+  });
+
+  it('opens nothing where one of its traces cannot be written, and leaves the others as they are', async () => {
+    let opened = 0;
+    const source = softwareDevice({ name: 'nic' });
+    const one: NamedDevice = { name: 'nic', address: { open: (clock) => { opened += 1; return source.open(clock); } } };
+    mkdirSync(join(folder, 'kept-2'));
+    writeFileSync(join(folder, 'kept-1'), 'a trace');
+    await expect(said({ devices: [one, one], trace: join(folder, 'kept') })).rejects.toThrow(/kept-2: write trace: this is a folder: name a file in it \(EISDIR\) \[VFIO_E_ADDRESS\]$/);
+    expect([opened, readFileSync(join(folder, 'kept-1'), 'utf8')]).toEqual([0, 'a trace']);
   });
 
   it('is over at once where Ctrl-C came before a device was open', async () => {

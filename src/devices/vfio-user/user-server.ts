@@ -152,8 +152,8 @@ function listen(calls: Syscalls, path: string): number {
   try {
     return calls.listen(path, backlog);
   } catch (error) {
-    if (VfioError.is(error) && error.errno === 'ENOENT') throw fileErrnoError(error.errno, 'bind', path, error);
-    if (!VfioError.is(error) || error.errno !== 'EADDRINUSE') throw error;
+    if (!VfioError.is(error) || error.errno === undefined) throw error;
+    if (error.errno !== 'EADDRINUSE') throw fileErrnoError(error.errno, 'bind', path, error);
     if (!abandoned(calls, path)) throw new VfioError('VFIO_E_BUSY', 'another server listens here, or this is no socket: choose another path, or remove it', { operation: 'bind', device: path, errno: 'EADDRINUSE', cause: error });
     unlink(path);
     return calls.listen(path, backlog);

@@ -54,7 +54,7 @@ function run(place: Place, options: JobOptions): void {
     const { deliveries, violations, held } = witness;
     const { answer } = profiles[options.profile];
     const verdict = judge({ answer, guests, deliveries, violations, held, trace: record.trace.lines, traceMissed: record.trace.missed, sums: record.sums, failures: record.failures });
-    show.diagram(runDiagrams(recording.events, record.trace.lines, options.rounds, { color: process.stdout.isTTY, dropped: recording.dropped }));
+    show.diagram(runDiagrams(recording.events, record.trace.lines, options.rounds, { color: process.stdout.isTTY && process.stdout.hasColors(), dropped: recording.dropped }));
     show.verdict(verdict);
     process.exitCode = verdict.ok ? 0 : 1;
   }

@@ -60,7 +60,7 @@ function terminal(out: NodeJS.WriteStream): Show {
       paint();
     },
     diagram: (text) => void out.write(`\n${text}\n`),
-    verdict: (verdict) => void out.write(verdictText(verdict, true)),
+    verdict: (verdict) => void out.write(verdictText(verdict, out.hasColors())),
   };
 }
 

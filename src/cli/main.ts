@@ -4,25 +4,31 @@ import { finalize, fromEvent, merge, share, Subject } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { exitCodes } from './commands.js';
 import { workOf } from './program.js';
+import { screenOf } from './screen.js';
 import { jsonLine } from './show.js';
 
-/** Whoever read what is said has gone (`vfio-rx watch ... | head`): as good as Ctrl-C. */
+/** Whoever read what is said has gone (`vfio-rx watch ... | head`), or the disk that took it is full: as good as Ctrl-C. */
 const unread = new Subject<void>();
+let lost = false;
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
+  if (error.code !== 'EPIPE' && !lost) {
+    lost = true;
+    process.stderr.write(`what is said cannot be written: ${error.message}\n`);
+    process.exitCode = exitCodes.failed;
+  }
   unread.next();
 });
+process.stderr.on('error', () => unread.next());
 
 function main(args: readonly string[]): void {
-  const screen = { write: (text: string) => void process.stdout.write(text), terminal: process.stdout.isTTY ? process.stdout : undefined };
-  const work = workOf(args, screen, merge(fromEvent(process, 'SIGINT'), fromEvent(process, 'SIGTERM'), unread).pipe(share()));
+  const work = workOf(args, screenOf(process.stdout, process.env), merge(fromEvent(process, 'SIGINT'), fromEvent(process, 'SIGTERM'), unread).pipe(share()));
   // A device in this process, or one with no irq armed, holds no event loop: the work does, until it has said what it ends with.
   const holding = setInterval(() => undefined, 2 ** 30);
   const letGo = (): void => clearInterval(holding);
   work.pipe(finalize(letGo)).subscribe({
     next: (code) => {
       letGo();
-      process.exitCode = code;
+      process.exitCode = lost ? exitCodes.failed : code;
     },
     error: (error: unknown) => {
       if (!VfioError.is(error)) throw error;

@@ -143,7 +143,7 @@ Ends with 0 (recorded), 1 (failed: what was recorded until then is kept), 2 (usa
     .option('-o, --out <FILE>', 'where to; else it is written here')
     .addHelpText('after', '\nEnds with 0 (drawn), 1 (failed), 2 (usage).')
     .action((traces: readonly string[], { svg = false, html = false, out }: { readonly svg?: boolean; readonly html?: boolean; readonly out?: string }) => {
-      work = renderCommand({ traces, form: html ? 'html' : svg ? 'svg' : 'text', out, color: screen.terminal !== undefined }, screen.write);
+      work = renderCommand({ traces, form: html ? 'html' : svg ? 'svg' : 'text', out, color: screen.color === true }, screen.write);
     });
 
   for (const command of [program, ...program.commands]) command.configureOutput({ outputError: inOneLine(command) });

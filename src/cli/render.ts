@@ -15,7 +15,7 @@ export interface DrawOptions {
   readonly form: 'text' | 'svg' | 'html';
   /** A file; else it is written. */
   readonly out?: string | undefined;
-  /** Where it is written to is a terminal: colours. */
+  /** Where it is written to takes colours. */
   readonly color: boolean;
 }
 

@@ -10,6 +10,8 @@ export interface Screen {
   readonly json: boolean;
   /** Where a table can be drawn over the one before. */
   readonly terminal?: Terminal | undefined;
+  /** Where it takes colours, and nobody has asked for none (NO_COLOR). */
+  readonly color?: boolean;
 }
 
 /** One event as one line of JSON: 64-bit numbers as numbers where they fit, else as text. */

@@ -50,7 +50,7 @@ const namedInColumn = 3;
  * ```ts
  * using recording = recordLanes();
  * // ... the run ...
- * process.stdout.write(renderDiagram(recording.events, { dropped: recording.dropped, color: process.stdout.isTTY }));
+ * process.stdout.write(renderDiagram(recording.events, { dropped: recording.dropped, color: process.stdout.isTTY && process.stdout.hasColors() }));
  * ```
  */
 export function renderDiagram(events: readonly PortEvent[], options: RenderOptions = {}): string {

@@ -2,6 +2,8 @@ import { catchError, concat, concatMap, defer, EMPTY, forkJoin, ignoreElements, 
 import type { Clock } from '../clock.js';
 import { disregard } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
+import type { Call } from '../devices/port.js';
+import { all, steps, type Steps } from '../devices/steps.js';
 import { VfioError } from '../errors.js';
 import { resumeState, type ResumingState } from '../streams/resume-state.js';
 import type { Connection, Transport } from '../transport/transport.js';
@@ -13,7 +15,7 @@ import { claim } from './claim.js';
 import { Conversation } from './conversation.js';
 import { Course } from './course.js';
 import { deviceKind } from './device-kind.js';
-import { allAtRest, allRun, discardAll, eachOnTheWay, onTheWay, withStranded } from './device-states.js';
+import { allAtRest, allRun, callOnTheWay, discardAll, onTheWay, requireAllIn, withStranded } from './device-states.js';
 import { Handover } from './handover.js';
 import type { JournalEntry } from './journal.js';
 import { Loader } from './loader.js';
@@ -36,6 +38,8 @@ export class DestinationRun {
   readonly #work = new Subscription();
   /** Completes when every byte has been written to its device. */
   readonly #written = new Subject<never>();
+  /** Completes when every device has loaded what it got. */
+  readonly #loaded = new Subject<never>();
   #migration = '';
   /** In the order of the hello; none before they are taken: then they are somebody else's, and not touched. */
   #devices: readonly VfioDevice[] = [];
@@ -58,11 +62,20 @@ export class DestinationRun {
 
   start(): void {
     const moved = merge(
-      defer(() => merge(...this.#loaders.map(({ load }) => load))).pipe(tap({ complete: () => this.#written.complete() })),
-      concat(this.#course.inPhase('pre-copy', () => this.#talk.hears('switch-over')), this.#course.inPhase('transfer', () => this.#switchOver())),
+      defer(() => this.#load()).pipe(tap({ complete: () => this.#loaded.complete() })),
+      concat(
+        this.#course.inPhase('pre-copy', () => this.#talk.hears('switch-over')),
+        this.#course.inPhase('transfer', () => this.#switchOver()),
+        this.#course.inPhase('prepare', () => this.#loaded),
+      ),
     );
+    // What is said to be prepared is so: a device may have stopped long before the last one.
+    const stopped = defer(() => {
+      requireAllIn(this.#devices, 'stop', operation);
+      return EMPTY;
+    });
     const work = this.#plan.transport.open(this.#clock).pipe(
-      concatMap((connection) => concat(this.#course.inPhase('check', () => this.#greet(connection)), moved, this.#course.inPhase('prepare', () => this.#prepare()))),
+      concatMap((connection) => concat(this.#course.inPhase('check', () => this.#greet(connection)), moved, stopped)),
     );
     const fail = (error: unknown): void => this.#fail(error);
     this.#work.add((this.#plan.abort ?? NEVER).pipe(take(1)).subscribe({ next: () => this.abort(), error: fail }));
@@ -143,10 +156,19 @@ export class DestinationRun {
     return this.#written;
   }
 
-  /** All devices load what they got, and judge it: stopped, and nothing runs. */
-  #prepare(): Observable<unknown> {
+  /** A device that has all its bytes loads them and judges them (it is stopped then, and does not run) while others still wait for theirs. */
+  #load(): Call<unknown> {
     const deadlineMs = this.#course.deadlines.prepare;
-    return eachOnTheWay('destination', 'stop', this.#loaders, ({ resuming }) => resuming.end({ deadlineMs }));
+    const written = this.#written;
+    let writing = this.#loaders.length;
+    return all(this.#loaders, (loader) =>
+      steps(function* (): Steps<void> {
+        yield loader.load();
+        writing -= 1;
+        if (writing === 0) written.complete();
+        yield callOnTheWay('destination', 'stop', loader.resuming.end({ deadlineMs }));
+      }),
+    );
   }
 
   #hear(message: Message): void {

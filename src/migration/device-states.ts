@@ -27,12 +27,11 @@ function wayError(error: unknown, side: Side, state: State): unknown {
   return new VfioError(code, saidBy(error), { operation: `device_state ${state} at the ${side}`, device, errno, cause: error });
 }
 
-/** A step of each, all begun in one turn; what one of them fails with, at once. */
-export function eachOnTheWay<I, T>(side: Side, state: State, items: Iterable<I>, step: (item: I) => Call<T>): Call<readonly T[]> {
-  return all(items, (item) => directCall<T>((asker) => ask(step(item), new OnTheWay(asker, side, state))));
+/** The same for a call. */
+export function callOnTheWay<T>(side: Side, state: State, call: Call<T>): Call<T> {
+  return directCall<T>((asker) => ask(call, new OnTheWay(asker, side, state)));
 }
 
-/** One of them: what it fails with is said as `onTheWay` does. */
 class OnTheWay<T> implements Asker<T> {
   readonly #asker: Asker<T>;
   readonly #side: Side;
@@ -70,7 +69,14 @@ export function allReach(side: Side, devices: readonly VfioDevice[], state: Stat
       const { data } = (yield transition(device, state, { deadlineMs })) as Arc;
       disregard(data?.close());
     });
-  return eachOnTheWay(side, state, devices, reach).pipe(ignoreElements());
+  return all(devices, (device) => callOnTheWay(side, state, reach(device))).pipe(ignoreElements());
+}
+
+/** Throws VFIO_E_BUSY where one of them is not in the state any more, or on its way out of it. */
+export function requireAllIn(devices: readonly VfioDevice[], state: State, operation: string): void {
+  const other = devices.find(({ currentState }) => currentState.state !== state || currentState.going !== undefined);
+  if (other === undefined) return;
+  throw new VfioError('VFIO_E_BUSY', `somebody else has taken the device to ${other.currentState.going ?? other.currentState.state}`, { operation, device: other.name });
 }
 
 /** Completes when no write of device_state is outstanding: one that was detached from goes on by itself. */

@@ -1,4 +1,4 @@
-import { ignoreElements, type Observable } from 'rxjs';
+import type { Call } from '../devices/port.js';
 import { steps, type Steps } from '../devices/steps.js';
 import type { ResumingState } from '../streams/resume-state.js';
 import { Window } from '../wire/credit.js';
@@ -43,9 +43,9 @@ export class Loader {
     this.#came.over();
   }
 
-  /** Writes what comes, in order, and gives back the credit; completes when all of it is written. */
-  get load(): Observable<never> {
-    return steps(() => this.#loading()).pipe(ignoreElements());
+  /** Writes what comes, in order, and gives back the credit; answers when all of it is written. */
+  load(): Call<void> {
+    return steps(() => this.#loading());
   }
 
   *#loading(): Steps<void> {

@@ -7,12 +7,13 @@ import type { MigrationEvent, ReceivePlan } from './plan.js';
  * Takes devices from a `migrate` at the other end of a transport. Waits for it as long as it takes.
  *
  * ```
- * vf0, vf1   r-l-----------s----R-r      r: running, l: RESUMING, s: STOP, R: RUNNING_P2P
- * receive    c-p---------t-e--m-r-(d|)   c: check, p: pre-copy, t: transfer, e: prepare, m: commit, r: release, d: moved
+ * vf0        r-l-----------s------R-r      r: running, l: RESUMING, s: STOP, R: RUNNING_P2P
+ * vf1        r-l---------------s--R-r      has more to load
+ * receive    c-p---------t---e-m-r--(d|)   c: check, p: pre-copy, t: transfer, e: prepare, m: commit, r: release, d: moved
  * ```
  *
- * When all devices are loaded and stopped it is prepared, and runs nothing before the source says COMMIT. If the connection is lost
- * in between it is in doubt, and keeps what it has.
+ * A device loads its state, and stops, as soon as it has all of it. When all devices have it is prepared, and runs nothing before the
+ * source says COMMIT. If the connection is lost in between it is in doubt, and keeps what it has.
  *
  * - **Emits** progress at each phase, and a few times a second while bytes flow; last `moved` or `in-doubt`; then **completes**.
  * - **Drops** nothing.

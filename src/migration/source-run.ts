@@ -15,7 +15,7 @@ import { claim } from './claim.js';
 import { Conversation } from './conversation.js';
 import { Course } from './course.js';
 import { deviceKind } from './device-kind.js';
-import { allReach, hasP2p, onTheWay } from './device-states.js';
+import { allReach, hasP2p, onTheWay, requireAllIn } from './device-states.js';
 import { Handover } from './handover.js';
 import type { JournalEntry } from './journal.js';
 import type { DeviceProgress, MigrationEvent, MigrationPlan } from './plan.js';
@@ -172,8 +172,7 @@ export class SourceRun {
   /** Before it decides: the destination was sent everything, and what it was sent is still so. */
   #requireStill(): void {
     if (!this.#savers.every(({ ended }) => ended)) throw streamError('the destination says that it is prepared, and has not been sent everything');
-    const other = this.#devices.find(({ currentState }) => currentState.state !== 'stop-copy' || currentState.going !== undefined);
-    if (other !== undefined) throw new VfioError('VFIO_E_BUSY', `somebody else has taken the device to ${other.currentState.going ?? other.currentState.state}`, { operation, device: other.name });
+    requireAllIn(this.#devices, 'stop-copy', operation);
   }
 
   // ── what the handover asks for ─────────────────────────────────────────────────────────────────────────────────────

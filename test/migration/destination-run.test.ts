@@ -1,7 +1,9 @@
-import { concatMap, map, Subject, tap } from 'rxjs';
+import { concatMap, first, map, NEVER, Subject, tap, type Observable } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { VfioDevice } from '../../src/devices/device.js';
 import { openDevice } from '../../src/devices/open.js';
+import { migrationFlags } from '../../src/devices/protocol/migration-states.js';
+import type { SoftwareDeviceOptions } from '../../src/devices/software/options.js';
 import { VfioError } from '../../src/errors.js';
 import type { InDoubt, MigrationEvent } from '../../src/migration/plan.js';
 import { memoryJournal } from '../../src/migration/journal.js';
@@ -14,13 +16,26 @@ import { contents, pair, small } from './pair.js';
 
 nothingUnhandled();
 
-function made(count = 1) {
+function made(count = 1, options: SoftwareDeviceOptions = {}) {
   const clock = virtualClock();
-  const p = pair(clock, count, () => { clock.flush(); }, {}, { latencyMs: 1 });
+  const p = pair(clock, count, () => { clock.flush(); }, options, { latencyMs: 1 });
   const last: { source?: MigrationEvent | VfioError; destination?: MigrationEvent | VfioError } = {};
   const hear = (side: 'source' | 'destination') => ({ next: (event: MigrationEvent) => (last[side] = event), error: (error: unknown) => (last[side] = error as VfioError) });
   const states = (): readonly string[] => [...p.source, ...p.destination].map(({ driver }) => driver.state);
   return { clock, p, last, hear, states };
+}
+
+/** Two devices, of which the second has more to load; `act` is called when the first has stopped. */
+function loadedEarly(act: (all: ReturnType<typeof made>) => void, abort: Observable<unknown> = NEVER) {
+  const all = made(2, { migration: migrationFlags.stopCopy | migrationFlags.p2p });
+  const { clock, p, hear } = all;
+  const [, more] = p.source;
+  if (more !== undefined) more.driver.preCopy.initialBytes = 0x4000;
+  p.destination[0]?.device.state.pipe(first(({ state, going }) => state === 'stop' && going === undefined)).subscribe({ next: () => { act(all); }, error: () => undefined });
+  p.receive({ windowBytes: 0x2000, abort }).subscribe(hear('destination'));
+  p.migrate().subscribe(hear('source'));
+  clock.flush();
+  return all;
 }
 
 /** COMMIT is lost: both are in doubt, the source has decided. */
@@ -89,6 +104,48 @@ describe('the destination', () => {
     clock.flush();
     expect(VfioError.is(last.destination) && VfioError.is(last.source)).toBe(true);
     expect(p.source[0]?.driver.state).toBe('running');
+  });
+
+  it('loads a device as soon as it has all of its state, while another still waits for its own', () => {
+    let then: unknown;
+    const { p, last, states } = loadedEarly(({ p: { destination }, last: { destination: event } }) => (then = [destination[1]?.device.currentState.state, (event as MigrationEvent).phase]));
+    expect(then).toEqual(['resuming', 'transfer']);
+    expect([last.source, last.destination]).toMatchObject([{ phase: 'moved' }, { phase: 'moved' }]);
+    expect(states()).toEqual(['stop', 'stop', 'running', 'running']);
+    expect(p.destination.map(contents)).toEqual(p.source.map(contents));
+  });
+
+  it('ends at once where a device cannot load, while another still waits for its state', () => {
+    const all = made(2, { migration: migrationFlags.stopCopy | migrationFlags.p2p });
+    const { clock, p, last, hear, states } = all;
+    const [, more] = p.source;
+    if (more !== undefined) more.driver.preCopy.initialBytes = 0x4000;
+    // Not before: the way to RESUMING goes through STOP.
+    const fail = tap(({ phase }: MigrationEvent) => { if (phase === 'transfer') p.destination[0]?.driver.faults.failArc('stop', 'EIO'); });
+    p.receive({ windowBytes: 0x2000 }).subscribe(hear('destination'));
+    p.migrate().pipe(fail).subscribe(hear('source'));
+    clock.flush();
+    expect(last.destination).toMatchObject({ code: 'VFIO_E_IO', device: 'to0', operation: 'device_state stop at the destination' });
+    expect(last.source).toMatchObject({ code: 'VFIO_E_PEER', message: expect.stringContaining('to0') as string });
+    // Both were reset; the other one was never told to load what it had so far.
+    expect(states()).toEqual(['running', 'running', 'running', 'running']);
+    expect(p.destination[1]?.driver.trace.filter(({ event }) => event === 'state').map(({ fields }) => fields['to'])).toEqual(['resuming']);
+    expect(p.destination.map(({ channels }) => channels.open)).toEqual([0, 0]);
+  });
+
+  it('given up while one device is loaded and another is not: the one stays stopped, the other is reset', () => {
+    const abort = new Subject<void>();
+    const { p, last, states } = loadedEarly(({ clock }) => { clock.scheduler.schedule(() => { abort.next(); }); }, abort);
+    expect([last.source, last.destination]).toMatchObject([{ code: 'VFIO_E_PEER' }, { code: 'VFIO_E_ABORTED' }]);
+    expect(states()).toEqual(['running', 'running', 'stop', 'running']);
+    expect(p.destination.map(({ channels }) => channels.open)).toEqual([0, 0]);
+  });
+
+  it('is not prepared where somebody has run a device that was loaded before the others', () => {
+    const { p, last } = loadedEarly(({ clock, p: { destination } }) => { clock.scheduler.schedule(() => { destination[0]?.device.reset().subscribe(); }); });
+    expect(last.destination).toMatchObject({ code: 'VFIO_E_BUSY', device: 'to0', message: expect.stringContaining('to running') as string });
+    expect(p.destinationJournal.entries.map(({ record }) => record)).toEqual(['begun']);
+    expect(p.source.map(({ driver }) => driver.state)).toEqual(['running', 'running']);
   });
 
   it('in doubt may give up by itself: it never runs, and the source takes back when it hears of it', () => {

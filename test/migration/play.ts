@@ -1,6 +1,7 @@
-import { concat, concatMap, EMPTY, of, Subject, tap, type Observable, type Subscription } from 'rxjs';
+import { concat, concatMap, EMPTY, filter, merge, of, Subject, take, tap, type Observable, type Subscription } from 'rxjs';
 import { expect } from 'vitest';
 import { disregard } from '../../src/devices/call.js';
+import type { State } from '../../src/devices/port.js';
 import { VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX } from '../../src/devices/uapi/constants.js';
 import { VfioError } from '../../src/errors.js';
 import type { Journal } from '../../src/migration/journal.js';
@@ -47,9 +48,11 @@ class Play {
     const p = this.#p;
     this.#scenario.walks.forEach((picks, n) => this.#walk([...p.source, ...p.destination][n], picks));
     for (const { driver } of [...p.source, ...p.destination]) driver.faults.arcLatencyUs = 1000;
+    p.source.forEach(({ driver }, n) => { driver.preCopy.initialBytes = n * this.#scenario.uneven; });
     this.#before = states(p);
     const watching = watchOwners(p, this.#before, this.#dead);
     watching.add(this.#watchRecords());
+    watching.add(this.#watchLoading());
     const wires = { source: this.#wire('source'), destination: this.#wire('destination') };
     const { windowBytes } = this.#scenario;
     const running = {
@@ -242,6 +245,13 @@ class Play {
       if (who.includes('source')) expect(['decided', 'moved'], 'the source runs').not.toContain(this.#p.sourceJournal.entries.at(-1)?.record);
       if (who.includes('destination')) expect(this.#p.destinationJournal.entries.at(-1)?.record, 'the destination runs').toBe('running');
     });
+  }
+
+  /** One device of the destination has loaded what it got while another waits for bytes. */
+  #watchLoading(): Subscription {
+    const at = (state: State): boolean => this.#p.destination.some(({ device: { currentState } }) => currentState.state === state && currentState.going === undefined);
+    const early = merge(...this.#p.destination.map(({ device }) => device.state)).pipe(filter(() => at('stop') && at('resuming')), take(1));
+    return early.subscribe({ next: () => this.#words.push('loaded while another waited'), error: () => undefined });
   }
 
   /** Everybody has had a last word, and without doubt one side runs. */

@@ -22,7 +22,7 @@ describe('a migration with whatever goes wrong', () => {
       'version 1', 'version 2', ...Array.from({ length: 8 }, (_, n) => `${n + 1} devices`), ...kinds,
       ...arcsOf({ version: 1, flags: 5 }), ...arcsOf({ version: 2, flags: 7 }),
       'walked', 'refused VFIO_E_ARC', 'refused VFIO_E_BUSY', 'other request at the source', 'reset at the source', 'reset at the destination', 'second migration refused', 'a bit flipped', 'source disk failed', 'destination disk failed',
-      'moved', 'rolled back', 'taken back', 'in doubt', 'died', 'resolved: moved', 'resolved: not-moved', 'a device was reset', 'a device did not come back', 'moved the second time', 'given back to the kernel', 'an error at the source', 'an error at the destination',
+      'loaded while another waited', 'moved', 'rolled back', 'taken back', 'in doubt', 'died', 'resolved: moved', 'resolved: not-moved', 'a device was reset', 'a device did not come back', 'moved the second time', 'given back to the kernel', 'an error at the source', 'an error at the destination',
     ];
     expect(expected.filter((what) => (counts.get(what) ?? 0) === 0), 'never came up').toEqual([]);
   });

@@ -29,6 +29,8 @@ export const scenario = fc.record({
   flags: fc.constantFrom(7, 7, 7, 1, 3, 5),
   latencyMs: fc.integer({ min: 0, max: 3 }),
   windowBytes: fc.constantFrom(undefined, 256, 4096),
+  /** How much more each device has to say than the one before it, bytes: the first ones are loaded while the others still wait. */
+  uneven: fc.constantFrom(0, 4000),
   /** What each device, source and destination, was asked for before the migration: picks among what is legal there. */
   walks: fc.array(fc.array(fc.nat(), { maxLength: 4 }), { maxLength: 16 }),
   happenings: fc.array(happening, { minLength: 1, maxLength: 3 }),

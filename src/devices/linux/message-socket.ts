@@ -1,5 +1,6 @@
 import { errnoError, VfioError } from '../../errors.js';
 import { EAGAIN, EINTR, errnoName, type ReceivedFds } from './binding.js';
+import { Impatience } from './impatience.js';
 import type { Reactor, ReadySlot } from './reactor.js';
 import type { Syscalls } from './syscalls.js';
 
@@ -31,9 +32,10 @@ export interface SocketParts {
 
 /** What is read at once into the socket's own memory, bytes. */
 export const readBytes = 64 * 1024;
-/** Reads before the event loop has its turn; and for how long it may wait for bytes that are on their way, ns. */
+/** Reads before the event loop has its turn. */
 const readsPerTurn = 256;
-const turnNs = 250_000n;
+/** For so long the bytes of a large message may take all of a turn, ns: a megabyte takes less than half of it, and a turn of the loop in its middle lets the sender fall asleep. One wait for them. */
+const messageTurnNs = 1_000_000n;
 const waitNs = 60_000;
 
 /** Messages that are gathered, bytes; and the largest of them. */
@@ -72,6 +74,7 @@ export class MessageSocket {
   readonly #outbox = new Uint8Array(outboxBytes);
   readonly #outboxAddress: number;
   readonly outbox = new DataView(this.#outbox.buffer);
+  readonly #impatience = new Impatience();
   readonly #received: ReceivedFds = { fds: [], cut: false };
   readonly #queue: Queued[] = [];
   #queued = 0;
@@ -176,16 +179,18 @@ export class MessageSocket {
 
   #read(): void {
     const beganNs = this.#nowNs();
-    for (let reads = 0; reads < readsPerTurn && !this.#over && !this.#paused; reads += 1) {
+    for (let reads = 0; reads < readsPerTurn && !this.#over && !this.#paused; ) {
       const memory = this.#user.memory?.();
       const most = memory?.length ?? Math.min(this.#user.wanted(), readBytes);
       const count = this.#receive(memory, most);
       if (count === -EINTR) return;
       if (count === -EAGAIN) {
         if (this.#failed !== undefined) throw this.#failed;
-        if (reads > 0 && this.#wait(beganNs)) continue;
+        if (reads > 0 && this.#waits(beganNs)) continue;
         return;
       }
+      reads += 1;
+      this.#impatience.came();
       if (count < 0) throw errnoError(errnoName(count), 'recvmsg', this.#parts.name);
       if (count === 0) {
         this.#lose(this.#failed);
@@ -206,8 +211,8 @@ export class MessageSocket {
       }
       // What the other side had said before it went is still read.
       if (this.#failed !== undefined) continue;
-      // Where less came than there is room for there is no more: if there is, the wait is none, and the reactor knows.
-      if (count < most && (memory !== undefined ? !this.#wait(beganNs) : most === readBytes)) return;
+      // Where less came than there is room for there is no more, or the turn is over: the reactor tells of more.
+      if (count < most && (memory === undefined ? most === readBytes : this.#isOver(beganNs))) return;
     }
   }
 
@@ -219,9 +224,14 @@ export class MessageSocket {
     return binding.receive(this.#fd, memory === undefined ? this.#bufferAddress : binding.addressOf(memory), most);
   }
 
-  /** True where bytes are there now; an irq ends the wait. */
-  #wait(beganNs: bigint): boolean {
-    return this.#user.due?.() === true && !this.#over && !this.#paused && this.#nowNs() - beganNs < turnNs && this.#parts.calls.binding.waitReady(this.#fd, false, this.#parts.reactor.epollFd ?? -1, waitNs) > 0;
+  /** True where bytes may be there now; an irq ends the wait. */
+  #waits(beganNs: bigint): boolean {
+    if (this.#user.due?.() !== true || this.#over || this.#paused || this.#isOver(beganNs)) return false;
+    return this.#impatience.asksAgain || this.#parts.calls.binding.waitReady(this.#fd, false, this.#parts.reactor.epollFd ?? -1, waitNs) > 0;
+  }
+
+  #isOver(beganNs: bigint): boolean {
+    return this.#nowNs() - beganNs >= messageTurnNs;
   }
 
   #flush(): void {

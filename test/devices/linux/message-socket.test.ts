@@ -1,64 +1,11 @@
-import { readdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { readdirSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
 import { Eventfd } from '../../../src/devices/linux/eventfd.js';
-import { MessageSocket, mostGathered, type SocketUser } from '../../../src/devices/linux/message-socket.js';
-import { Reactor } from '../../../src/devices/linux/reactor.js';
+import { mostGathered } from '../../../src/devices/linux/message-socket.js';
 import { linuxSyscalls, Syscalls } from '../../../src/devices/linux/syscalls.js';
+import { closing, pair } from './socket-pair.js';
 
 const calls = linuxSyscalls();
-const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-socket-'));
-afterAll(() => rmSync(folder, { recursive: true }));
-
-let sockets = 0;
-const closing: (() => void)[] = [];
-afterEach(() => {
-  for (const close of closing.splice(0)) close();
-});
-
-/** What one end has heard. */
-class End implements SocketUser {
-  readonly heard: { readonly bytes: readonly number[]; readonly fds: readonly number[] }[] = [];
-  readonly ends: unknown[] = [];
-  most = 65_536;
-  memory: () => Uint8Array | undefined = () => undefined;
-  takesFds: () => boolean = () => true;
-  due: () => boolean = () => false;
-  told: () => void = () => undefined;
-
-  wanted(): number {
-    return this.most;
-  }
-
-  received(bytes: Uint8Array, fds: readonly number[]): void {
-    this.heard.push({ bytes: [...bytes], fds });
-    this.told();
-  }
-
-  lost(error: unknown): void {
-    this.ends.push(error);
-    this.told();
-  }
-
-  /** When it has heard, or lost, so much. */
-  until(holds: () => boolean): Promise<void> {
-    return new Promise((resolve) => {
-      this.told = () => {
-        if (holds()) resolve();
-      };
-      this.told();
-    });
-  }
-}
-
-interface Pair {
-  readonly a: MessageSocket;
-  readonly b: MessageSocket;
-  readonly atA: End;
-  readonly atB: End;
-}
-
 /** The same calls, and which of them sent how many bytes. */
 function counted(): { readonly calls: Syscalls; readonly sends: number[] } {
   const sends: number[] = [];
@@ -68,21 +15,6 @@ function counted(): { readonly calls: Syscalls; readonly sends: number[] } {
     return sent;
   };
   return { sends, calls: new Syscalls({ ...binding, transmit: (...args) => noted(binding.transmit(...args)), sendMessage: (...args) => noted(binding.sendMessage(...args)) }) };
-}
-
-function pair(calls: Syscalls = linuxSyscalls(), nowNs?: () => bigint): Pair {
-  sockets += 1;
-  const path = join(folder, `${sockets}.sock`);
-  const listener = calls.listen(path, 1);
-  const fdA = calls.connect(path);
-  const fdB = calls.accept(listener) ?? -1;
-  calls.close(listener);
-  // Where turns are measured, each is one of the loop.
-  const parts = { calls, reactor: new Reactor(undefined, nowNs === undefined ? {} : { lingerUs: 0 }), name: path, ...(nowNs && { nowNs }) };
-  const [atA, atB] = [new End(), new End()];
-  const [a, b] = [new MessageSocket(fdA, parts, atA), new MessageSocket(fdB, parts, atB)];
-  closing.push(() => a.close(), () => b.close());
-  return { a, b, atA, atB };
 }
 
 function openFds(): number {

@@ -18,8 +18,8 @@ export interface LayoutSurroundings {
   readonly settle: (layouts: readonly RegionInfo[]) => void;
 }
 
-/** How long a holder may take to let go, ms. */
-const budgetMs = 100;
+/** How long a holder may take to let go, ms: no driver waits for it, so it has half of what a write of device_state has by default. */
+const stateBudgetMs = 2_500;
 
 /**
  * Profile `saving-layout`: moves the mappings around a write of device_state, so that the driver finds nothing mapped that the
@@ -50,7 +50,7 @@ export class StateLayouts {
       this.#held = regions.map(({ region }) => region);
       for (const region of this.#held) region.holdMappings(true);
       // All at once: every holder's budget begins now.
-      const revoked = regions.filter(({ lacks }) => lacks.length > 0).map(({ region, lacks }) => region.revoke(lacks, budgetMs));
+      const revoked = regions.filter(({ lacks }) => lacks.length > 0).map(({ region, lacks }) => region.revoke(lacks, stateBudgetMs));
       return merge(...revoked).pipe(ignoreElements());
     });
   }
@@ -87,7 +87,7 @@ export class StateLayouts {
           tap(() => {
             settle([layout]);
             // Who takes an area back must not hold up the write.
-            disregard(region.offer(budgetMs));
+            disregard(region.offer(stateBudgetMs));
           }),
         );
       }),

@@ -120,9 +120,9 @@ describe('a holder', () => {
       const { device } = openedNow(t.clock, three);
       now(device.mapRegion(0));
       now(device.region(0).hold([secondPage], { name: 'stuck', release: () => NEVER, regain: () => EMPTY }));
-      t.expect(transition(device, 'pre-copy'), '-^').toBe('- 100ms #', undefined, { code: 'VFIO_E_HOLDER' });
+      t.expect(transition(device, 'pre-copy'), '-^').toBe('- 2500ms #', undefined, { code: 'VFIO_E_HOLDER' });
       t.expectDevice(device).toShow({ state: '' });
-      t.at('- 101ms x', { x: () => device.region(0).write32(0x1000, 1) });
+      t.at('- 2501ms x', { x: () => device.region(0).write32(0x1000, 1) });
     });
   });
 });

@@ -68,9 +68,9 @@ export function mainJob(device: VfioDevice, run: Run): Observable<Told> {
 function guestsAndRounds(device: VfioDevice, { options, place, record, cut }: Run): Observable<Told> {
   return defer(() => {
     const { sabotage } = options;
-    const { turnMs, witness } = place;
+    const { turnMs, holderBudgetMs, witness } = place;
     const stop = new ReplaySubject<void>(1);
-    const inWorker = workerGuest(device, workerGuestPlan, stop, { turnMs, stale: sabotage === 'stale' }).pipe(share());
+    const inWorker = workerGuest(device, workerGuestPlan, stop, { turnMs, firstViewMs: holderBudgetMs, stale: sabotage === 'stale' }).pipe(share());
     const onLoop = loopGuest(device, loopGuestPlan, stop, { turnMs, lose: sabotage === 'lose' ? lostNumber : undefined });
     // A thread starts sooner while nobody else is at work.
     const guests = [inWorker, concat(inWorker.pipe(take(1), ignoreElements()), onLoop)];

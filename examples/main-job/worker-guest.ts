@@ -9,11 +9,10 @@ import type { FromWorker, WorkerPlan } from './worker-messages.js';
 export interface WorkerOptions {
   /** How often it looks for empty slots. */
   readonly turnMs: number;
+  /** How long the thread may take to make its first view, ms. */
+  readonly firstViewMs: number;
   readonly stale?: boolean;
 }
-
-/** How long the thread may take to make its first view, ms. */
-const firstViewMs = 1000;
 
 /**
  * A guest in a worker thread that writes by its own view of the mapped piece. While it has none it asks for trapped writes,
@@ -31,7 +30,7 @@ export function workerGuest(device: VfioDevice, plan: GuestPlan, stop: Observabl
     });
     const holding = thread.says.pipe(
       filter(({ kind }) => kind === 'ready'),
-      concatMap(() => region.hold([plan.area], workerHolder(plan.name, thread), firstViewMs)),
+      concatMap(() => region.hold([plan.area], workerHolder(plan.name, thread), options.firstViewMs)),
       concatMap((hold) => stop.pipe(take(1), concatMap(() => stopped), concatMap(() => hold.release()))),
       ignoreElements(),
     );

@@ -1,4 +1,4 @@
-import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, map, merge, of, retry, share, take, takeUntil, tap, throwError, timer, type Observable } from 'rxjs';
+import { catchError, concat, concatMap, defer, EMPTY, ignoreElements, map, merge, of, retry, share, take, takeUntil, tap, throwError, timer, using, type Observable } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { fileJournal } from '../migration/file-journal.js';
 import { migrate } from '../migration/migrate.js';
@@ -107,14 +107,15 @@ function listening({ address, tls }: Pick<Options, 'address' | 'tls'>, screen: S
 
 /** Shows all events; what is in doubt is asked for until it is not, or until the interrupt. */
 function ended(events: Observable<MigrationEvent>, screen: Screen, interrupt: Observable<unknown>, then: () => Observable<unknown>): Observable<number> {
-  return events.pipe(
+  // One after the other listens for the first interrupt: between two of them it would end the process as if nobody did.
+  return using(() => interrupt.pipe(take(1)).subscribe({ error: () => undefined }), () => events.pipe(
     shown(screen),
     concatMap((event) => {
       if (!isLast(event)) return [];
       const resolution = event.phase === 'moved' ? of<Resolution>('moved') : resolved(event, screen, interrupt);
       return resolution.pipe(concatMap((one) => (one === 'moved' ? concat(then().pipe(ignoreElements()), of(exitCodes.moved)) : of(one === 'in-doubt' ? exitCodes.inDoubt : exitCodes.failed))));
     }),
-  );
+  ));
 }
 
 /** Asks until there is an answer. The interrupt gives up what can be given up: this process is the one that would have run the devices. A second one ends it. */

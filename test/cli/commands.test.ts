@@ -1,0 +1,29 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { lastValueFrom, NEVER, Subject } from 'rxjs';
+import { afterAll, expect, it } from 'vitest';
+import { exitCodes, migrateCommand, receiveCommand } from '../../src/cli/commands.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-commands-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+it('the destination hears the first interrupt whichever line it has just said: unheard it would end the process at once', async () => {
+  const interrupt = new Subject<void>();
+  let listening: () => void = () => undefined;
+  const listens = new Promise<void>((done) => (listening = done));
+  const unheard: string[] = [];
+  const heard: string[] = [];
+  const write = (line: string): void => {
+    (interrupt.observed ? heard : unheard).push(line);
+    if (line.includes('"listening"')) listening();
+    if (line.includes('"holding"')) setImmediate(() => interrupt.next());
+  };
+  const address = `unix:${join(folder, 'to.sock')}`;
+  const received = lastValueFrom(receiveCommand({ devices: ['software:to?bytes=4096=d'], address, journal: join(folder, 'to.journal') }, { write, json: true }, interrupt));
+  await listens;
+  const sent = lastValueFrom(migrateCommand({ devices: ['software:vf?bytes=4096=d'], address, journal: join(folder, 'from.journal') }, { write: () => undefined, json: true }, NEVER));
+  expect([await sent, await received]).toEqual([exitCodes.moved, exitCodes.moved]);
+  expect(unheard).toEqual([]);
+  expect(heard.map((line) => JSON.parse(line) as object)).toContainEqual(expect.objectContaining({ phase: 'moved' }));
+});

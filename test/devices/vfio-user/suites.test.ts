@@ -7,6 +7,9 @@ import { vfioUserHarness } from '../../support/vfio-user/port-harness.js';
 const other = new OtherProcess();
 afterAll(() => other.dispose());
 
+/** For all suites on a busy machine: only against one that does not end, ms. */
+const patienceMs = 300_000;
+
 /** Every suite that a device can be put to, in this process and over client and server. */
 const suites: readonly { readonly name: string; readonly software: () => Promise<readonly RuleResult[]>; readonly user: () => Promise<readonly RuleResult[]> }[] = [
   {
@@ -58,4 +61,4 @@ it.each(suites)('$name: over client and server it is that of the software port',
 
 it('what is missing over vfio-user is named in docs/contract.md', () => {
   expect([...missing].sort()).toEqual([...excused()].sort());
-});
+}, patienceMs);

@@ -1,16 +1,15 @@
 import { readFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { firstValueFrom } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VfioDevice } from '../../src/devices/device.js';
 import { openDevice } from '../../src/devices/open.js';
-import type { DmaMemory, IovaRange } from '../../src/devices/port.js';
+import type { DmaMemory, IovaRange, IrqHandle } from '../../src/devices/port.js';
 import { kernelWays } from '../support/kernel-ways.js';
 import { SampleMdev, vfioFds } from '../support/mdev.js';
 import { VfioPci } from '../support/pci.js';
 
-/** edu's DMA engine in BAR 0 (QEMU, docs/specs/edu.rst): 64-bit registers, one buffer of 4 KiB, addresses of 28 bits. */
-const edu = { source: 0x80, destination: 0x88, count: 0x90, command: 0x98, start: 1, toMemory: 2, buffer: 0x4_0000 };
+/** edu's DMA engine in BAR 0 (QEMU, docs/specs/edu.rst): 64-bit registers, one buffer of 4 KiB, addresses of 28 bits. It signals when it is done, and keeps that until it is acked. */
+const edu = { source: 0x80, destination: 0x88, count: 0x90, command: 0x98, start: 1, toMemory: 2, raise: 4, buffer: 0x4_0000, ack: 0x64, done: 0x100, msi: 1 };
 /** Multicast table of e1000e in BAR 0: a register that keeps what is written. */
 const multicastTable = 0x5200;
 /** PCI_COMMAND: a function that is no bus master does no DMA. */
@@ -22,6 +21,7 @@ const iova = 0x10_0000n;
 
 let bound: VfioPci[];
 let device: VfioDevice;
+let signals: IrqHandle;
 
 async function opened(way: 'group' | 'cdev'): Promise<void> {
   const pci = VfioPci.edu();
@@ -29,6 +29,7 @@ async function opened(way: 'group' | 'cdev'): Promise<void> {
   device = await firstValueFrom(openDevice(pci.address, { way }));
   const config = device.region(command.region);
   config.write16(command.offset, config.read16(command.offset) | command.busMaster);
+  signals = await firstValueFrom(device.port.irq({ index: edu.msi }));
 }
 
 afterEach(async () => {
@@ -44,9 +45,9 @@ async function transfer(direction: 'to memory' | 'from memory', at: bigint, byte
   bar.write64(edu.source, toMemory ? BigInt(edu.buffer) : at);
   bar.write64(edu.destination, toMemory ? at : BigInt(edu.buffer));
   bar.write64(edu.count, BigInt(bytes));
-  bar.write64(edu.command, BigInt(edu.start | (toMemory ? edu.toMemory : 0)));
-  // The engine takes 100 ms of the machine's time, and says only so when it is done.
-  while ((bar.read64(edu.command) & BigInt(edu.start)) !== 0n) await sleep(5);
+  bar.write64(edu.command, BigInt(edu.start | edu.raise | (toMemory ? edu.toMemory : 0)));
+  await firstValueFrom(signals.next());
+  bar.write32(edu.ack, edu.done);
 }
 
 const memoryOf = (pages: number): Promise<DmaMemory> => firstValueFrom(device.port.allocateDma(pages * page));

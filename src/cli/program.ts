@@ -42,35 +42,38 @@ export function workOf(args: readonly string[], screen: Omit<Screen, 'json'>, in
 
   addLooking(program, { screen, interrupt, devices, work: (asked) => void (work = asked) });
 
-  const migrate = withTls(program.command('migrate')).description('moves devices to a receive elsewhere')
+  const migrate = withTls(program.command('migrate').description('moves devices to a receive elsewhere')
+    .usage('--to <ADDRESS> --journal <FILE> [options] <DEVICE...>')
     .argument('<DEVICE...>', 'which')
     .requiredOption('--to <ADDRESS>', 'of the receive', address)
     .addOption(journal())
     .option('--downtime <MS>', 'how long nothing may run', positive)
     .option('--patience <MS>', 'how long a phase may take', positive)
-    .option('--no-peer-to-peer', 'the devices do no DMA to one another')
+    .option('--no-peer-to-peer', 'the devices do no DMA to one another'))
     .addOption(json())
     .addHelpText('after', `${devices}${renamed}${addresses}\n\nCtrl-C aborts in order: before the decision the source runs again.${migrationEnds}`)
     .action((named: readonly string[], { to, downtime, patience, peerToPeer, ...rest }: TlsFlags & { readonly to: string; readonly journal: string; readonly downtime?: number; readonly patience?: number; readonly peerToPeer: boolean; readonly json?: boolean }) => {
       work = migrateCommand({ devices: named, address: to, journal: rest.journal, noPeerToPeer: !peerToPeer, ...tlsOf(migrate, rest), ...(downtime === undefined ? {} : { downtimeLimitMs: downtime }), ...patient(patience) }, shown(rest.json), interrupt);
     });
 
-  const receive = withTls(program.command('receive')).description('takes devices from a migrate elsewhere, and runs them until Ctrl-C')
+  const receive = withTls(program.command('receive').description('takes devices from a migrate elsewhere, and runs them until Ctrl-C')
+    .usage('--at <ADDRESS> --journal <FILE> [options] <DEVICE...>')
     .argument('<DEVICE...>', 'which')
     .requiredOption('--at <ADDRESS>', 'where to listen', address)
     .addOption(journal())
     .option('--patience <MS>', 'how long a phase may take', positive)
-    .option('--exit', 'end when they have been moved')
+    .option('--exit', 'end when they have been moved'))
     .addOption(json())
     .addHelpText('after', `${devices}${renamed}${addresses}\n\nCtrl-C while it is in doubt gives the devices up, if none has run: they never will here.${migrationEnds}`)
     .action((named: readonly string[], { at, exit = false, patience, ...rest }: TlsFlags & { readonly at: string; readonly journal: string; readonly patience?: number; readonly exit?: boolean; readonly json?: boolean }) => {
       work = receiveCommand({ devices: named, address: at, journal: rest.journal, exit, ...tlsOf(receive, rest), ...patient(patience) }, shown(rest.json), interrupt);
     });
 
-  const resolve = withTls(program.command('resolve')).description('ends what a process that died has left in doubt')
+  const resolve = withTls(program.command('resolve').description('ends what a process that died has left in doubt')
+    .usage('(--to <ADDRESS> | --at <ADDRESS>) --journal <FILE> [options]')
     .addOption(new Option('--to <ADDRESS>', 'of a resolve at the other end').argParser(address).conflicts('at'))
     .option('--at <ADDRESS>', 'where to listen for one', address)
-    .addOption(journal())
+    .addOption(journal()))
     .addOption(json())
     .addHelpText('after', `${addresses}\n${migrationEnds}`)
     .action(({ to, at, ...rest }: TlsFlags & { readonly to?: string; readonly at?: string; readonly journal: string; readonly json?: boolean }) => {

@@ -32,6 +32,12 @@ describe('vfio-rx', () => {
     expect(said()).toMatchObject({ exit: 1, out: '', error: all.out });
   });
 
+  it.each(['migrate --to <ADDRESS> --journal <FILE>', 'receive --at <ADDRESS> --journal <FILE>', 'resolve (--to <ADDRESS> | --at <ADDRESS>) --journal <FILE>'])('%s: its usage begins with what it must have', (usage) => {
+    const { out } = said(usage.replace(/ .*/, ''), '--help');
+    expect(out.split('\n')[0]).toMatch(`Usage: npx vfio-rx ${usage} [options]`);
+    expect(out.indexOf('--journal <FILE>  ')).toBeLessThan(out.indexOf('--tls-certificate'));
+  });
+
   it.each(['--version', '-V'])('%s: says which version it is', (flag) => {
     expect(said(flag)).toEqual({ exit: 0, error: '', out: `${version}\n` });
   });

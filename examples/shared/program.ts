@@ -5,8 +5,8 @@ import { withDevice, type DeviceAddress, type PortSource, type SoftwareDeviceOpt
 
 /** What every example is as a program: its options, its end in order, its errors in one line. */
 
-/** Ctrl-C, or SIGTERM. A second one ends the process at once. */
-export const interrupted = merge(fromEvent(process, 'SIGINT'), fromEvent(process, 'SIGTERM')).pipe(take(1), share());
+/** Ctrl-C, or SIGTERM; a second one ends the process at once. Or nothing can come any more: a recorded run is over. */
+export const interrupted = merge(...['SIGINT', 'SIGTERM', 'beforeExit'].map((name) => fromEvent(process, name))).pipe(take(1), share());
 
 /** How long an example plays with a software device that does not end by itself, ms. */
 const playedMs = 2000;

@@ -264,23 +264,24 @@ export class MessageSocket {
     const size = this.#gathered;
     if (size === 0) return;
     this.#gathered = 0;
-    const sent = this.#queue.length > 0 ? 0 : this.#sent(this.#parts.calls.binding.transmit(this.#fd, this.#outboxAddress, size));
+    const sent = this.#queue.length > 0 ? 0 : this.#sent(this.#parts.calls.binding.transmit(this.#fd, this.#outboxAddress, size), true);
     if (sent === size) return;
     this.#enqueue(this.#outbox.slice(sent, size), []);
     this.#arm();
   }
 
   #write(bytes: Uint8Array, fds: readonly number[]): number {
-    return this.#sent(this.#parts.calls.binding.sendMessage(this.#fd, bytes, fds));
+    return this.#sent(this.#parts.calls.binding.sendMessage(this.#fd, bytes, fds), false);
   }
 
-  #sent(sent: number): number {
+  /** `others`: messages of others go with it. */
+  #sent(sent: number, others: boolean): number {
     if (sent === -EAGAIN || sent === -EINTR) return 0;
     if (sent >= 0) return sent;
     const errno = errnoName(sent);
     // Of others only this message is not sent: too many fds are on their way (ETOOMANYREFS), no memory.
     const error = ends.has(errno) ? new VfioError('VFIO_E_NO_DEVICE', 'the connection is over', { ...this.#origin('sendmsg'), errno }) : errnoError(errno, 'sendmsg', this.#parts.name);
-    if (this.#gathering) this.#failed = error;
+    if (this.#gathering && (others || ends.has(errno))) this.#failed = error;
     throw error;
   }
 

@@ -65,7 +65,7 @@ export class ServedDma {
         );
       }),
       catchError((error: unknown) => {
-        this.#giveBack(mapped);
+        this.#giveBackIfPossible(mapped);
         throw error;
       }),
     );
@@ -94,9 +94,14 @@ export class ServedDma {
       concatMap(() => entry.memory?.free() ?? of(undefined)),
       map(() => {
         this.#entries.delete(entry.iova);
-        if (entry.mapped !== undefined) this.#giveBack(entry.mapped);
+        if (entry.mapped !== undefined) this.#giveBackIfPossible(entry.mapped);
       }),
     );
+  }
+
+  /** Unmapped for the port it is; what fails here (munmap: no memory) is tried again when the client has gone. */
+  #giveBackIfPossible(mapped: MappedMemory): void {
+    runAll([() => this.#giveBack(mapped)]);
   }
 
   /** No view is left: the port has none, and nobody else ever had. */

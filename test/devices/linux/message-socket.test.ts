@@ -171,6 +171,25 @@ describe('MessageSocket', () => {
     expect(atB.ends).toEqual([expect.objectContaining({ code: 'VFIO_E_NO_DEVICE', errno: 'EPIPE' })]);
   });
 
+  it('stays where the kernel refuses one message with fds, also while bytes are handed out', async () => {
+    const { binding } = calls;
+    const noBuffers = -105;
+    const { a, b, atB } = pair(new Syscalls({ ...binding, sendMessage: (fd, bytes, fds) => (fds.length > 0 ? noBuffers : binding.sendMessage(fd, bytes, fds)) }));
+    const eventfd = new Eventfd();
+    atB.received = (bytes, fds) => {
+      atB.heard.push({ bytes: [...bytes], fds });
+      expect(() => b.send(Uint8Array.of(1), [eventfd.fd])).toThrow(expect.objectContaining({ errno: 'ENOBUFS' }));
+      b.send(Uint8Array.of(2));
+      atB.told();
+    };
+    a.send(Uint8Array.of(1));
+    await atB.until(() => atB.heard.length + atB.ends.length === 1);
+    a.send(Uint8Array.of(3));
+    await atB.until(() => atB.heard.length + atB.ends.length === 2);
+    eventfd.close();
+    expect([atB.ends, atB.heard.map(({ bytes }) => bytes)]).toEqual([[], [[1], [3]]]);
+  });
+
   it('still reads what the other side had said before it went, where an answer to the first of it cannot be sent', async () => {
     const { a, b, atB } = pair();
     atB.most = 2;

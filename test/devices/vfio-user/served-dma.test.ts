@@ -39,7 +39,9 @@ describe('the memory of a client', () => {
     const file = calls.memfd('dma', page);
     const before = openMaps();
     for (let n = 0; n < 3; n += 1) await firstValueFrom(dma.map(encodeDmaMap({ iova: BigInt(n * page), size: page, offset: 0, read: true, write: true }), [file]));
-    await expect(firstValueFrom(dma.unmap(encodeDmaUnmap({ iova: 0n, size: page })))).rejects.toMatchObject({ code: 'VFIO_E_LIMIT' });
+    // The device has let go of it, and the client is told so; its addresses here are another matter.
+    await firstValueFrom(dma.unmap(encodeDmaUnmap({ iova: 0n, size: page })));
+    expect(dma.ranges.map(({ iova }) => Number(iova) / page)).toEqual([1, 2]);
     await port[Symbol.asyncDispose]();
     expect(openMaps()).toBe(before + 3);
     dma.release();

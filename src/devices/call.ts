@@ -122,9 +122,11 @@ export function ownedCall<T>(start: () => Call<T>, late?: (value: T) => void): C
   });
 }
 
+const nobody: Asker<unknown> = { closed: false, answered: () => undefined, failed: () => undefined };
+
 /** Makes a call whose outcome changes nothing any more: a release on the way out. */
 export function disregard(call: Call<unknown> | undefined): void {
-  call?.subscribe({ error: () => undefined });
+  if (call !== undefined) ask(call, nobody);
 }
 
 /** Turns the error that means "not there" into an empty stream; every other error stays one. */

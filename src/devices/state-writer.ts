@@ -1,9 +1,9 @@
 import { map } from 'rxjs';
 import { Cell } from '../cell.js';
 import { VfioError } from '../errors.js';
-import { disregard, ownedCall } from './call.js';
+import { directCall, disregard, type Asker, type Leave } from './call.js';
 import type { Call, DevicePort, State, StateReply } from './port.js';
-import { steps, type Steps } from './steps.js';
+import { take, type Steps } from './steps.js';
 
 /** device_state as it is known: `going` while a write is outstanding. */
 export interface StateView {
@@ -78,11 +78,18 @@ export class StateWriter {
   }
 
   #one(to: State, operation: string, call: () => Call<StateReply>, begun?: () => void): Call<WrittenState> {
-    return steps(() => this.#turn(to, operation, call, begun));
+    return directCall<WrittenState>((asker) => {
+      const waiting = new Waiting(asker);
+      const leave = take(this.#turn(to, operation, call, () => {
+        waiting.begun();
+        begun?.();
+      }), waiting);
+      return leave === undefined ? undefined : () => waiting.leaves(leave);
+    });
   }
 
   /** The place of the one write is held from the subscription on. */
-  *#turn(to: State, operation: string, call: () => Call<StateReply>, begun?: () => void): Steps<WrittenState> {
+  *#turn(to: State, operation: string, call: () => Call<StateReply>, begun: () => void): Steps<WrittenState> {
     if (this.#claimed) {
       const { going } = this.cell.current;
       const what = going === undefined ? 'another write of device_state waits for its start' : `the write of ${going} has not returned yet; one at a time`;
@@ -97,8 +104,8 @@ export class StateWriter {
     } finally {
       if (!started) this.#claimed = false;
     }
-    begun?.();
-    return (yield ownedCall(() => steps(() => this.#write(to, call)), (written) => disregard(written.data?.close()))) as WrittenState;
+    begun();
+    return yield* this.#write(to, call);
   }
 
   *#write(to: State, call: () => Call<StateReply>): Steps<WrittenState> {
@@ -149,5 +156,38 @@ export class StateWriter {
     this.#claimed = false;
     const { current } = this.cell;
     this.cell.set({ state, sinceNs: state === current.state ? current.sinceNs : this.#port.clock.nowNs() });
+  }
+}
+
+/** Who waits for a write: takes it back until it begins, and leaves it to itself from then on. */
+class Waiting implements Asker<WrittenState> {
+  readonly #asker: Asker<WrittenState>;
+  #begun = false;
+  #left = false;
+
+  constructor(asker: Asker<WrittenState>) {
+    this.#asker = asker;
+  }
+
+  begun(): void {
+    this.#begun = true;
+  }
+
+  leaves(takeBack: Leave): void {
+    this.#left = true;
+    if (!this.#begun) takeBack();
+  }
+
+  get closed(): boolean {
+    return !this.#begun && this.#asker.closed;
+  }
+
+  answered(written: WrittenState): void {
+    if (this.#left || this.#asker.closed) disregard(written.data?.close());
+    else this.#asker.answered(written);
+  }
+
+  failed(error: unknown): void {
+    if (!this.#left) this.#asker.failed(error);
   }
 }

@@ -12,7 +12,12 @@ export type Steps<T> = Generator<Call<unknown>, T, unknown>;
 
 /** One call after the other, in place of `concat` and `concatMap`. Unsubscribed, it ends at its `yield` as by a return: `finally` runs, and must not yield. */
 export function steps<T>(begin: () => Steps<T>): Call<T> {
-  return directCall<T>((asker) => new Run(begin(), asker).start());
+  return directCall<T>((asker) => take(begin(), asker));
+}
+
+/** The same for one who has begun them. */
+export function take<T>(begun: Steps<T>, asker: Asker<T>): Leave | undefined {
+  return new Run(begun, asker).start();
 }
 
 /** One subscription of `steps`; it is itself who waits for each of them. */

@@ -4,7 +4,7 @@ import { ask, directCall, disregard, type Asker } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import { hasState } from '../devices/protocol/migration-states.js';
 import type { Call, State } from '../devices/port.js';
-import { all, steps, type Steps } from '../devices/steps.js';
+import { all } from '../devices/steps.js';
 import { VfioError } from '../errors.js';
 import { transition, type Arc } from '../streams/transition.js';
 
@@ -27,20 +27,22 @@ function wayError(error: unknown, side: Side, state: State): unknown {
   return new VfioError(code, saidBy(error), { operation: `device_state ${state} at the ${side}`, device, errno, cause: error });
 }
 
-/** The same for a call. */
-export function callOnTheWay<T>(side: Side, state: State, call: Call<T>): Call<T> {
-  return directCall<T>((asker) => ask(call, new OnTheWay(asker, side, state)));
+/** The same for a call, whose answer nobody needs. */
+export function callOnTheWay<T>(side: Side, state: State, call: Call<T>, dispose?: (answer: T) => void): Call<void> {
+  return directCall((asker: Asker<void>) => ask(call, new OnTheWay(asker, side, state, dispose)));
 }
 
 class OnTheWay<T> implements Asker<T> {
-  readonly #asker: Asker<T>;
+  readonly #asker: Asker<void>;
   readonly #side: Side;
   readonly #state: State;
+  readonly #dispose: ((answer: T) => void) | undefined;
 
-  constructor(asker: Asker<T>, side: Side, state: State) {
+  constructor(asker: Asker<void>, side: Side, state: State, dispose: ((answer: T) => void) | undefined) {
     this.#asker = asker;
     this.#side = side;
     this.#state = state;
+    this.#dispose = dispose;
   }
 
   get closed(): boolean {
@@ -48,7 +50,8 @@ class OnTheWay<T> implements Asker<T> {
   }
 
   answered(value: T): void {
-    this.#asker.answered(value);
+    this.#dispose?.(value);
+    this.#asker.answered();
   }
 
   failed(error: unknown): void {
@@ -63,13 +66,9 @@ function saidBy({ message, device }: VfioError): string {
 
 /** All devices reach the state before this completes; what one of them fails with, at once. */
 export function allReach(side: Side, devices: readonly VfioDevice[], state: State, deadlineMs: number): Observable<never> {
-  const reach = (device: VfioDevice): Call<void> =>
-    steps(function* (): Steps<void> {
-      // A session that is made on the way is nobody's: somebody else had the device leave the one that there was.
-      const { data } = (yield transition(device, state, { deadlineMs })) as Arc;
-      disregard(data?.close());
-    });
-  return all(devices, (device) => callOnTheWay(side, state, reach(device))).pipe(ignoreElements());
+  // A session that is made on the way is nobody's: somebody else had the device leave the one that there was.
+  const close = ({ data }: Arc): void => disregard(data?.close());
+  return all(devices, (device) => callOnTheWay(side, state, transition(device, state, { deadlineMs }), close)).pipe(ignoreElements());
 }
 
 /** Throws VFIO_E_BUSY where one of them is not in the state any more, or on its way out of it. */

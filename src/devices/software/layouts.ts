@@ -33,7 +33,7 @@ export class Layouts {
   /** What would go if the region were narrowed to what both groups offer. */
   lostTo(saving: boolean, region: number): readonly Area[] {
     const shape = this.#regions.get(region);
-    if (shape === undefined) return [];
+    if (shape === undefined || saving === this.#saving) return [];
     return subtractAreas(this.offered(region), saving ? shape.savingAreas : shape.areas);
   }
 
@@ -56,6 +56,7 @@ export class Layouts {
 
   /** The layout of the state that the device is in, nothing narrowed: after success, and as the roll-back. */
   settle(saving: boolean): readonly LayoutChange[] {
+    if (saving === this.#saving && this.#narrowed.size === 0) return [];
     this.#saving = saving;
     this.#narrowed.clear();
     return this.#change();

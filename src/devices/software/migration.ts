@@ -52,6 +52,7 @@ export class SoftwareMigration {
   }
 
   setState(to: State): Call<StateReply> {
+    if (this.#shape.migration.version === 2) return this.#setFeature(to);
     return deferred(() => {
       this.#parts.requireOpen('device_state');
       const region = this.#region();

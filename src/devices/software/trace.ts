@@ -45,7 +45,8 @@ export class Trace {
 
   add(event: TraceWord, fields: Readonly<Record<string, string | number | bigint>> = {}): void {
     this.#seq += 1;
-    const text = Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, String(value)]));
+    const text: Record<string, string> = {};
+    for (const name in fields) text[name] = String(fields[name]);
     this.#events.push({ seq: this.#seq, atNs: this.#now(), event, fields: text });
     // In halves, so that a long run does not shift the whole array at every event.
     if (this.#events.length >= 2 * this.#capacity) this.#events = this.#events.slice(-this.#capacity);

@@ -8,8 +8,8 @@ import { linkError, type Connection } from './transport.js';
 
 /** How long a closed connection waits for the other side to end, ms. */
 const lingerMs = 2000;
-/** What is read at once where the reader brings no memory of its own, bytes. */
-const ownBytes = 1 << 18;
+/** What is read at once where the reader brings no memory of its own, bytes: some small frames, and little of a large one, which is copied. */
+const ownBytes = 1 << 13;
 /** The loop has its turn this often, however fast the bytes come. */
 const turnNs = 250_000n;
 /** The longest wait for the rest of what has begun to come or to go, ns. */

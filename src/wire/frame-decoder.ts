@@ -9,6 +9,9 @@ interface Filling {
   filled: number;
 }
 
+/** Less than this is copied: a call for each small frame would cost more, bytes. */
+const leastRoom = 1 << 13;
+
 /** How many payloads that were given back are kept. */
 const mostSpares = 16;
 
@@ -42,10 +45,11 @@ export class FrameDecoder {
     }
   }
 
-  /** Where the next bytes belong: what comes into it is not copied. Good until the next `push`. */
-  get room(): Uint8Array {
-    const { bytes, filled } = this.#payload ?? this.#header;
-    return bytes.subarray(filled);
+  /** Where the next bytes belong, if they are many: what comes into it is not copied. Good until the next `push`. What is small is better read ahead. */
+  get room(): Uint8Array | undefined {
+    if (this.#payload === undefined) return undefined;
+    const { bytes, filled } = this.#payload;
+    return bytes.length - filled < leastRoom ? undefined : bytes.subarray(filled);
   }
 
   /** A payload that nobody needs any more: the next one of its length takes its place. */

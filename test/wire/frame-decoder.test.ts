@@ -68,23 +68,28 @@ describe('a migration stream', () => {
     }));
   });
 
-  it('has room for what comes, and leaves it there', () => {
+  it('has room for much that comes, and leaves it there; small frames are read ahead, with the beginning of a large one', () => {
     const decoder = new FrameDecoder();
-    const bytes = encoded([data(0, 1, 2, 3), { type: 'commit' }, data(0, 4, 5, 6)]);
-    const rooms: Uint8Array[] = [];
+    const large = data(0, ...Array.from({ length: 20_000 }, (_, n) => n & 0xff));
+    const bytes = encoded([data(0, 1, 2, 3), { type: 'commit' }, large, data(0, 4)]);
     const payloads: Uint8Array[] = [];
+    const reads: (number | 'ahead')[] = [];
+    let into: Uint8Array | undefined;
     for (let at = 0; at < bytes.length; ) {
       const { room } = decoder;
-      room.set(bytes.subarray(at, at + room.length));
-      at += room.length;
-      rooms.push(room);
-      decoder.push(room, ({ type, payload }) => {
+      const piece = bytes.subarray(at, at + (room?.length ?? 4096));
+      at += piece.length;
+      reads.push(room?.length ?? 'ahead');
+      room?.set(piece);
+      into ??= room;
+      decoder.push(room ?? piece, ({ type, payload }) => {
         if (type === 'data') payloads.push(payload);
       });
     }
-    expect(rooms.map(({ length }) => length)).toEqual([headerBytes, 3, headerBytes, headerBytes, 3]);
-    expect(payloads.map((payload) => [...payload])).toEqual([[1, 2, 3], [4, 5, 6]]);
-    expect(payloads.map(({ buffer }) => buffer)).toEqual([rooms[1]?.buffer, rooms[4]?.buffer]);
+    const ahead = 4096 - (headerBytes + 3) - headerBytes - headerBytes;
+    expect(reads).toEqual(['ahead', 20_000 - ahead, 'ahead']);
+    expect(payloads.map((payload) => Buffer.from(payload))).toEqual([data(0, 1, 2, 3), large, data(0, 4)].map((one) => ('bytes' in one ? one.bytes : undefined)));
+    expect(payloads[1]?.buffer).toBe(into?.buffer);
   });
 
   it('makes no room for what a header may not announce', () => {

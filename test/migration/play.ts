@@ -250,7 +250,7 @@ class Play {
   /** One device of the destination has loaded what it got while another waits for bytes. */
   #watchLoading(): Subscription {
     const at = (state: State): boolean => this.#p.destination.some(({ device: { currentState } }) => currentState.state === state && currentState.going === undefined);
-    const early = merge(...this.#p.destination.map(({ device }) => device.state)).pipe(filter(() => at('stop') && at('resuming')), take(1));
+    const early = merge(...this.#p.destination.map(({ device }) => device.state)).pipe(filter(() => this.#phase('destination') === 'transfer' && at('stop') && at('resuming')), take(1));
     return early.subscribe({ next: () => this.#words.push('loaded while another waited'), error: () => undefined });
   }
 

@@ -142,7 +142,7 @@ function asTable(names: readonly string[], { write }: Screen, terminal: Terminal
 /** What became of a trace: it fails as that has failed. */
 function written({ closed }: TraceFile, screen: Screen): Observable<never> {
   return closed.pipe(
-    tap(({ path, lines, dropped }) => say(screen, { trace: path, lines, dropped }, `${path}: ${lines} lines${dropped === 0 ? '' : `, and ${dropped} that found no room`}. Look at it: vfio-rx render ${path}`)),
+    tap(({ path, lines, dropped }) => say(screen, { trace: path, lines, dropped }, `${path}: ${lines} lines${dropped === 0 ? '' : `, and ${dropped} that found no room`}${lines > 0 ? `. Look at it: vfio-rx render ${path}` : ''}`)),
     concatMap(({ error }) => (error === undefined ? EMPTY : fails(error))),
   );
 }

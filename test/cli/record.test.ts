@@ -47,6 +47,13 @@ describe('vfio-rx record', () => {
     expect(readTraceFile(out).entries.length).toBeGreaterThan(19);
   });
 
+  it('leaves a trace that is there as it is where the device does not open', async () => {
+    const before = join(folder, 'before.jsonl');
+    writeFileSync(before, 'a trace');
+    await expect(said({ device: 'vfio-user:/no/such.sock', out: before })).rejects.toMatchObject({ name: 'VfioError' });
+    expect(readFileSync(before, 'utf8')).toBe('a trace');
+  });
+
   it('fails where the trace cannot be written, and before it begins where the test is there already', async () => {
     const screen = { write: vi.fn(), json: false };
     await expect(lastValueFrom(recordCommand({ device: 'software', out: join(folder, 'no', 'run.jsonl'), states: ['pre-copy'] }, screen, NEVER))).rejects.toThrow(/write trace: there is no such folder: make it, or name another one \(ENOENT\) \[VFIO_E_ADDRESS\]$/);

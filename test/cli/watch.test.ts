@@ -99,11 +99,14 @@ describe('vfio-rx watch', () => {
     const gone = device();
     gone.source.driver.remove();
     const trace = join(folder, 'two.jsonl');
+    writeFileSync(join(folder, 'two-1.jsonl'), 'a trace');
     const { code, lines } = await said({ devices: [gone, { ...device(), name: 'other' }], trace, until: 'remap: batch 0' });
     expect(code).toBe(1);
     expect(lines[0]).toMatch(/^ +0ns {2}nic {4}failed: nic: open: .*\[VFIO_E_NO_DEVICE\]$/);
     expect(lines.some((line) => line.includes('other  closed in state running'))).toBe(true);
-    expect(lines.slice(-2).sort()).toEqual([expect.stringContaining(join(folder, 'two-1.jsonl')), expect.stringContaining(join(folder, 'two-2.jsonl'))]);
+    // The one that did not open has written nothing.
+    expect(readFileSync(join(folder, 'two-1.jsonl'), 'utf8')).toBe('a trace');
+    expect(lines.slice(-2).sort()).toEqual([`${join(folder, 'two-1.jsonl')}: 0 lines`, expect.stringContaining(join(folder, 'two-2.jsonl'))]);
   });
 
   it('opens nothing where one of its traces cannot be written, and leaves the others as they are', async () => {

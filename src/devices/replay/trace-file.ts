@@ -27,8 +27,8 @@ export interface TraceFileOptions extends RecordingOptions {
 const operation = 'write trace';
 
 /**
- * A file for a recording; one that is there is overwritten. It never blocks the loop: lines wait in memory while the disk
- * writes, in a buffer that is bounded.
+ * A file for a recording: made, or written over, with the first line, so that a device that does not open leaves what is there. It never blocks
+ * the loop: lines wait in memory while the disk writes, in a buffer that is bounded.
  */
 export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...recording }: TraceFileOptions = {}): TraceFile {
   const closed = new ReplaySubject<TraceFileReport>(1);
@@ -37,7 +37,8 @@ export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...reco
   let lines = 0;
   let dropped = 0;
   let fd: number | undefined;
-  let busy = true;
+  let opened = false;
+  let busy = false;
   let ended = false;
   let error: unknown;
 
@@ -52,7 +53,16 @@ export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...reco
   };
   const proceed = (): void => {
     if (busy) return;
-    if (waiting.length > 0 && fd !== undefined) {
+    if (waiting.length > 0 && !opened) {
+      opened = true;
+      busy = true;
+      open(path, 'w', (failed, descriptor) => {
+        busy = false;
+        if (failed === null) fd = descriptor;
+        else fail(failed);
+        proceed();
+      });
+    } else if (waiting.length > 0 && fd !== undefined) {
       const chunk = waiting.join('');
       const count = waiting.length;
       waiting = [];
@@ -74,13 +84,6 @@ export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...reco
       });
     } else if (ended) report();
   };
-
-  open(path, 'w', (failed, opened) => {
-    busy = false;
-    if (failed === null) fd = opened;
-    else fail(failed);
-    proceed();
-  });
 
   return {
     write(line) {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { firstValueFrom } from 'rxjs';
@@ -19,6 +19,15 @@ describe('traceFile', () => {
     expect(file.write('late')).toBe(false);
     expect(await firstValueFrom(file.closed)).toEqual({ path, lines: 1000, dropped: 1 });
     expect(readFileSync(path, 'utf8')).toBe(lines.map((line) => `${line}\n`).join(''));
+  });
+
+  it('leaves what is there as it is, until there is something to write', async () => {
+    const path = join(folder, 'kept.jsonl');
+    writeFileSync(path, 'a trace');
+    const file = traceFile(path);
+    file.end();
+    expect(await firstValueFrom(file.closed)).toEqual({ path, lines: 0, dropped: 0 });
+    expect(readFileSync(path, 'utf8')).toBe('a trace');
   });
 
   it('does not wait for the disk: it drops what finds no room, says so, and goes on when there is some', async () => {

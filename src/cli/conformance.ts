@@ -26,10 +26,11 @@ export const conformanceRules = [...deviceRules, ...migrationRules];
 
 /** Checks the driver of a device, and writes what it finds: a line as soon as it is known, or a document at the end. Emits the exit code. Fails as `openDevice` does, and between two rules with VFIO_E_ABORTED after the interrupt. */
 export function conformanceCommand({ address, name, form, destructive, only, patienceMs }: ConformanceOptions, write: (text: string) => void, interrupt: Observable<unknown> = NEVER): Observable<number> {
-  let left = false;
+  let checking = false;
+  let left: string | undefined;
   // Between two rules nothing is open.
   const leave = (): void => {
-    if (left) throw new VfioError('VFIO_E_ABORTED', 'interrupted between two rules: the device is closed', { operation: 'conformance', device: name });
+    if (left !== undefined) throw new VfioError('VFIO_E_ABORTED', left, { operation: 'conformance', device: name });
   };
   const told = (result: RuleResult): void => {
     if (form === 'lines') write(`${lineOf(result)}\n`);
@@ -38,13 +39,14 @@ export function conformanceCommand({ address, name, form, destructive, only, pat
   const harness = deviceMigrationHarness(address, { destructive, ...(patienceMs === undefined ? {} : { patienceMs }) });
   const rules = conformanceRules.filter(({ id }) => only === undefined || only.some((one) => id === one || id.startsWith(`${one}-`)));
   const interrupted = (): void => {
-    left = true;
-    if (form === 'lines') write('interrupted: it ends behind the rule that is being checked (Ctrl-C again ends at once)\n');
+    left = checking ? 'interrupted between two rules: the device is closed' : 'interrupted before the device was open';
+    if (form === 'lines' && checking) write('interrupted: it ends behind the rule that is being checked (Ctrl-C again ends at once)\n');
   };
   // One that another process serves may let us wait for ever.
   const opens = withDevice(address, () => EMPTY).pipe(takeUntil(interrupt));
   const checked = defer(() => {
     leave();
+    checking = true;
     return from(deviceResults(harness, rules, told));
   }).pipe(
     map((results) => {

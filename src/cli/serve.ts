@@ -16,14 +16,18 @@ export interface ServeOptions {
 
 /** Serves a device until the interrupt, and says who comes and goes. Emits the exit code. Fails as `serveDevice` does, with VFIO_E_ADDRESS, and as `openDevice` does: it is opened once before it is offered. */
 export function serveCommand({ address, name, at }: ServeOptions, screen: Pick<Screen, 'write' | 'json'>, interrupt: Observable<unknown>): Observable<number> {
+  let opened = false;
   const served = defer(() => {
     const path = pathOf(at);
     tryFile(path, 'bind');
-    return concat(withDevice(address, () => EMPTY), serveDevice(address, path));
+    return concat(withDevice(address, () => EMPTY), defer(() => {
+      opened = true;
+      return serveDevice(address, path);
+    }));
   });
   const told = served.pipe(
     tap((event) => screen.write(screen.json ? jsonLine({ device: name, ...event }) : `${lineOf(event, name)}\n`)),
-    takeUntil(interrupt.pipe(take(1), tap(() => say(screen, { device: name, kind: 'interrupted' }, `interrupted: ${name} is served no longer`)))),
+    takeUntil(interrupt.pipe(take(1), tap(() => say(screen, { device: name, kind: 'interrupted' }, opened ? `interrupted: ${name} is served no longer` : 'interrupted before the device was open')))),
   );
   return concat(told.pipe(ignoreElements()), of(0));
 }

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { firstValueFrom, lastValueFrom, Subject } from 'rxjs';
+import { firstValueFrom, lastValueFrom, NEVER, Subject, timer } from 'rxjs';
 import { afterAll, describe, expect, it } from 'vitest';
 import { serveCommand } from '../../src/cli/serve.js';
 import { openDevice, softwareDevice } from '../../src/devices/index.js';
@@ -34,6 +34,13 @@ describe('vfio-rx serve', () => {
     interrupt.next();
     expect(await code).toBe(0);
     expect(written).toEqual(lines(path));
+  });
+
+  it('says that it was not even open where it was interrupted before', async () => {
+    const written: string[] = [];
+    const at = `unix:${join(folder, 'never.sock')}`;
+    expect(await lastValueFrom(serveCommand({ address: { open: () => NEVER }, name: 'slow', at }, { write: (text) => written.push(text), json: false }, timer(0)))).toBe(0);
+    expect(written).toEqual(['interrupted before the device was open\n']);
   });
 
   it('says that there is no such folder', async () => {

@@ -45,7 +45,7 @@ export function migrateCommand(options: Options, screen: Screen, interrupt: Obse
       ...(options.downtimeLimitMs === undefined ? {} : { downtimeLimitMs: options.downtimeLimitMs }),
       ...(options.noPeerToPeer === undefined ? {} : { noPeerToPeer: options.noPeerToPeer }),
     });
-    return ended(events, screen, interrupt, () => of(undefined));
+    return ended(events, screen, interrupt, () => EMPTY);
   }));
 }
 
@@ -59,13 +59,17 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
       abort: interrupt,
       ...deadlinesOf(options),
     });
-    const hold = defer(() => {
+    const hold = (heard: boolean): Observable<unknown> => {
       digests(devices, screen);
-      if (options.exit === true) return of(undefined);
+      if (options.exit === true) return EMPTY;
+      if (heard) {
+        closing(devices, screen);
+        return EMPTY;
+      }
       say(screen, { holding: true }, 'the devices run here until the interrupt (Ctrl-C)');
       return interrupt.pipe(take(1), tap(() => closing(devices, screen)));
-    });
-    return ended(events, screen, interrupt, () => hold);
+    };
+    return ended(events, screen, interrupt, hold);
   }), options.address);
 }
 
@@ -105,15 +109,16 @@ function listening({ address, tls }: Pick<Options, 'address' | 'tls'>, screen: S
   });
 }
 
-/** Shows all events; what is in doubt is asked for until it is not, or until the interrupt. */
-function ended(events: Observable<MigrationEvent>, screen: Screen, interrupt: Observable<unknown>, then: () => Observable<unknown>): Observable<number> {
+/** Shows all events; what is in doubt is asked for until it is not, or until the interrupt. `then` is told whether an interrupt has come before it. */
+function ended(events: Observable<MigrationEvent>, screen: Screen, interrupt: Observable<unknown>, then: (heard: boolean) => Observable<unknown>): Observable<number> {
   // One after the other listens for the first interrupt: between two of them it would end the process as if nobody did.
-  return using(() => interrupt.pipe(take(1)).subscribe({ error: () => undefined }), () => events.pipe(
+  let heard = false;
+  return using(() => interrupt.pipe(take(1)).subscribe({ next: () => (heard = true), error: () => undefined }), () => events.pipe(
     shown(screen),
     concatMap((event) => {
       if (!isLast(event)) return [];
       const resolution = event.phase === 'moved' ? of<Resolution>('moved') : resolved(event, screen, interrupt);
-      return resolution.pipe(concatMap((one) => (one === 'moved' ? concat(then().pipe(ignoreElements()), of(exitCodes.moved)) : of(one === 'in-doubt' ? exitCodes.inDoubt : exitCodes.failed))));
+      return resolution.pipe(concatMap((one) => (one === 'moved' ? concat(then(heard).pipe(ignoreElements()), of(exitCodes.moved)) : of(one === 'in-doubt' ? exitCodes.inDoubt : exitCodes.failed))));
     }),
   ));
 }

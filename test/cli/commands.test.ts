@@ -7,6 +7,7 @@ import { exitCodes, migrateCommand, receiveCommand } from '../../src/cli/command
 
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-commands-'));
 afterAll(() => rmSync(folder, { recursive: true }));
+let runs = 0;
 
 it('the destination hears the first interrupt whichever line it has just said: unheard it would end the process at once', async () => {
   const interrupt = new Subject<void>();
@@ -26,4 +27,24 @@ it('the destination hears the first interrupt whichever line it has just said: u
   expect([await sent, await received]).toEqual([exitCodes.moved, exitCodes.moved]);
   expect(unheard).toEqual([]);
   expect(heard.map((line) => JSON.parse(line) as object)).toContainEqual(expect.objectContaining({ phase: 'moved' }));
+});
+
+it.each(['"phase":"release"', '"phase":"moved"'])('an interrupt at %s is not forgotten: what has come is closed at once', async (when) => {
+  const interrupt = new Subject<void>();
+  let listening: () => void = () => undefined;
+  const listens = new Promise<void>((done) => (listening = done));
+  const said: string[] = [];
+  const write = (line: string): void => {
+    said.push(line.trimEnd());
+    if (line.includes('"listening"')) listening();
+    if (line.includes(when)) interrupt.next();
+  };
+  runs += 1;
+  const address = `unix:${join(folder, `${runs}.sock`)}`;
+  const received = lastValueFrom(receiveCommand({ devices: ['software:to?bytes=4096=d'], address, journal: join(folder, `${runs}-to`) }, { write, json: true }, interrupt));
+  await listens;
+  const sent = lastValueFrom(migrateCommand({ devices: ['software:vf?bytes=4096=d'], address, journal: join(folder, `${runs}-from`) }, { write: () => undefined, json: true }, NEVER));
+  expect([await sent, await received]).toEqual([exitCodes.moved, exitCodes.moved]);
+  expect(said.filter((line) => line.includes('"holding"'))).toEqual([]);
+  expect(said.at(-1)).toBe('{"interrupted":true,"devices":[{"device":"d","state":"running"}]}');
 });

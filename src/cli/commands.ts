@@ -76,10 +76,14 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
 /** The journal is tried before a device is opened, or anybody listened for, and so is a socket that is to be made. */
 function tried<T>({ journal }: Options, work: Observable<T>, socket?: string): Observable<T> {
   return defer(() => {
-    tryFile(journal, 'write journal', 'VFIO_E_JOURNAL');
+    tryJournal(journal);
     if (socket?.startsWith('unix:') === true) tryFile(socket.slice('unix:'.length), 'listen');
     return work;
   });
+}
+
+function tryJournal(path: string): void {
+  tryFile(path, 'write journal', { code: 'VFIO_E_JOURNAL', readBack: true });
 }
 
 function deadlinesOf({ patienceMs }: Options): { readonly deadlines?: Partial<Deadlines> } {
@@ -91,6 +95,7 @@ function deadlinesOf({ patienceMs }: Options): { readonly deadlines?: Partial<De
 /** Either side, after its process died. The interrupt leaves it in doubt. */
 export function resolveCommand(options: Omit<Options, 'devices'> & { readonly listen: boolean }, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
   return defer(() => {
+    tryJournal(options.journal);
     let left = false;
     const transport = options.listen ? listening(options, screen) : connectTo(options.address, options);
     const resolved = resolve({ journal: fileJournal(options.journal), transport }).pipe(

@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, closeSync, constants, existsSync, openSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileErrnoError, VfioError, type VfioErrorCode } from '../errors.js';
 
@@ -11,11 +11,24 @@ export function writeText(path: string, text: string): void {
   }
 }
 
-/** Tries whether a file can be written, before anything is done for it; none is made. Throws a VfioError that names it, with the errno's code unless told. */
-export function tryFile(path: string, operation: string, code?: VfioErrorCode): void {
+/** What a file that is tried is for. */
+interface Trial {
+  /** Of the error. Default: the errno's. */
+  readonly code?: VfioErrorCode;
+  /** It is read, too, and so must be a regular file. */
+  readonly readBack?: boolean;
+}
+
+/** Tries whether a file can be written, before anything is done for it; none is made. Throws a VfioError that names it. */
+export function tryFile(path: string, operation: string, { code, readBack = false }: Trial = {}): void {
   try {
     const errno = hindrance(path);
     if (errno !== undefined) throw fileErrnoError(errno, operation, path, undefined, code);
+    const there = readBack ? statSync(path, { throwIfNoEntry: false }) : undefined;
+    if (there === undefined) return;
+    // Whoever opens a FIFO waits for its other end, for ever.
+    if (!there.isFile()) throw new VfioError(code ?? 'VFIO_E_ADDRESS', 'it is no regular file: name another one', { operation, device: path });
+    closeSync(openSync(path, 'r+'));
   } catch (error) {
     if (VfioError.is(error)) throw error;
     throw fileErrnoError((error as NodeJS.ErrnoException).code ?? 'EIO', operation, path, error, code);

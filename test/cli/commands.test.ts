@@ -1,12 +1,14 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { lastValueFrom, NEVER, Subject } from 'rxjs';
 import { afterAll, expect, it } from 'vitest';
-import { exitCodes, migrateCommand, receiveCommand } from '../../src/cli/commands.js';
+import { exitCodes, migrateCommand, receiveCommand, resolveCommand } from '../../src/cli/commands.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-commands-'));
 afterAll(() => rmSync(folder, { recursive: true }));
+const screen = { write: () => undefined, json: true };
 let runs = 0;
 
 it('the destination hears the first interrupt whichever line it has just said: unheard it would end the process at once', async () => {
@@ -47,4 +49,14 @@ it.each(['"phase":"release"', '"phase":"moved"'])('an interrupt at %s is not for
   expect([await sent, await received]).toEqual([exitCodes.moved, exitCodes.moved]);
   expect(said.filter((line) => line.includes('"holding"'))).toEqual([]);
   expect(said.at(-1)).toBe('{"interrupted":true,"devices":[{"device":"d","state":"running"}]}');
+});
+
+it.each([
+  ['receive', (journal: string) => receiveCommand({ devices: ['software=d'], address: 'tcp://127.0.0.1:0', journal }, screen, NEVER)],
+  ['resolve', (journal: string) => resolveCommand({ listen: true, address: 'tcp://127.0.0.1:0', journal }, screen, NEVER)],
+])('%s: a journal that is no file is refused before anybody is listened for', async (_, command) => {
+  const pipe = join(folder, `pipe-${(runs += 1)}`);
+  // Opening it would wait for a writer, for ever.
+  execFileSync('mkfifo', [pipe]);
+  await expect(lastValueFrom(command(pipe))).rejects.toThrow(/pipe-\d+: write journal: it is no regular file: name another one \[VFIO_E_JOURNAL\]$/);
 });

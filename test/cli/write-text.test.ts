@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -31,7 +31,7 @@ describe('a file that is to be written', () => {
     [at('a'.repeat(300)), 'the kernel refused the call (ENAMETOOLONG) [VFIO_E_IO]'],
   ])('%s: says what is in the way', (path, why) => {
     expect(() => tryFile(path, 'write')).toThrow(`${path}: write: ${why}`);
-    expect(() => tryFile(path, 'write', 'VFIO_E_JOURNAL')).toThrow(expect.objectContaining({ code: 'VFIO_E_JOURNAL' }) as Error);
+    expect(() => tryFile(path, 'write', { code: 'VFIO_E_JOURNAL' })).toThrow(expect.objectContaining({ code: 'VFIO_E_JOURNAL' }) as Error);
   });
 
   it('is not this user\'s to write', () => {
@@ -41,6 +41,19 @@ describe('a file that is to be written', () => {
     for (const name of ['read-only', 'shut/new']) {
       expect(() => asNobody(() => tryFile(join(mine, name), 'write'))).toThrow('this user may not write there: name another folder (EACCES) [VFIO_E_PERMISSION]');
     }
+    rmSync(mine, { recursive: true });
+  });
+
+  it('is to be read, too, on request: then it is a regular file that this user may read', () => {
+    const mine = mkdtempSync(join(tmpdir(), 'vfio-rx-mine-'));
+    chmodSync(mine, 0o711);
+    writeFileSync(join(mine, 'unreadable'), '');
+    chmodSync(join(mine, 'unreadable'), 0o222);
+    const readBack = true;
+    for (const path of [at('a'), at('new')]) expect(() => tryFile(path, 'write', { readBack })).not.toThrow();
+    expect(() => asNobody(() => tryFile(join(mine, 'unreadable'), 'write'))).not.toThrow();
+    expect(() => asNobody(() => tryFile(join(mine, 'unreadable'), 'write', { readBack }))).toThrow('(EACCES) [VFIO_E_PERMISSION]');
+    expect(() => tryFile('/dev/null', 'write', { readBack })).toThrow('/dev/null: write: it is no regular file: name another one [VFIO_E_ADDRESS]');
     rmSync(mine, { recursive: true });
   });
 

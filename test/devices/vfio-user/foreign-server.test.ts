@@ -16,12 +16,13 @@ const program = process.env['VFIO_USER_PEER'];
 
 /** Against the living server of which foreign-recording.test.ts has a recording. */
 describe.skipIf(program === undefined)('a server of libvfio-user', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-foreign-'));
-  const path = join(folder, 'server.sock');
+  let folder: string;
   let server: ChildProcess;
   let port: DevicePort;
 
   beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'vfio-rx-foreign-'));
+    const path = join(folder, 'server.sock');
     const listening = new Promise<void>((resolve) => {
       const watcher = watch(folder, () => {
         if (!existsSync(path)) return;

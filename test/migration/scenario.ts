@@ -44,3 +44,15 @@ export const kinds: readonly Happening['kind'][] = [
   'none', 'cut', 'abort', 'unsubscribe', 'give-up', 'leave', 'source dies', 'destination dies', 'cut at', 'source dies at', 'destination dies at', 'bit flips', 'source arc', 'destination arc', 'source disk', 'destination disk',
   'stalls', 'removed', 'ERR', 'REQ', 'illegal request', 'other request', 'reset', 'second migration',
 ];
+
+const calm = { count: 4, version: 2, flags: 7, latencyMs: 1, windowBytes: 256, uneven: 0, walks: [], happenings: [] } as const;
+
+/** What chance brings about seldom: with some seeds never. The outcome, and a migration that has it. */
+export const rare: readonly (readonly [string, Scenario])[] = [
+  ['taken back', { ...calm, walks: [], happenings: [{ kind: 'destination disk', record: 2, twice: false, kept: true }] }],
+  ['given back to the kernel', { ...calm, latencyMs: 3, uneven: 4000, walks: [], happenings: [{ kind: 'REQ', side: 'source', device: 0, atMs: 8 }] }],
+  ['a device was reset', { ...calm, version: 1, latencyMs: 2, windowBytes: 4096, uneven: 4000, walks: [], happenings: [{ kind: 'ERR', side: 'source', device: 1, atMs: 8 }, { kind: 'source arc', device: 0, arc: 'running', times: 1 }] }],
+  ['a device did not come back', { ...calm, count: 1, version: 1, latencyMs: 3, windowBytes: 4096, walks: [], happenings: [{ kind: 'stalls', side: 'source', device: 0, atMs: 4 }] }],
+  ['reset at the destination', { ...calm, version: 1, uneven: 4000, walks: [], happenings: [{ kind: 'reset', side: 'destination', device: 1, atMs: 5, pick: 0 }] }],
+  ['v2 pre-copy-p2p -> pre-copy', { ...calm, count: 1, walks: [[0, 6, 5]], happenings: [{ kind: 'none' }] }],
+];

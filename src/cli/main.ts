@@ -3,6 +3,7 @@ import { CommanderError } from 'commander';
 import { finalize, fromEvent, merge, share, Subject } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { exitCodes } from './commands.js';
+import { codeWhenLost } from './exit-code.js';
 import { workOf } from './program.js';
 import { screenOf } from './screen.js';
 import { jsonLine } from './show.js';
@@ -10,13 +11,11 @@ import { jsonLine } from './show.js';
 /** Whoever read what is said has gone (`vfio-rx watch ... | head`), or the disk that took it is full: as good as Ctrl-C. */
 const unread = new Subject<void>();
 let lost = false;
-/** What these end with says where the devices are, and their callers go by it: it stands even where nothing can be said. */
-const moves = ['migrate', 'receive', 'resolve'].includes(process.argv[2] ?? '');
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE' && !lost) {
     lost = true;
     process.stderr.write(`what is said cannot be written: ${error.message}\n`);
-    process.exitCode = moves ? process.exitCode ?? exitCodes.failed : exitCodes.failed;
+    process.exitCode = codeWhenLost(process.argv.slice(2), Number(process.exitCode ?? exitCodes.failed));
   }
   unread.next();
 });
@@ -30,7 +29,7 @@ function main(args: readonly string[]): void {
   work.pipe(finalize(letGo)).subscribe({
     next: (code) => {
       letGo();
-      process.exitCode = lost && !moves ? exitCodes.failed : code;
+      process.exitCode = lost ? codeWhenLost(args, code) : code;
     },
     error: (error: unknown) => {
       if (!VfioError.is(error)) throw error;

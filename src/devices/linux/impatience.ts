@@ -17,7 +17,7 @@ export class Impatience {
   #skip = 0;
 
   /** Nothing is there. True: ask again at once. */
-  get asksAgain(): boolean {
+  asksAgain(): boolean {
     if (this.#skip > 0) {
       this.#skip -= 1;
       return false;

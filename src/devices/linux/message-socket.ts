@@ -227,7 +227,7 @@ export class MessageSocket {
   /** True where bytes may be there now; an irq ends the wait. */
   #waits(beganNs: bigint): boolean {
     if (this.#user.due?.() !== true || this.#over || this.#paused || this.#isOver(beganNs)) return false;
-    return this.#impatience.asksAgain || this.#parts.calls.binding.waitReady(this.#fd, false, this.#parts.reactor.epollFd ?? -1, waitNs) > 0;
+    return this.#impatience.asksAgain() || this.#parts.calls.binding.waitReady(this.#fd, false, this.#parts.reactor.epollFd ?? -1, waitNs) > 0;
   }
 
   #isOver(beganNs: bigint): boolean {

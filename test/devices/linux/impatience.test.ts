@@ -4,7 +4,7 @@ import { Impatience } from '../../../src/devices/linux/impatience.js';
 /** How often it asks before it lets itself be put to sleep. */
 function asks(impatience: Impatience): number {
   let asked = 0;
-  while (impatience.asksAgain) asked += 1;
+  while (impatience.asksAgain()) asked += 1;
   return asked;
 }
 
@@ -16,7 +16,7 @@ describe('Impatience', () => {
   it('begins anew with each piece that comes', () => {
     const impatience = new Impatience();
     for (let piece = 0; piece < 10; piece += 1) {
-      for (let n = 0; n < 150; n += 1) expect(impatience.asksAgain).toBe(true);
+      for (let n = 0; n < 150; n += 1) expect(impatience.asksAgain()).toBe(true);
       impatience.came();
     }
   });
@@ -36,7 +36,7 @@ describe('Impatience', () => {
     const impatience = new Impatience();
     for (let round = 0; round < 10; round += 1) {
       for (let n = 0; n < 3; n += 1) expect(asks(impatience)).toBe(200);
-      expect(impatience.asksAgain).toBe(true);
+      expect(impatience.asksAgain()).toBe(true);
       impatience.came();
     }
   });

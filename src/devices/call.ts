@@ -29,9 +29,14 @@ interface DirectCall<T> extends Observable<T> {
 
 /** @param work begins the call; where it has answered inside, there is nothing to leave */
 export function directCall<T>(work: (asker: Asker<T>) => Leave | undefined): Call<T> {
-  const call = new Observable<T>((subscriber) => work(new SubscriberAsker(subscriber))) as DirectCall<T>;
+  const call = new Observable<T>(subscribed) as DirectCall<T>;
   call[begin] = work;
   return call;
+}
+
+/** One function for all of them: a call is made for every chunk of a migration. */
+function subscribed<T>(this: Observable<T>, subscriber: Subscriber<T>): Leave | undefined {
+  return (this as DirectCall<T>)[begin](new SubscriberAsker(subscriber));
 }
 
 function isDirect<T>(call: Call<T>): call is DirectCall<T> {

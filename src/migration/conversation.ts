@@ -67,7 +67,7 @@ export class Conversation {
   }
 
   /** The next message of this type. */
-  hears<T extends MessageType>(type: T): Observable<Extract<Message, { readonly type: T }>> {
+  hears<T extends Exclude<MessageType, 'data'>>(type: T): Observable<Extract<Message, { readonly type: T }>> {
     return this.#heard.pipe(filter((message): message is Extract<Message, { readonly type: T }> => message.type === type), take(1));
   }
 
@@ -92,23 +92,23 @@ export class Conversation {
     link.close();
   }
 
-  #listen<T extends MessageType>(connection: Connection, order: MessageOrder, first: T): Observable<Extract<Message, { readonly type: T }>> {
+  #listen<T extends Exclude<MessageType, 'data'>>(connection: Connection, order: MessageOrder, first: T): Observable<Extract<Message, { readonly type: T }>> {
     return new Observable<Extract<Message, { readonly type: T }>>((subscriber) => {
       const link = new Link(connection, order);
       this.#link = link;
       subscriber.add(this.hears(first).subscribe(subscriber));
       this.#listening = new Subscription();
-      this.#listening.add(link.messages.subscribe({
-        next: (message) => {
+      this.#listening.add(link.listen({
+        heard: (message) => {
           try {
             this.#ears.hear(message);
           } catch (error) {
             this.#ears.fail(error);
             return;
           }
-          this.#heard.next(message);
+          if (message.type !== 'data') this.#heard.next(message);
         },
-        error: (error: unknown) => this.#ears.lost(error),
+        failed: (error) => this.#ears.lost(error),
       }));
     });
   }

@@ -88,8 +88,8 @@ export class Course {
   }
 
   /** Bytes have moved: that is told now and then. */
-  flowed(): void {
-    if (this.#parts.clock.nowNs() - this.#toldNs >= progressNs) this.tell();
+  flowed(atNs: bigint): void {
+    if (atNs - this.#toldNs >= progressNs) this.tell();
   }
 
   moved(downtimeNs: bigint): void {

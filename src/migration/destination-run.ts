@@ -176,7 +176,7 @@ export class DestinationRun {
       case 'data':
         this.#loaders[message.device]?.take(message.bytes, message.crc);
         this.#lastByteNs = this.#clock.nowNs();
-        this.#course.flowed();
+        this.#course.flowed(this.#lastByteNs);
         return;
       case 'end': this.#loaders[message.device]?.end(message.bytes, message.crc); return;
       case 'commit': this.#handover.post('commit'); return;

@@ -1,9 +1,9 @@
-import { Observable, Subject } from 'rxjs';
-import { ask, directCall, type Asker } from '../devices/call.js';
+import { Subject, type Observable } from 'rxjs';
+import { ask, directCall, type Asker, type Leave } from '../devices/call.js';
 import type { Call } from '../devices/port.js';
 import { VfioError } from '../errors.js';
 import { linkError, type Connection } from '../transport/transport.js';
-import { FrameDecoder } from '../wire/frame-decoder.js';
+import { FrameDecoder, type CheckedFrame } from '../wire/frame-decoder.js';
 import { MessageEncoder, messageOf, type Message } from '../wire/message.js';
 import type { MessageOrder } from '../wire/message-order.js';
 import { pull } from './pull.js';
@@ -14,6 +14,13 @@ interface Sending {
   asker: Asker<void> | undefined;
 }
 
+/** Who hears what the other side says. Callbacks, not an Observable: there is a message for each chunk. */
+export interface LinkEars {
+  heard(message: Message): void;
+  /** VFIO_E_STREAM at the first message that is not as it should be, VFIO_E_LINK where the other side ends, or what `heard` has thrown. It hears nothing more. */
+  failed(error: unknown): void;
+}
+
 /** Messages over one connection: checked as they come, and sent one after the other. */
 export class Link {
   readonly #connection: Connection;
@@ -22,7 +29,8 @@ export class Link {
   readonly #decoder = new FrameDecoder();
   /** Bounded by its users: each device, and each control message, waits for its own. */
   readonly #queue: Sending[] = [];
-  #writing = false;
+  /** What is being written. */
+  #writing: Sending | undefined;
   #looping = false;
   #closing = false;
   readonly #closed = new Subject<never>();
@@ -33,36 +41,27 @@ export class Link {
     this.#order = order;
   }
 
-  /**
-   * What the other side says; subscribed once, for as long as the link lives. Never completes: fails with VFIO_E_STREAM at the first
-   * message that is not as it should be, and with VFIO_E_LINK where the other side ends.
-   */
-  get messages(): Observable<Message> {
-    return new Observable<Message>((subscriber) => {
-      return pull(() => this.#connection.read(this.#decoder.room)).subscribe({
-        next: (bytes) => {
-          try {
-            this.#decoder.push(bytes, (frame) => {
-              if (subscriber.closed) return;
-              const message = messageOf(frame);
-              this.#order.accept(message);
-              subscriber.next(message);
-            });
-          } catch (error) {
-            subscriber.error(error);
-          }
-        },
-        error: (error: unknown) => subscriber.error(error),
-        complete: () => {
-          try {
-            this.#decoder.end();
-            subscriber.error(linkError(this.#connection.name, 'the other side has ended the connection'));
-          } catch (error) {
-            subscriber.error(error);
-          }
-        },
-      });
+  /** Once, for as long as the link lives. */
+  listen(ears: LinkEars): Leave {
+    let left = false;
+    const deliver = (frame: CheckedFrame): void => {
+      if (left) return;
+      const message = messageOf(frame);
+      this.#order.accept(message);
+      ears.heard(message);
+    };
+    const stop = pull(() => this.#connection.read(this.#decoder.room), {
+      took: (bytes) => this.#decoder.push(bytes, deliver),
+      ended: () => {
+        this.#decoder.end();
+        throw linkError(this.#connection.name, 'the other side has ended the connection');
+      },
+      failed: (error) => ears.failed(error),
     });
+    return () => {
+      left = true;
+      stop();
+    };
   }
 
   /** Bytes of a message of data that nobody needs any more. */
@@ -73,13 +72,7 @@ export class Link {
   /** Answers when there is room for more. Unsubscribing before its turn takes it back. Fails with VFIO_E_LINK. */
   send(message: Message): Call<void> {
     return directCall((asker: Asker<void>) => {
-      if (this.#failed !== undefined || this.#closing) {
-        asker.failed(this.#failed ?? linkError(this.#connection.name, 'the connection is closed'));
-        return undefined;
-      }
-      const sending: Sending = { message, asker };
-      this.#queue.push(sending);
-      this.#write();
+      const sending = this.#post(message, asker);
       return () => {
         sending.asker = undefined;
         const place = this.#queue.indexOf(sending);
@@ -88,11 +81,14 @@ export class Link {
     });
   }
 
+  /** As `send`, for who does not take it back. */
+  post(message: Message, asker: Asker<void>): void {
+    this.#post(message, asker);
+  }
+
   /** For a message whose loss is heard from elsewhere. */
   say(message: Message): void {
-    if (this.#failed !== undefined || this.#closing) return;
-    this.#queue.push({ message, asker: undefined });
-    this.#write();
+    this.#post(message, undefined);
   }
 
   get closed(): Observable<never> {
@@ -111,41 +107,51 @@ export class Link {
     this.#end();
   }
 
+  #post(message: Message, asker: Asker<void> | undefined): Sending {
+    const sending: Sending = { message, asker };
+    if (this.#failed !== undefined || this.#closing) {
+      asker?.failed(this.#failed ?? linkError(this.#connection.name, 'the connection is closed'));
+    } else {
+      this.#queue.push(sending);
+      this.#write();
+    }
+    return sending;
+  }
+
   /** A connection that has room answers at once: a loop, not a stack as deep as the queue. */
   #write(): void {
     if (this.#looping) return;
     this.#looping = true;
-    for (let sending; !this.#writing && (sending = this.#queue.shift()) !== undefined; ) this.#writeOne(sending);
+    for (let sending; this.#writing === undefined && (sending = this.#queue.shift()) !== undefined; ) this.#writeOne(sending);
     this.#looping = false;
-    if (this.#closing && !this.#writing) this.#end();
+    if (this.#closing && this.#writing === undefined) this.#end();
   }
 
   #writeOne(sending: Sending): void {
-    this.#writing = true;
-    let parts: readonly Uint8Array[];
+    this.#writing = sending;
     try {
-      parts = this.#encoder.encode(sending.message);
+      ask(this.#connection.write(this.#encoder.encode(sending.message)), this.#written);
     } catch (error) {
-      this.#fail(sending, error);
-      return;
+      this.#written.failed(error);
     }
-    ask(this.#connection.write(parts), {
-      closed: false,
-      failed: (error) => this.#fail(sending, error),
-      answered: () => {
-        this.#writing = false;
-        sending.asker?.answered();
-        this.#write();
-      },
-    });
   }
 
-  #fail(sending: Sending, error: unknown): void {
-    this.#writing = false;
-    this.#failed = VfioError.is(error) ? error : linkError(this.#connection.name, 'it cannot be written', error);
-    for (const { asker } of [sending, ...this.#queue.splice(0)]) asker?.failed(this.#failed);
-    this.#end();
-  }
+  readonly #written: Asker<void> = {
+    closed: false,
+    answered: () => {
+      const asker = this.#writing?.asker;
+      this.#writing = undefined;
+      asker?.answered();
+      this.#write();
+    },
+    failed: (error) => {
+      const sending = this.#writing;
+      this.#writing = undefined;
+      this.#failed = VfioError.is(error) ? error : linkError(this.#connection.name, 'it cannot be written', error);
+      for (const waiting of [sending, ...this.#queue.splice(0)]) waiting?.asker?.failed(this.#failed);
+      this.#end();
+    },
+  };
 
   #end(): void {
     this.#connection.close();

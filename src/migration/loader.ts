@@ -1,10 +1,9 @@
+import { ask, directCall, type Asker, type Leave } from '../devices/call.js';
 import type { Call } from '../devices/port.js';
-import { steps, type Steps } from '../devices/steps.js';
 import type { ResumingState } from '../streams/resume-state.js';
 import { Window } from '../wire/credit.js';
 import { Tally } from '../wire/tally.js';
 import type { Link } from './link.js';
-import { Pause } from './pause.js';
 
 /** Moves the state of one device from the link to its session. What waits for the device is bounded by the credit that was given. */
 export class Loader {
@@ -14,8 +13,13 @@ export class Loader {
   readonly #window: Window;
   readonly #tally = new Tally();
   readonly #waiting: Uint8Array[] = [];
-  readonly #came = new Pause();
+  /** What the device takes now. */
+  #writing: Uint8Array | undefined;
+  #leave: Leave | undefined;
+  #looping = false;
   #ended = false;
+  /** Who waits until all is written. */
+  #asker: Asker<void> | undefined;
 
   constructor(resuming: ResumingState, place: number, link: Link, windowBytes: number) {
     this.resuming = resuming;
@@ -33,35 +37,58 @@ export class Loader {
     this.#window.received(bytes.length);
     this.#tally.add(bytes, crc);
     this.#waiting.push(bytes);
-    this.#came.over();
+    this.#write();
   }
 
   /** No more will come. Throws VFIO_E_STREAM where what came is not what was sent. */
   end(bytes: bigint, crc: number): void {
     this.#tally.check(this.resuming.device, bytes, crc);
     this.#ended = true;
-    this.#came.over();
+    this.#write();
   }
 
-  /** Writes what comes, in order, and gives back the credit; answers when all of it is written. */
+  /** Writes what comes, in order, and gives back the credit; answers when all of it is written. Once. */
   load(): Call<void> {
-    return steps(() => this.#loading());
+    return directCall((asker: Asker<void>) => {
+      this.#asker = asker;
+      this.#write();
+      return () => {
+        this.#asker = undefined;
+        this.#leave?.();
+      };
+    });
   }
 
-  *#loading(): Steps<void> {
-    for (;;) {
-      const bytes = this.#waiting.shift();
-      if (bytes !== undefined) {
-        yield this.resuming.write(bytes);
-        // A port is done with them when it answers.
-        this.#link.giveBack(bytes);
-        const given = this.#window.consumed(bytes.length);
-        if (given > 0) this.#link.say({ type: 'credit', device: this.#place, bytes: given });
-      } else if (this.#ended) {
-        return;
-      } else {
-        yield this.#came.wait;
-      }
+  /** A loop: a port may answer at once. */
+  #write(): void {
+    if (this.#looping) return;
+    this.#looping = true;
+    while (this.#writing === undefined && this.#asker !== undefined && (this.#writing = this.#waiting.shift()) !== undefined) {
+      this.#leave = ask(this.resuming.write(this.#writing), this.#written);
     }
+    this.#looping = false;
+    if (!this.#ended || this.#writing !== undefined || this.#waiting.length > 0) return;
+    const asker = this.#asker;
+    this.#asker = undefined;
+    asker?.answered();
   }
+
+  readonly #written: Asker<void> = {
+    closed: false,
+    answered: () => {
+      const bytes = this.#writing;
+      this.#writing = undefined;
+      if (bytes === undefined) return;
+      // A port is done with them when it answers.
+      this.#link.giveBack(bytes);
+      const given = this.#window.consumed(bytes.length);
+      if (given > 0) this.#link.say({ type: 'credit', device: this.#place, bytes: given });
+      this.#write();
+    },
+    failed: (error) => {
+      const asker = this.#asker;
+      this.#asker = undefined;
+      asker?.failed(error);
+    },
+  };
 }

@@ -1,36 +1,69 @@
-import { Observable } from 'rxjs';
 import { ask, type Asker, type Leave } from '../devices/call.js';
 import type { Call } from '../devices/port.js';
 
+/** Who takes what is pulled, until it leaves or is told of the end. What `took` or `ended` throws is a failure. */
+export interface Taker<T> {
+  took(value: T): void;
+  /** There is no more. */
+  ended(): void;
+  failed(error: unknown): void;
+}
+
 /** Makes a call again and again, one at a time, until it answers undefined. Calls that answer at once make a loop, not a stack. */
-export function pull<T>(call: () => Call<T | undefined>): Observable<T> {
-  return new Observable<T>((subscriber) => {
-    let leave: Leave | undefined;
-    let looping = false;
-    let again = false;
-    const asker: Asker<T | undefined> = {
-      get closed() {
-        return subscriber.closed;
-      },
-      answered: (value) => {
-        if (value === undefined) subscriber.complete();
-        else subscriber.next(value);
-        next();
-      },
-      failed: (error) => subscriber.error(error),
-    };
-    const next = (): void => {
-      again = true;
-      if (looping) return;
-      looping = true;
-      while (again && !subscriber.closed) {
-        again = false;
-        leave = ask(call(), asker);
+export function pull<T>(call: () => Call<T | undefined>, taker: Taker<T>): Leave {
+  const pulling = new Pulling(call, taker);
+  pulling.next();
+  return () => pulling.stop();
+}
+
+class Pulling<T> implements Asker<T | undefined> {
+  closed = false;
+  readonly #call: () => Call<T | undefined>;
+  readonly #taker: Taker<T>;
+  #leave: Leave | undefined;
+  #looping = false;
+  #again = false;
+
+  constructor(call: () => Call<T | undefined>, taker: Taker<T>) {
+    this.#call = call;
+    this.#taker = taker;
+  }
+
+  next(): void {
+    this.#again = true;
+    if (this.#looping) return;
+    this.#looping = true;
+    while (this.#again && !this.closed) {
+      this.#again = false;
+      this.#leave = ask(this.#call(), this);
+    }
+    this.#looping = false;
+    if (this.closed) this.#leave?.();
+  }
+
+  stop(): void {
+    this.closed = true;
+    this.#leave?.();
+  }
+
+  answered(value: T | undefined): void {
+    if (this.closed) return;
+    try {
+      if (value === undefined) {
+        this.#taker.ended();
+        this.closed = true;
+      } else {
+        this.#taker.took(value);
       }
-      looping = false;
-      if (subscriber.closed) leave?.();
-    };
-    subscriber.add(() => leave?.());
-    next();
-  });
+    } catch (error) {
+      this.failed(error);
+    }
+    this.next();
+  }
+
+  failed(error: unknown): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#taker.failed(error);
+  }
 }

@@ -134,15 +134,15 @@ class Resolver {
 
   #talk(connection: Connection, order: MessageOrder, hear: (message: Message) => void, lost: () => void): void {
     this.#link = new Link(connection, order);
-    this.#all.add(this.#link.messages.subscribe({
-      next: (message) => {
+    this.#all.add(this.#link.listen({
+      heard: (message) => {
         try {
           hear(message);
         } catch (error) {
           this.#fail(error);
         }
       },
-      error: (error: unknown) => {
+      failed: (error) => {
         if (this.#writes > 0) return;
         lost();
         this.#fail(error);

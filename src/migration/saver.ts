@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { ignoreElements, type Observable } from 'rxjs';
-import { ask } from '../devices/call.js';
+import type { Asker } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { Chunk, PrecopyInfo } from '../devices/port.js';
 import { steps, type Steps } from '../devices/steps.js';
@@ -25,13 +25,14 @@ export class Saver {
   /** The last chunk: whether the connection is done with it, and if not, why. */
   readonly #sent = new Pause();
   readonly #flowed: () => void;
-  #onItsWay = false;
+  #onItsWay: Uint8Array | undefined;
   #failed: { readonly error: unknown } | undefined;
   /** Memory of chunks that are sent: the next ones may come into it. One is read while one is on its way, so there are two at most. */
   readonly #spares: Uint8Array[] = [];
   saved: SavedState | undefined;
-  /** What the device said when it was last asked. */
-  remaining = 0n;
+  /** What the device said when it was last asked, and what has been sent since. */
+  #said = 0n;
+  #sentSince = 0;
   initial = 0n;
   /** All that there was is said. */
   ended = false;
@@ -48,6 +49,12 @@ export class Saver {
 
   get bytes(): bigint {
     return this.#tally.bytes;
+  }
+
+  /** What there is to send, as far as the device has said, bytes. */
+  get remaining(): bigint {
+    const left = this.#said - BigInt(this.#sentSince);
+    return left > 0n ? left : 0n;
   }
 
   /** Throws VFIO_E_STREAM. */
@@ -70,12 +77,12 @@ export class Saver {
     yield* this.#move((chunk) => chunk.kind === 'bytes');
     const { initialBytes, dirtyBytes } = (yield this.#session.precopy()) as PrecopyInfo;
     this.initial = initialBytes;
-    this.remaining = initialBytes + dirtyBytes;
+    this.#says(initialBytes + dirtyBytes);
   }
 
   *#rest(): Steps<void> {
     yield* this.#move((chunk) => chunk.kind !== 'end');
-    this.remaining = 0n;
+    this.#says(0n);
     this.ended = true;
     yield this.#link.send({ type: 'end', device: this.#place, bytes: this.#tally.bytes, crc: this.#tally.crc });
   }
@@ -85,36 +92,42 @@ export class Saver {
     for (;;) {
       while (this.#credit.left < this.#leastCredit) yield this.#given.wait;
       const chunk = (yield this.#session.read(Math.min(this.#chunkBytes, this.#credit.left), this.#spares.pop())) as Chunk;
-      if (this.#onItsWay) yield this.#sent.wait;
+      if (this.#onItsWay !== undefined) yield this.#sent.wait;
       if (this.#failed !== undefined) throw this.#failed.error;
       if (!goesOn(chunk)) return;
       if (chunk.kind === 'bytes') this.#send(chunk.bytes);
     }
   }
 
+  #says(bytes: bigint): void {
+    this.#said = bytes;
+    this.#sentSince = 0;
+  }
+
   #send(bytes: Uint8Array): void {
     const crc = crc32(bytes);
     this.#credit.take(bytes.length);
     this.#tally.add(bytes, crc);
-    this.remaining -= this.remaining < BigInt(bytes.length) ? this.remaining : BigInt(bytes.length);
-    this.#onItsWay = true;
-    const done = (): void => {
-      this.#onItsWay = false;
-      this.#sent.over();
-    };
-    ask(this.#link.send({ type: 'data', device: this.#place, bytes, crc }), {
-      closed: false,
-      answered: () => {
-        this.#spares.push(bytes);
-        done();
-      },
-      failed: (error) => {
-        this.#failed = { error };
-        done();
-      },
-    });
+    this.#sentSince += bytes.length;
+    this.#onItsWay = bytes;
+    this.#link.post({ type: 'data', device: this.#place, bytes, crc }, this.#gone);
     this.#flowed();
   }
+
+  /** Of what is on its way. */
+  readonly #gone: Asker<void> = {
+    closed: false,
+    answered: () => {
+      if (this.#onItsWay !== undefined) this.#spares.push(this.#onItsWay);
+      this.#onItsWay = undefined;
+      this.#sent.over();
+    },
+    failed: (error) => {
+      this.#failed = { error };
+      this.#onItsWay = undefined;
+      this.#sent.over();
+    },
+  };
 
   get #session(): SavedState {
     if (this.saved === undefined) throw new Error(`${this.device.name} is not being saved`);

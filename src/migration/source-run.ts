@@ -115,7 +115,7 @@ export class SourceRun {
   #greet(): Observable<never> {
     return forkJoin(this.#plan.devices.map(({ source, destination }) => deviceKind(source, destination))).pipe(
       concatMap((devices) => this.#talk.connect(this.#plan.transport, { migration: this.#name, purpose: 'migrate', devices })),
-      tap((welcome) => (this.#savers = this.#devices.map((device, place) => new Saver(device, place, this.#talk.link, welcome, () => this.#course.flowed())))),
+      tap((welcome) => (this.#savers = this.#devices.map((device, place) => new Saver(device, place, this.#talk.link, welcome, () => this.#course.flowed(this.#clock.nowNs()))))),
       ignoreElements(),
     );
   }

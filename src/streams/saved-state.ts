@@ -2,11 +2,10 @@ import { catchError, concatMap, defer, EMPTY, filter, map, of, takeUntil, tap, t
 import { untilAborted } from '../abort.js';
 import { Cell } from '../cell.js';
 import { VfioError } from '../errors.js';
-import { disregard } from '../devices/call.js';
+import { ask, directCall, disregard, type Asker, type Leave } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { Call, Chunk, DataChannel, PrecopyInfo, State } from '../devices/port.js';
 import { hasState, isSaving } from '../devices/protocol/migration-states.js';
-import { steps, type Steps } from '../devices/steps.js';
 import { transition, type TransitionOptions } from './transition.js';
 
 /** How a session of saving begins. */
@@ -103,12 +102,7 @@ class Session implements SavedState {
   }
 
   read(maxBytes: number, into?: Uint8Array): Call<Chunk> {
-    return steps(() => this.#reading(maxBytes, into));
-  }
-
-  *#reading(maxBytes: number, into: Uint8Array | undefined): Steps<Chunk> {
-    const chunk = (yield this.#data.read(maxBytes, into)) as Chunk;
-    return chunk.kind === 'quiet' ? ((yield this.#roundEnds(chunk)) as Chunk) : chunk;
+    return directCall((asker) => new Reading(asker, (quiet) => this.#roundEnds(quiet)).begin(this.#data.read(maxBytes, into)));
   }
 
   precopy(): Call<PrecopyInfo> {
@@ -133,5 +127,39 @@ class Session implements SavedState {
         throw error;
       }),
     );
+  }
+}
+
+/** A read, and behind one that is quiet what follows from that; not `steps`, since there is one for each chunk. */
+class Reading implements Asker<Chunk> {
+  readonly #asker: Asker<Chunk>;
+  readonly #quiet: (chunk: Chunk) => Call<Chunk>;
+  #answered = false;
+  #leave: Leave | undefined;
+
+  constructor(asker: Asker<Chunk>, quiet: (chunk: Chunk) => Call<Chunk>) {
+    this.#asker = asker;
+    this.#quiet = quiet;
+  }
+
+  begin(read: Call<Chunk>): Leave {
+    const leave = ask(read, this);
+    if (!this.#answered) this.#leave = leave;
+    return () => this.#leave?.();
+  }
+
+  get closed(): boolean {
+    return this.#asker.closed;
+  }
+
+  answered(chunk: Chunk): void {
+    this.#answered = true;
+    this.#leave = undefined;
+    if (chunk.kind !== 'quiet') this.#asker.answered(chunk);
+    else if (!this.closed) this.#leave = ask(this.#quiet(chunk), this.#asker);
+  }
+
+  failed(error: unknown): void {
+    this.#asker.failed(error);
   }
 }

@@ -61,7 +61,8 @@ export class StreamConnection implements Connection {
   #closed = false;
   #gone = false;
   #inTurn = false;
-  #turnBeganNs = 0n;
+  /** Undefined: as soon as that is asked. */
+  #turnBeganNs: bigint | undefined;
 
   /** The fd is the connection's from here on, also where this throws. */
   constructor(fd: number, { binding, reactor, clock, name }: StreamParts) {
@@ -91,9 +92,7 @@ export class StreamConnection implements Connection {
         return undefined;
       }
       const memory = into ?? (this.#own ??= Buffer.allocUnsafeSlow(ownBytes));
-      // A short typed array may live inside the heap and move, until its buffer has been asked for.
-      const address = this.#binding.addressOf(new Uint8Array(memory.buffer, memory.byteOffset, memory.length));
-      const reading: Reading = { into: memory, address, whole: into !== undefined, asker, filled: 0 };
+      const reading: Reading = { into: memory, address: this.#binding.addressOf(memory), whole: into !== undefined, asker, filled: 0 };
       this.#reading = reading;
       this.#arm();
       return () => {
@@ -111,8 +110,10 @@ export class StreamConnection implements Connection {
         asker.failed(this.#lost());
         return undefined;
       }
-      this.#writing = { parts, bytes: parts.reduce((sum, { length }) => sum + length, 0), asker, sent: 0 };
-      if (!this.#inTurn) this.#turnBeganNs = process.hrtime.bigint();
+      let bytes = 0;
+      for (const { length } of parts) bytes += length;
+      this.#writing = { parts, bytes, asker, sent: 0 };
+      if (!this.#inTurn) this.#turnBeganNs = undefined;
       this.#send();
       this.#arm();
       return undefined;
@@ -177,7 +178,7 @@ export class StreamConnection implements Connection {
         return true;
       }
       this.#reading = undefined;
-      reading.asker.answered(reading.filled === 0 ? undefined : reading.into.subarray(0, reading.filled));
+      reading.asker.answered(reading.filled === 0 ? undefined : cameInto(reading));
       return true;
     }
   }
@@ -227,7 +228,9 @@ export class StreamConnection implements Connection {
   // ── both ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   #turnIsOver(): boolean {
-    return process.hrtime.bigint() - this.#turnBeganNs >= turnNs;
+    const nowNs = process.hrtime.bigint();
+    this.#turnBeganNs ??= nowNs;
+    return nowNs - this.#turnBeganNs >= turnNs;
   }
 
   #wait(output: boolean): boolean {
@@ -265,4 +268,8 @@ export class StreamConnection implements Connection {
   #lost(errno?: string): VfioError {
     return linkError(this.name, `the connection is gone${errno === undefined ? '' : `: ${errno}`}`);
   }
+}
+
+function cameInto({ into, filled }: Reading): Uint8Array {
+  return filled === into.length ? into : into.subarray(0, filled);
 }

@@ -64,24 +64,36 @@ export interface Header {
   readonly payloadCrc: number;
 }
 
-export function encodeHeader({ type, device, payload, crc = crc32(payload) }: Frame, sequence: number): Uint8Array {
+/** Room for one header, and the views of it, which are made once for many frames. */
+export class HeaderRoom {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** What the header's checksum is of. */
+  readonly checked: Uint8Array;
+
+  constructor(bytes: Uint8Array = new Uint8Array(headerBytes)) {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, headerBytes);
+    this.checked = bytes.subarray(0, 16);
+  }
+}
+
+/** @param room what is there is overwritten */
+export function encodeHeader({ type, device, payload, crc = crc32(payload) }: Frame, sequence: number, { bytes, view, checked } = new HeaderRoom()): Uint8Array {
   const { number, least, most } = frames[type];
   if (payload.length < least || payload.length > most) throw streamError(`a frame ${type} cannot carry ${payload.length} bytes`);
-  const header = new Uint8Array(headerBytes);
-  const view = new DataView(header.buffer);
   view.setUint32(0, payload.length, true);
-  view.setUint8(4, number);
+  view.setUint16(4, number, true);
   view.setUint16(6, device, true);
   view.setUint32(8, sequence, true);
   view.setUint32(12, crc, true);
-  view.setUint32(16, crc32(header.subarray(0, 16)), true);
-  return header;
+  view.setUint32(16, crc32(checked), true);
+  return bytes;
 }
 
 /** Throws VFIO_E_STREAM: spoiled, none that is known, out of order, or announcing more than its type may carry. */
-export function readHeader(header: Uint8Array, sequence: number): Header {
-  const view = new DataView(header.buffer, header.byteOffset, headerBytes);
-  if (view.getUint32(16, true) !== crc32(header.subarray(0, 16))) throw streamError(`the header of frame ${sequence} has a wrong checksum: no migration stream, or a corrupted one`);
+export function readHeader({ view, checked }: HeaderRoom, sequence: number): Header {
+  if (view.getUint32(16, true) !== crc32(checked)) throw streamError(`the header of frame ${sequence} has a wrong checksum: no migration stream, or a corrupted one`);
   const number = view.getUint8(4);
   const type = typeOfNumber.get(number);
   if (type === undefined || view.getUint8(5) !== 0) throw streamError(`frame ${sequence} is of type ${number}, which this version does not know`);

@@ -2,7 +2,7 @@ import { string, type } from 'io-ts';
 import { decodeOrThrow } from '../codec.js';
 import type { CheckedFrame } from './frame-decoder.js';
 import { decodeHello, decodeWelcome, type Hello, type Welcome } from './hello.js';
-import { encodeHeader, mostTextBytes, nextSequence, streamError, type Frame } from './frame.js';
+import { encodeHeader, HeaderRoom, mostTextBytes, nextSequence, streamError, type Frame } from './frame.js';
 
 /** Why a side gives a migration up, in its own words. */
 export interface AbortReason {
@@ -53,12 +53,12 @@ function frameOf(message: Message): Frame {
 
 /** Throws VFIO_E_STREAM where the payload does not say what its type should. */
 export function messageOf({ type, device, payload, crc }: CheckedFrame): Message {
+  if (type === 'data') return { type, device, bytes: payload, crc };
   const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
   switch (type) {
     case 'hello': return { type, hello: decodeHello(valueOf(payload, type)) };
     case 'welcome': return { type, welcome: decodeWelcome(valueOf(payload, type)) };
     case 'abort': return { type, reason: decodeOrThrow(reasonCodec, valueOf(payload, type), 'VFIO_E_STREAM', 'abort') };
-    case 'data': return { type, device, bytes: payload, crc };
     case 'credit': return { type, device, bytes: view.getUint32(0, true) };
     case 'end': return { type, device, bytes: view.getBigUint64(0, true), crc: view.getUint32(8, true) };
     default: return { type };
@@ -67,11 +67,13 @@ export function messageOf({ type, device, payload, crc }: CheckedFrame): Message
 
 /** The messages of one direction, as the bytes to be written: a header, and the payload as it is. */
 export class MessageEncoder {
+  readonly #header = new HeaderRoom();
   #sequence = 0;
 
+  /** The header is written anew by the next call. */
   encode(message: Message): readonly Uint8Array[] {
     const frame = frameOf(message);
-    const header = encodeHeader(frame, this.#sequence);
+    const header = encodeHeader(frame, this.#sequence, this.#header);
     this.#sequence = nextSequence(this.#sequence);
     return frame.payload.length === 0 ? [header] : [header, frame.payload];
   }

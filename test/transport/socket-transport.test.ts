@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { concatMap, firstValueFrom, lastValueFrom, map, Subject, toArray } from 'rxjs';
 import { afterAll, describe, expect, it } from 'vitest';
 import { realClock } from '../../src/clock.js';
-import { pull } from '../../src/migration/pull.js';
 import { connectTo, listenAt, parseAddress } from '../../src/transport/socket-transport.js';
 import type { Connection } from '../../src/transport/transport.js';
+import { everything, pulled } from './pulled.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-sockets-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -17,11 +17,6 @@ async function connected(address: string): Promise<readonly [Connection, Connect
   const connecting = firstValueFrom(where.pipe(concatMap((found) => connectTo(found).open(realClock))));
   const listening = firstValueFrom(listenAt(address, { listening: (found) => where.next(found) }).open(realClock));
   return Promise.all([connecting, listening]);
-}
-
-/** All that comes until the other side ends. */
-function everything(connection: Connection): Promise<Buffer> {
-  return lastValueFrom(pull(() => connection.read()).pipe(map((bytes) => Buffer.from(bytes)), toArray(), map((parts) => Buffer.concat(parts))));
 }
 
 describe.each(['tcp://127.0.0.1:0', `unix:${join(folder, 'socket')}`])('a connection at %s', (address) => {
@@ -71,7 +66,7 @@ describe.each(['tcp://127.0.0.1:0', `unix:${join(folder, 'socket')}`])('a connec
     const [a, b] = await connected(address);
     const chunk = new Uint8Array(1 << 20).fill(7);
     let written = 0;
-    const writing = pull(() => a.write([chunk]).pipe(map(() => (written += 1) < 64 || undefined)));
+    const writing = pulled(() => a.write([chunk]).pipe(map(() => (written += 1) < 64 || undefined)));
     const done = lastValueFrom(writing.pipe(toArray()));
     for (let turn = 0; turn < 100; turn += 1) await new Promise(setImmediate);
     const all = everything(b);

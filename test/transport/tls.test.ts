@@ -3,7 +3,7 @@ import { connect as connectTls } from 'node:tls';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { firstValueFrom, lastValueFrom, map, Subject, toArray } from 'rxjs';
+import { firstValueFrom, lastValueFrom, Subject } from 'rxjs';
 import { afterAll, describe, expect, it } from 'vitest';
 import { realClock } from '../../src/clock.js';
 import { openDevice } from '../../src/devices/open.js';
@@ -11,12 +11,12 @@ import { softwareDevice } from '../../src/devices/software/software-device.js';
 import type { VfioError } from '../../src/errors.js';
 import { memoryJournal } from '../../src/migration/journal.js';
 import { migrate } from '../../src/migration/migrate.js';
-import { pull } from '../../src/migration/pull.js';
 import { receive } from '../../src/migration/receive.js';
 import { connectTo, listenAt } from '../../src/transport/socket-transport.js';
 import type { TlsOptions } from '../../src/transport/tls.js';
 import type { Connection } from '../../src/transport/transport.js';
 import { identity, type Identity } from './certificates.js';
+import { everything } from './pulled.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-tls-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -38,7 +38,6 @@ function listening(tls: TlsOptions = shows(server), address = 'tcp://127.0.0.1:0
 }
 
 const connect = (address: string, tls: TlsOptions): Promise<Connection> => firstValueFrom(connectTo(address, { tls }).open(realClock));
-const everything = (connection: Connection): Promise<Buffer> => lastValueFrom(pull(() => connection.read()).pipe(map((bytes) => Buffer.from(bytes)), toArray(), map((parts) => Buffer.concat(parts))));
 
 /** Both ends, and bytes from one to the other. */
 async function carries(side: ReturnType<typeof listening>, tls: TlsOptions): Promise<void> {

@@ -34,7 +34,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
 
 export function encoded(messages: readonly Message[]): Uint8Array {
   const encoder = new MessageEncoder();
-  return Uint8Array.from(Buffer.concat(messages.flatMap((one) => encoder.encode(one))));
+  return Uint8Array.from(Buffer.concat(messages.map((one) => Buffer.concat(encoder.encode(one)))));
 }
 
 /** What a decoder makes of the bytes when they come in these pieces; with `ended`, the stream's end as well. */

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { encodeHeader, frameTypes, nextSequence, readHeader } from '../../src/wire/frame.js';
+import { encodeHeader, frameTypes, HeaderRoom, nextSequence, readHeader } from '../../src/wire/frame.js';
 
 const payload = Uint8Array.of(1, 2, 3);
 
@@ -17,7 +17,7 @@ describe('the header of a frame', () => {
   it('is these bytes: the format may not change by itself', () => {
     const header = encodeHeader({ type: 'data', device: 0x0102, payload }, 0x0a0b0c0d);
     expect(Buffer.from(header).toString('hex')).toBe(`03000000030002010d0c0b0a1d80bc55${Buffer.from(header.subarray(16)).toString('hex')}`);
-    expect(readHeader(header, 0x0a0b0c0d)).toEqual({ type: 'data', device: 0x0102, length: 3, payloadCrc: crc32(payload) });
+    expect(readHeader(new HeaderRoom(header), 0x0a0b0c0d)).toEqual({ type: 'data', device: 0x0102, length: 3, payloadCrc: crc32(payload) });
     expect(frameTypes).toEqual(['hello', 'welcome', 'data', 'credit', 'end', 'switch-over', 'switch-over-ok', 'prepared', 'commit', 'confirmed', 'abort', 'never-ran']);
   });
 
@@ -28,11 +28,11 @@ describe('the header of a frame', () => {
     ['4 GiB', (view: DataView) => view.setUint32(0, 0xffff_ffff, true), 'announces 4294967295 bytes'],
     ['no data', (view: DataView) => view.setUint32(0, 0, true), 'announces 0 bytes'],
   ])('is refused with %s', (_, change, why) => {
-    expect(() => readHeader(forged(change), 5)).toThrow(why);
+    expect(() => readHeader(new HeaderRoom(forged(change)), 5)).toThrow(why);
   });
 
   it('is refused where its type has a size and it announces another', () => {
-    expect(() => readHeader(forged((view) => view.setUint32(0, 5, true), 'credit'), 5)).toThrow('between 4 and 4');
+    expect(() => readHeader(new HeaderRoom(forged((view) => view.setUint32(0, 5, true), 'credit')), 5)).toThrow('between 4 and 4');
   });
 
   it('counts round', () => {

@@ -23,8 +23,12 @@ export function argumentsFor(koffi: Koffi): Arguments {
       view.setUint32(at, value >>> 0, true);
       view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
     },
-    // A short typed array may live inside the heap and move, until its buffer has been asked for.
-    addressOf: (bytes) => Number(koffi.address(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length))),
+    addressOf: (bytes) => addressIn(koffi, bytes),
     result: (value) => (value === -1 ? -koffi.errno() : value),
   };
+}
+
+/** Where the bytes of a view are. A short typed array may live inside the heap and move, until its buffer has been asked for. */
+export function addressIn(koffi: Koffi, bytes: ArrayBufferView): number {
+  return bytes.buffer.byteLength === 0 ? 0 : Number(koffi.address(bytes));
 }

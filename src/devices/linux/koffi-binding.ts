@@ -1,6 +1,7 @@
 import { constants } from 'node:buffer';
 import { createRequire } from 'node:module';
 import { VfioError } from '../../errors.js';
+import { addressIn } from './koffi-arguments.js';
 import { bindSockets } from './koffi-sockets.js';
 import { bindStreams } from './koffi-streams.js';
 import { epollLayout, type Binding, type EpollBatch, type Watch } from './binding.js';
@@ -119,7 +120,7 @@ function bind(koffi: Koffi): Binding {
       if (length > constants.MAX_LENGTH) throw new RangeError(`${String(length)} bytes are more than an ArrayBuffer holds`);
       return koffi.view(BigInt(address), length);
     },
-    addressOf: (bytes) => Number(koffi.address(bytes)),
+    addressOf: (bytes) => addressIn(koffi, bytes),
 
     eventfd: (initial, flags) => result(eventfd(initial, flags)),
     readCount,

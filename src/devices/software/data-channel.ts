@@ -1,8 +1,8 @@
 import { errnoError, VfioError } from '../../errors.js';
-import { ask, directCall, nowCall } from '../call.js';
+import { directCall, nowCall } from '../call.js';
 import type { Call, Chunk, DataChannel, PrecopyInfo } from '../port.js';
 import { notPreCopying, precopyOperation } from '../uapi/precopy-info.js';
-import { lateCall } from './late-call.js';
+import { answerLater } from './late-call.js';
 import { SaveSession, type Session } from './state-stream.js';
 import type { Timers } from './timers.js';
 
@@ -54,16 +54,14 @@ export class SoftwareDataChannel implements DataChannel {
   }
 
   #oneAtATime<T>(operation: string, body: () => T): Call<T> {
-    const call = lateCall(this.#timers, () => {
-      this.#busy = false;
-      return body();
-    });
     return directCall<T>((asker) => {
-      const details = { operation, device: this.#device };
-      if (this.#closed) { asker.failed(new VfioError('VFIO_E_CLOSED', 'this data_fd is closed', details)); return undefined; }
-      if (this.#busy) { asker.failed(new VfioError('VFIO_E_BUSY', 'a read or write of this data_fd is under way: wait for it', details)); return undefined; }
+      if (this.#closed) { asker.failed(new VfioError('VFIO_E_CLOSED', 'this data_fd is closed', { operation, device: this.#device })); return undefined; }
+      if (this.#busy) { asker.failed(new VfioError('VFIO_E_BUSY', 'a read or write of this data_fd is under way: wait for it', { operation, device: this.#device })); return undefined; }
       this.#busy = true;
-      return ask(call, asker);
+      return answerLater(this.#timers, asker, () => {
+        this.#busy = false;
+        return body();
+      });
     });
   }
 

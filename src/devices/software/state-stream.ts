@@ -21,10 +21,10 @@ type Regions = ReadonlyMap<number, RegionMemory>;
 
 /** A part of the stream that has not been read yet. */
 interface Piece {
-  readonly initial: boolean;
-  readonly bytes: Uint8Array;
+  initial: boolean;
+  bytes: Uint8Array;
   /** So many zeros follow `bytes`. */
-  readonly zeros: number;
+  zeros: number;
 }
 
 /** A session of saving: one data_fd for as long as the device stays in the saving group. */
@@ -53,7 +53,7 @@ export class SaveSession {
 
   /** What it has to say begins anew with so many initial bytes; what was dirty is among them. */
   reinit(bytes: number): void {
-    this.#pending = this.#pending.map((piece) => ({ ...piece, initial: true }));
+    for (const piece of this.#pending) piece.initial = true;
     this.#reinit = true;
     this.fill(bytes, true);
   }
@@ -88,26 +88,22 @@ export class SaveSession {
 
   read(maxBytes: number, into?: Uint8Array): Chunk | Errno {
     if (this.#over) return 'ENODEV';
-    const piece = this.#pending.shift();
+    const [piece] = this.#pending;
     if (piece === undefined) return this.#stopped ? { kind: 'end' } : { kind: 'quiet' };
-    if (piece.bytes.length === 0) {
-      const size = Math.min(piece.zeros, maxBytes);
-      this.#putBack({ ...piece, zeros: piece.zeros - size });
-      return { kind: 'bytes', bytes: memoryOf(size, into).fill(0) };
+    const bytes = memoryOf(Math.min(piece.bytes.length > 0 ? piece.bytes.length : piece.zeros, maxBytes), into);
+    if (piece.bytes.length > 0) {
+      bytes.set(piece.bytes.subarray(0, bytes.length));
+      piece.bytes = piece.bytes.subarray(bytes.length);
+    } else {
+      bytes.fill(0);
+      piece.zeros -= bytes.length;
     }
-    this.#putBack({ ...piece, bytes: piece.bytes.subarray(maxBytes) });
-    const bytes = piece.bytes.subarray(0, maxBytes);
-    const copy = memoryOf(bytes.length, into);
-    copy.set(bytes);
-    return { kind: 'bytes', bytes: copy };
+    if (piece.bytes.length + piece.zeros === 0) this.#pending.shift();
+    return { kind: 'bytes', bytes };
   }
 
   #add(bytes: Uint8Array, initial: boolean, zeros = 0): void {
     this.#pending.push({ bytes, initial, zeros });
-  }
-
-  #putBack(rest: Piece): void {
-    if (rest.bytes.length + rest.zeros > 0) this.#pending.unshift(rest);
   }
 
   #sum(which: (piece: Piece) => boolean): number {
@@ -116,7 +112,8 @@ export class SaveSession {
 }
 
 function memoryOf(size: number, into: Uint8Array | undefined): Uint8Array {
-  return into === undefined || into.length < size ? new Uint8Array(size) : into.subarray(0, size);
+  if (into === undefined || into.length < size) return new Uint8Array(size);
+  return into.length === size ? into : into.subarray(0, size);
 }
 
 function recordOf(index: number, size: number): Uint8Array {

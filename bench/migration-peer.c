@@ -26,7 +26,7 @@ extern unsigned long crc32(unsigned long crc, const unsigned char *bytes, unsign
 extern unsigned long crc32_combine_gen(long length);
 extern unsigned long crc32_combine_op(unsigned long crc, unsigned long next, unsigned long op);
 
-enum { HEADER = 20, CHUNK = 1 << 20, WINDOW = 16 << 20, LUMP = WINDOW / 4 };
+enum { HEADER = 20, CHUNK = 1 << 20, WINDOW = 16 << 20, LUMP = WINDOW / 2 };
 enum { DATA = 3, CREDIT = 4, END = 5, PREPARED = 8 };
 
 struct end {

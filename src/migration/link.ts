@@ -23,22 +23,22 @@ export interface LinkEars {
 
 /** Messages over one connection: checked as they come, and sent one after the other. */
 export class Link {
-  readonly #connection: Connection;
-  readonly #order: MessageOrder;
-  readonly #encoder = new MessageEncoder();
-  readonly #decoder = new FrameDecoder();
+  private readonly connection: Connection;
+  private readonly order: MessageOrder;
+  private readonly encoder = new MessageEncoder();
+  private readonly decoder = new FrameDecoder();
   /** Bounded by its users: each device, and each control message, waits for its own. */
-  readonly #queue: Sending[] = [];
+  private readonly queue: Sending[] = [];
   /** What is being written. */
-  #writing: Sending | undefined;
-  #looping = false;
-  #closing = false;
-  readonly #closed = new Subject<never>();
-  #failed: unknown;
+  private writing: Sending | undefined;
+  private looping = false;
+  private closing = false;
+  private readonly closings = new Subject<never>();
+  private failure: unknown;
 
   constructor(connection: Connection, order: MessageOrder) {
-    this.#connection = connection;
-    this.#order = order;
+    this.connection = connection;
+    this.order = order;
   }
 
   /** Once, for as long as the link lives. */
@@ -47,14 +47,14 @@ export class Link {
     const deliver = (frame: CheckedFrame): void => {
       if (left) return;
       const message = messageOf(frame);
-      this.#order.accept(message);
+      this.order.accept(message);
       ears.heard(message);
     };
-    const stop = pull(() => this.#connection.read(this.#decoder.room), {
-      took: (bytes) => this.#decoder.push(bytes, deliver),
+    const stop = pull(() => this.connection.read(this.decoder.room, this.decoder.came), {
+      took: (bytes) => this.decoder.push(bytes, deliver),
       ended: () => {
-        this.#decoder.end();
-        throw linkError(this.#connection.name, 'the other side has ended the connection');
+        this.decoder.end();
+        throw linkError(this.connection.name, 'the other side has ended the connection');
       },
       failed: (error) => ears.failed(error),
     });
@@ -66,95 +66,95 @@ export class Link {
 
   /** Bytes of a message of data that nobody needs any more. */
   giveBack(bytes: Uint8Array): void {
-    this.#decoder.giveBack(bytes);
+    this.decoder.giveBack(bytes);
   }
 
   /** Answers when there is room for more. Unsubscribing before its turn takes it back. Fails with VFIO_E_LINK. */
   send(message: Message): Call<void> {
     return directCall((asker: Asker<void>) => {
-      const sending = this.#post(message, asker);
+      const sending = this.post(message, asker);
       return () => {
         sending.asker = undefined;
-        const place = this.#queue.indexOf(sending);
-        if (place >= 0) this.#queue.splice(place, 1);
+        const place = this.queue.indexOf(sending);
+        if (place >= 0) this.queue.splice(place, 1);
       };
     });
   }
 
   /** As `send`, for who does not take it back. */
-  post(message: Message, asker: Asker<void>): void {
-    this.#post(message, asker);
-  }
-
-  /** For a message whose loss is heard from elsewhere. */
-  say(message: Message): void {
-    this.#post(message, undefined);
-  }
-
-  get closed(): Observable<never> {
-    return this.#closed;
-  }
-
-  /** Closes when what was said is sent; `closed` completes then. */
-  close(): void {
-    this.#closing = true;
-    this.#write();
-  }
-
-  /** Closes now: a peer that takes nothing any more holds nobody up. */
-  abandon(): void {
-    this.#queue.length = 0;
-    this.#end();
-  }
-
-  #post(message: Message, asker: Asker<void> | undefined): Sending {
+  post(message: Message, asker: Asker<void> | undefined): Sending {
     const sending: Sending = { message, asker };
-    if (this.#failed !== undefined || this.#closing) {
-      asker?.failed(this.#failed ?? linkError(this.#connection.name, 'the connection is closed'));
+    if (this.failure !== undefined || this.closing) {
+      asker?.failed(this.failure ?? linkError(this.connection.name, 'the connection is closed'));
+    } else if (this.looping || this.writing !== undefined || this.queue.length > 0) {
+      this.queue.push(sending);
     } else {
-      this.#queue.push(sending);
-      this.#write();
+      this.looping = true;
+      this.writeOne(sending);
+      this.looping = false;
+      this.write();
     }
     return sending;
   }
 
-  /** A connection that has room answers at once: a loop, not a stack as deep as the queue. */
-  #write(): void {
-    if (this.#looping) return;
-    this.#looping = true;
-    for (let sending; this.#writing === undefined && (sending = this.#queue.shift()) !== undefined; ) this.#writeOne(sending);
-    this.#looping = false;
-    if (this.#closing && this.#writing === undefined) this.#end();
+  /** For a message whose loss is heard from elsewhere. */
+  say(message: Message): void {
+    this.post(message, undefined);
   }
 
-  #writeOne(sending: Sending): void {
-    this.#writing = sending;
+  get closed(): Observable<never> {
+    return this.closings;
+  }
+
+  /** Closes when what was said is sent; `closed` completes then. */
+  close(): void {
+    this.closing = true;
+    this.write();
+  }
+
+  /** Closes now: a peer that takes nothing any more holds nobody up. */
+  abandon(): void {
+    this.queue.length = 0;
+    this.end();
+  }
+
+  /** A connection that has room answers at once: a loop, not a stack as deep as the queue. */
+  private write(): void {
+    if (this.looping) return;
+    this.looping = true;
+    while (this.writing === undefined && this.queue.length > 0) this.writeOne(this.queue.shift() as Sending);
+    this.looping = false;
+    if (this.closing && this.writing === undefined) this.end();
+  }
+
+  private writeOne(sending: Sending): void {
+    this.writing = sending;
     try {
-      ask(this.#connection.write(this.#encoder.encode(sending.message)), this.#written);
+      ask(this.connection.write(this.encoder.encode(sending.message)), this.written);
     } catch (error) {
-      this.#written.failed(error);
+      this.written.failed(error);
     }
   }
 
-  readonly #written: Asker<void> = {
+  private readonly written: Asker<void> = {
     closed: false,
     answered: () => {
-      const asker = this.#writing?.asker;
-      this.#writing = undefined;
+      const asker = this.writing?.asker;
+      this.writing = undefined;
       asker?.answered();
-      this.#write();
+      this.write();
     },
     failed: (error) => {
-      const sending = this.#writing;
-      this.#writing = undefined;
-      this.#failed = VfioError.is(error) ? error : linkError(this.#connection.name, 'it cannot be written', error);
-      for (const waiting of [sending, ...this.#queue.splice(0)]) waiting?.asker?.failed(this.#failed);
-      this.#end();
+      const sending = this.writing;
+      this.writing = undefined;
+      this.failure = VfioError.is(error) ? error : linkError(this.connection.name, 'it cannot be written', error);
+      for (const waiting of [sending, ...this.queue.splice(0)]) waiting?.asker?.failed(this.failure);
+      this.end();
     },
   };
 
-  #end(): void {
-    this.#connection.close();
-    this.#closed.complete();
+  private end(): void {
+    this.connection.close();
+    this.closings.complete();
   }
 }

@@ -8,86 +8,86 @@ import type { Link } from './link.js';
 /** Moves the state of one device from the link to its session. What waits for the device is bounded by the credit that was given. */
 export class Loader {
   readonly resuming: ResumingState;
-  readonly #place: number;
-  readonly #link: Link;
-  readonly #window: Window;
-  readonly #tally = new Tally();
-  readonly #waiting: Uint8Array[] = [];
+  private readonly place: number;
+  private readonly link: Link;
+  private readonly window: Window;
+  private readonly tally = new Tally();
+  private readonly waiting: Uint8Array[] = [];
   /** What the device takes now. */
-  #writing: Uint8Array | undefined;
-  #leave: Leave | undefined;
-  #looping = false;
-  #ended = false;
+  private writing: Uint8Array | undefined;
+  private leave: Leave | undefined;
+  private looping = false;
+  private ended = false;
   /** Who waits until all is written. */
-  #asker: Asker<void> | undefined;
+  private asker: Asker<void> | undefined;
 
   constructor(resuming: ResumingState, place: number, link: Link, windowBytes: number) {
     this.resuming = resuming;
-    this.#place = place;
-    this.#link = link;
-    this.#window = new Window(windowBytes);
+    this.place = place;
+    this.link = link;
+    this.window = new Window(windowBytes);
   }
 
   get bytes(): bigint {
-    return this.#tally.bytes;
+    return this.tally.bytes;
   }
 
   /** Throws VFIO_E_STREAM where there was no credit for it. */
   take(bytes: Uint8Array, crc: number): void {
-    this.#window.received(bytes.length);
-    this.#tally.add(bytes, crc);
-    this.#waiting.push(bytes);
-    this.#write();
+    this.window.received(bytes.length);
+    this.tally.add(bytes, crc);
+    this.waiting.push(bytes);
+    this.write();
   }
 
   /** No more will come. Throws VFIO_E_STREAM where what came is not what was sent. */
   end(bytes: bigint, crc: number): void {
-    this.#tally.check(this.resuming.device, bytes, crc);
-    this.#ended = true;
-    this.#write();
+    this.tally.check(this.resuming.device, bytes, crc);
+    this.ended = true;
+    this.write();
   }
 
   /** Writes what comes, in order, and gives back the credit; answers when all of it is written. Once. */
   load(): Call<void> {
     return directCall((asker: Asker<void>) => {
-      this.#asker = asker;
-      this.#write();
+      this.asker = asker;
+      this.write();
       return () => {
-        this.#asker = undefined;
-        this.#leave?.();
+        this.asker = undefined;
+        this.leave?.();
       };
     });
   }
 
   /** A loop: a port may answer at once. */
-  #write(): void {
-    if (this.#looping) return;
-    this.#looping = true;
-    while (this.#writing === undefined && this.#asker !== undefined && (this.#writing = this.#waiting.shift()) !== undefined) {
-      this.#leave = ask(this.resuming.write(this.#writing), this.#written);
+  private write(): void {
+    if (this.looping) return;
+    this.looping = true;
+    while (this.writing === undefined && this.asker !== undefined && (this.writing = this.waiting.shift()) !== undefined) {
+      this.leave = ask(this.resuming.write(this.writing), this.written);
     }
-    this.#looping = false;
-    if (!this.#ended || this.#writing !== undefined || this.#waiting.length > 0) return;
-    const asker = this.#asker;
-    this.#asker = undefined;
+    this.looping = false;
+    if (!this.ended || this.writing !== undefined || this.waiting.length > 0) return;
+    const asker = this.asker;
+    this.asker = undefined;
     asker?.answered();
   }
 
-  readonly #written: Asker<void> = {
+  private readonly written: Asker<void> = {
     closed: false,
     answered: () => {
-      const bytes = this.#writing;
-      this.#writing = undefined;
+      const bytes = this.writing;
+      this.writing = undefined;
       if (bytes === undefined) return;
       // A port is done with them when it answers.
-      this.#link.giveBack(bytes);
-      const given = this.#window.consumed(bytes.length);
-      if (given > 0) this.#link.say({ type: 'credit', device: this.#place, bytes: given });
-      this.#write();
+      this.link.giveBack(bytes);
+      const given = this.window.consumed(bytes.length);
+      if (given > 0) this.link.say({ type: 'credit', device: this.place, bytes: given });
+      this.write();
     },
     failed: (error) => {
-      const asker = this.#asker;
-      this.#asker = undefined;
+      const asker = this.asker;
+      this.asker = undefined;
       asker?.failed(error);
     },
   };

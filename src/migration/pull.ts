@@ -18,42 +18,42 @@ export function pull<T>(call: () => Call<T | undefined>, taker: Taker<T>): Leave
 
 class Pulling<T> implements Asker<T | undefined> {
   closed = false;
-  readonly #call: () => Call<T | undefined>;
-  readonly #taker: Taker<T>;
-  #leave: Leave | undefined;
-  #looping = false;
-  #again = false;
+  private readonly call: () => Call<T | undefined>;
+  private readonly taker: Taker<T>;
+  private leave: Leave | undefined;
+  private looping = false;
+  private again = false;
 
   constructor(call: () => Call<T | undefined>, taker: Taker<T>) {
-    this.#call = call;
-    this.#taker = taker;
+    this.call = call;
+    this.taker = taker;
   }
 
   next(): void {
-    this.#again = true;
-    if (this.#looping) return;
-    this.#looping = true;
-    while (this.#again && !this.closed) {
-      this.#again = false;
-      this.#leave = ask(this.#call(), this);
+    this.again = true;
+    if (this.looping) return;
+    this.looping = true;
+    while (this.again && !this.closed) {
+      this.again = false;
+      this.leave = ask(this.call(), this);
     }
-    this.#looping = false;
-    if (this.closed) this.#leave?.();
+    this.looping = false;
+    if (this.closed) this.leave?.();
   }
 
   stop(): void {
     this.closed = true;
-    this.#leave?.();
+    this.leave?.();
   }
 
   answered(value: T | undefined): void {
     if (this.closed) return;
     try {
       if (value === undefined) {
-        this.#taker.ended();
+        this.taker.ended();
         this.closed = true;
       } else {
-        this.#taker.took(value);
+        this.taker.took(value);
       }
     } catch (error) {
       this.failed(error);
@@ -64,6 +64,6 @@ class Pulling<T> implements Asker<T | undefined> {
   failed(error: unknown): void {
     if (this.closed) return;
     this.closed = true;
-    this.#taker.failed(error);
+    this.taker.failed(error);
   }
 }

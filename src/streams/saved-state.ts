@@ -89,37 +89,37 @@ function isPreCopy(state: State): boolean {
 class Session implements SavedState {
   readonly device: string;
   readonly rounds: Observable<PrecopyInfo>;
-  readonly #of: VfioDevice;
-  readonly #data: DataChannel;
-  readonly #rounds: Cell<PrecopyInfo> | undefined;
+  private readonly of: VfioDevice;
+  private readonly data: DataChannel;
+  private readonly estimates: Cell<PrecopyInfo> | undefined;
 
   constructor(device: VfioDevice, data: DataChannel, rounds: Cell<PrecopyInfo> | undefined) {
     this.device = device.name;
-    this.#of = device;
-    this.#data = data;
-    this.#rounds = rounds;
+    this.of = device;
+    this.data = data;
+    this.estimates = rounds;
     this.rounds = rounds === undefined ? EMPTY : defer(() => rounds.values.pipe(takeUntil(device.state.pipe(filter(({ state }) => !isPreCopy(state))))));
   }
 
   read(maxBytes: number, into?: Uint8Array): Call<Chunk> {
-    return directCall((asker) => new Reading(asker, (quiet) => this.#roundEnds(quiet)).begin(this.#data.read(maxBytes, into)));
+    return directCall((asker) => new Reading(asker, (quiet) => this.roundEnds(quiet)).begin(this.data.read(maxBytes, into)));
   }
 
   precopy(): Call<PrecopyInfo> {
-    return this.#data.precopy();
+    return this.data.precopy();
   }
 
   close(): Call<void> {
     return defer(() => {
-      this.#rounds?.complete();
-      return this.#data.close();
+      this.estimates?.complete();
+      return this.data.close();
     });
   }
 
-  #roundEnds(quiet: Chunk): Call<Chunk> {
-    if (!isPreCopy(this.#of.currentState.state)) return of(quiet);
-    return this.#data.precopy().pipe(
-      tap((info) => this.#rounds?.set(info)),
+  private roundEnds(quiet: Chunk): Call<Chunk> {
+    if (!isPreCopy(this.of.currentState.state)) return of(quiet);
+    return this.data.precopy().pipe(
+      tap((info) => this.estimates?.set(info)),
       map(() => quiet),
       // The device has gone on to STOP_COPY since the read began: quiet it was, and there is no round after it.
       catchError((error: unknown) => {
@@ -132,34 +132,34 @@ class Session implements SavedState {
 
 /** A read, and behind one that is quiet what follows from that; not `steps`, since there is one for each chunk. */
 class Reading implements Asker<Chunk> {
-  readonly #asker: Asker<Chunk>;
-  readonly #quiet: (chunk: Chunk) => Call<Chunk>;
-  #answered = false;
-  #leave: Leave | undefined;
+  private readonly asker: Asker<Chunk>;
+  private readonly quiet: (chunk: Chunk) => Call<Chunk>;
+  private isAnswered = false;
+  private leave: Leave | undefined;
 
   constructor(asker: Asker<Chunk>, quiet: (chunk: Chunk) => Call<Chunk>) {
-    this.#asker = asker;
-    this.#quiet = quiet;
+    this.asker = asker;
+    this.quiet = quiet;
   }
 
   begin(read: Call<Chunk>): Leave {
     const leave = ask(read, this);
-    if (!this.#answered) this.#leave = leave;
-    return () => this.#leave?.();
+    if (!this.isAnswered) this.leave = leave;
+    return () => this.leave?.();
   }
 
   get closed(): boolean {
-    return this.#asker.closed;
+    return this.asker.closed;
   }
 
   answered(chunk: Chunk): void {
-    this.#answered = true;
-    this.#leave = undefined;
-    if (chunk.kind !== 'quiet') this.#asker.answered(chunk);
-    else if (!this.closed) this.#leave = ask(this.#quiet(chunk), this.#asker);
+    this.isAnswered = true;
+    this.leave = undefined;
+    if (chunk.kind !== 'quiet') this.asker.answered(chunk);
+    else if (!this.closed) this.leave = ask(this.quiet(chunk), this.asker);
   }
 
   failed(error: unknown): void {
-    this.#asker.failed(error);
+    this.asker.failed(error);
   }
 }

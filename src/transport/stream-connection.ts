@@ -20,8 +20,11 @@ interface Reading {
   readonly address: number;
   /** It is answered when it is full; any other when something came. */
   readonly whole: boolean;
+  readonly came: ((bytes: number) => void) | undefined;
   readonly asker: Asker<Uint8Array | undefined>;
   filled: number;
+  /** How much of it was told of. */
+  told: number;
 }
 
 interface Writing {
@@ -47,75 +50,72 @@ export interface StreamParts {
  */
 export class StreamConnection implements Connection {
   readonly name: string;
-  readonly #fd: number;
-  readonly #binding: Binding;
-  readonly #reactor: Reactor;
-  readonly #clock: Clock;
-  readonly #slot: ReadySlot;
-  #own: Uint8Array | undefined;
-  #reading: Reading | undefined;
-  #writing: Writing | undefined;
+  private readonly fd: number;
+  private readonly binding: Binding;
+  private readonly reactor: Reactor;
+  private readonly clock: Clock;
+  private readonly slot: ReadySlot;
+  private own: Uint8Array | undefined;
+  private reading: Reading | undefined;
+  private writing: Writing | undefined;
   /** What came for a read that was given up. */
-  #rest: Uint8Array | undefined;
-  #ended = false;
-  #closed = false;
-  #gone = false;
-  #inTurn = false;
+  private rest: Uint8Array | undefined;
+  private ended = false;
+  private closing = false;
+  private gone = false;
+  private inTurn = false;
   /** Undefined: as soon as that is asked. */
-  #turnBeganNs: bigint | undefined;
+  private turnBeganNs: bigint | undefined;
 
   /** The fd is the connection's from here on, also where this throws. */
   constructor(fd: number, { binding, reactor, clock, name }: StreamParts) {
     this.name = name;
-    this.#fd = fd;
-    this.#binding = binding;
-    this.#reactor = reactor;
-    this.#clock = clock;
+    this.fd = fd;
+    this.binding = binding;
+    this.reactor = reactor;
+    this.clock = clock;
     try {
-      this.#slot = reactor.addReady(fd);
+      this.slot = reactor.addReady(fd);
     } catch (error) {
       binding.close(fd);
       throw error;
     }
   }
 
-  read(into?: Uint8Array): Call<Uint8Array | undefined> {
+  read(into?: Uint8Array, came?: (bytes: number) => void): Call<Uint8Array | undefined> {
     return directCall<Uint8Array | undefined>((asker) => {
-      const rest = this.#rest;
-      if (rest !== undefined || this.#ended) {
-        this.#rest = undefined;
+      const rest = this.rest;
+      if (rest !== undefined || this.ended) {
+        this.rest = undefined;
         asker.answered(rest);
         return undefined;
       }
-      if (this.#gone) {
-        asker.failed(this.#lost());
+      if (this.gone) {
+        asker.failed(this.lost());
         return undefined;
       }
-      const memory = into ?? (this.#own ??= Buffer.allocUnsafeSlow(ownBytes));
-      const reading: Reading = { into: memory, address: this.#binding.addressOf(memory), whole: into !== undefined, asker, filled: 0 };
-      this.#reading = reading;
-      this.#arm();
+      const memory = into ?? (this.own ??= Buffer.allocUnsafeSlow(ownBytes));
+      const reading: Reading = { into: memory, address: this.binding.addressOf(memory), whole: into !== undefined, came, asker, filled: 0, told: 0 };
+      this.reading = reading;
+      this.arm();
       return () => {
-        if (this.#reading !== reading) return;
-        this.#reading = undefined;
-        if (reading.filled > 0) this.#rest = memory.subarray(0, reading.filled);
-        this.#arm();
+        if (this.reading !== reading) return;
+        this.reading = undefined;
+        if (reading.filled > 0) this.rest = memory.subarray(0, reading.filled);
+        this.arm();
       };
     });
   }
 
   write(parts: readonly Uint8Array[]): Call<void> {
     return directCall((asker: Asker<void>) => {
-      if (this.#closed || this.#gone) {
-        asker.failed(this.#lost());
+      if (this.closing || this.gone) {
+        asker.failed(this.lost());
         return undefined;
       }
-      let bytes = 0;
-      for (const { length } of parts) bytes += length;
-      this.#writing = { parts, bytes, asker, sent: 0 };
-      if (!this.#inTurn) this.#turnBeganNs = undefined;
-      this.#send();
-      this.#arm();
+      this.writing = { parts, bytes: bytesOf(parts), asker, sent: 0 };
+      if (!this.inTurn) this.turnBeganNs = undefined;
+      if (!this.send()) this.arm();
       return undefined;
     });
   }
@@ -125,149 +125,163 @@ export class StreamConnection implements Connection {
    * at once would lose what was written where bytes came that nobody read: TCP resets then.
    */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#rest = undefined;
-    if (this.#gone) return;
-    const late = this.#clock.scheduler.schedule(() => this.#release(), lingerMs);
-    this.#endLate = () => late.unsubscribe();
-    if (this.#writing === undefined) this.#binding.shutdownOutput(this.#fd);
-    this.#settle();
+    if (this.closing) return;
+    this.closing = true;
+    this.rest = undefined;
+    if (this.gone) return;
+    const late = this.clock.scheduler.schedule(() => this.release(), lingerMs);
+    this.endLate = () => late.unsubscribe();
+    if (this.writing === undefined) this.binding.shutdownOutput(this.fd);
+    this.settle();
   }
 
-  #endLate = (): void => undefined;
+  private endLate = (): void => undefined;
 
-  readonly #ready = (): void => {
-    this.#turnBeganNs = process.hrtime.bigint();
-    this.#inTurn = true;
+  private readonly ready = (): void => {
+    this.turnBeganNs = process.hrtime.bigint();
+    this.inTurn = true;
     try {
-      this.#send();
-      this.#receive();
+      this.send();
+      this.receive();
     } finally {
-      this.#inTurn = false;
+      this.inTurn = false;
     }
-    this.#settle();
+    this.settle();
   };
 
   // ── in ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Serves the read that waits, and those that follow from it, while there is something and the turn is not over. */
-  #receive(): void {
-    if (this.#closed) this.#drain();
-    for (let reading = this.#reading; reading !== undefined && !this.#closed && this.#fill(reading); reading = this.#reading) {
-      if (this.#turnIsOver()) return;
+  private receive(): void {
+    if (this.closing) this.drain();
+    for (let reading = this.reading; reading !== undefined && !this.closing && this.fill(reading); reading = this.reading) {
+      if (this.turnIsOver()) return;
     }
   }
 
   /** True where it was answered. */
-  #fill(reading: Reading): boolean {
+  private fill(reading: Reading): boolean {
     for (;;) {
-      const count = this.#binding.receive(this.#fd, reading.address + reading.filled, reading.into.length - reading.filled);
+      const count = this.binding.receive(this.fd, reading.address + reading.filled, reading.into.length - reading.filled);
       if (count === -EINTR) continue;
       if (count === -EAGAIN) {
-        if (reading.filled > 0 && this.#wait(false)) continue;
+        if (reading.came !== undefined && reading.filled > reading.told) {
+          reading.told = reading.filled;
+          reading.came(reading.told);
+          continue;
+        }
+        if (reading.filled > 0 && this.wait(false)) continue;
         return false;
       }
       if (count > 0) {
         reading.filled += count;
         if (reading.whole && reading.filled < reading.into.length) continue;
       } else if (count === 0) {
-        this.#ended = true;
+        this.ended = true;
       } else {
-        this.#failRead(reading, errnoName(count));
+        this.failRead(reading, errnoName(count));
         return true;
       }
-      this.#reading = undefined;
+      this.reading = undefined;
       reading.asker.answered(reading.filled === 0 ? undefined : cameInto(reading));
       return true;
     }
   }
 
   /** What the other side still sends is not wanted, nor heard by a read that waits; a socket that nobody reads would never see its end. */
-  #drain(): void {
-    const own = (this.#own ??= Buffer.allocUnsafeSlow(ownBytes));
-    const count = this.#binding.receive(this.#fd, this.#binding.addressOf(own), own.length);
+  private drain(): void {
+    const own = (this.own ??= Buffer.allocUnsafeSlow(ownBytes));
+    const count = this.binding.receive(this.fd, this.binding.addressOf(own), own.length);
     if (count > 0 || count === -EAGAIN || count === -EINTR) return;
-    this.#ended = true;
-    const reading = this.#reading;
-    this.#reading = undefined;
+    this.ended = true;
+    const reading = this.reading;
+    this.reading = undefined;
     reading?.asker.answered(undefined);
   }
 
-  #failRead(reading: Reading, errno: string): void {
-    this.#reading = undefined;
-    this.#release();
-    reading.asker.failed(this.#lost(errno));
+  private failRead(reading: Reading, errno: string): void {
+    this.reading = undefined;
+    this.release();
+    reading.asker.failed(this.lost(errno));
   }
 
   // ── out ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #send(): void {
-    const writing = this.#writing;
-    if (writing === undefined) return;
+  /** True where nothing is left to be sent, or nothing can be. */
+  private send(): boolean {
+    const { writing } = this;
+    if (writing === undefined) return true;
     while (writing.sent < writing.bytes) {
-      const count = this.#binding.send(this.#fd, writing.parts, writing.sent);
+      const count = this.binding.send(this.fd, writing.parts, writing.sent);
       if (count === -EINTR) continue;
       if (count === -EAGAIN) {
-        if (this.#wait(true)) continue;
-        return;
+        if (this.wait(true)) continue;
+        return false;
       }
       if (count < 0) {
         // What the other side said before it went can still be read.
-        this.#writing = undefined;
-        writing.asker.failed(this.#lost(errnoName(count)));
-        return;
+        this.writing = undefined;
+        writing.asker.failed(this.lost(errnoName(count)));
+        return true;
       }
       writing.sent += count;
     }
-    this.#writing = undefined;
-    if (this.#closed) this.#binding.shutdownOutput(this.#fd);
+    this.writing = undefined;
+    if (this.closing) this.binding.shutdownOutput(this.fd);
     writing.asker.answered();
+    return true;
   }
 
   // ── both ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #turnIsOver(): boolean {
+  private turnIsOver(): boolean {
     const nowNs = process.hrtime.bigint();
-    this.#turnBeganNs ??= nowNs;
-    return nowNs - this.#turnBeganNs >= turnNs;
+    this.turnBeganNs ??= nowNs;
+    return nowNs - this.turnBeganNs >= turnNs;
   }
 
-  #wait(output: boolean): boolean {
-    return !this.#turnIsOver() && this.#binding.waitReady(this.#fd, output, this.#reactor.epollFd ?? -1, waitNs) > 0;
+  private wait(output: boolean): boolean {
+    return !this.turnIsOver() && this.binding.waitReady(this.fd, output, this.reactor.epollFd ?? -1, waitNs) > 0;
   }
 
   /** Within a turn only what is left at its end counts. */
-  #settle(): void {
-    if (this.#closed && this.#ended && this.#writing === undefined) this.#release();
-    else this.#arm();
+  private settle(): void {
+    if (this.closing && this.ended && this.writing === undefined) this.release();
+    else this.arm();
   }
 
-  #arm(): void {
-    if (this.#gone || this.#inTurn) return;
-    const input = this.#reading !== undefined || (this.#closed && !this.#ended);
-    const output = this.#writing !== undefined;
-    if (input) this.#slot.arm(this.#ready, output ? 'both' : 'input');
-    else if (output) this.#slot.arm(this.#ready, 'output');
-    else if (this.#slot.armed) this.#slot.disarm();
+  private arm(): void {
+    if (this.gone || this.inTurn) return;
+    const input = this.reading !== undefined || (this.closing && !this.ended);
+    const output = this.writing !== undefined;
+    if (input) this.slot.arm(this.ready, output ? 'both' : 'input');
+    else if (output) this.slot.arm(this.ready, 'output');
+    else if (this.slot.armed) this.slot.disarm();
   }
 
-  #release(): void {
-    if (this.#gone) return;
-    this.#gone = true;
-    this.#endLate();
-    this.#slot.close();
-    this.#binding.close(this.#fd);
-    const [reading, writing] = [this.#reading, this.#writing];
-    this.#reading = undefined;
-    this.#writing = undefined;
-    reading?.asker.failed(this.#lost());
-    writing?.asker.failed(this.#lost());
+  private release(): void {
+    if (this.gone) return;
+    this.gone = true;
+    this.endLate();
+    this.slot.close();
+    this.binding.close(this.fd);
+    const [reading, writing] = [this.reading, this.writing];
+    this.reading = undefined;
+    this.writing = undefined;
+    reading?.asker.failed(this.lost());
+    writing?.asker.failed(this.lost());
   }
 
-  #lost(errno?: string): VfioError {
+  private lost(errno?: string): VfioError {
     return linkError(this.name, `the connection is gone${errno === undefined ? '' : `: ${errno}`}`);
   }
+}
+
+function bytesOf(parts: readonly Uint8Array[]): number {
+  let bytes = 0;
+  // By number: for each message this is done twice, and an iterator costs as much as the rest.
+  for (let n = 0; n < parts.length; n += 1) bytes += parts[n]?.length ?? 0;
+  return bytes;
 }
 
 function cameInto({ into, filled }: Reading): Uint8Array {

@@ -9,9 +9,9 @@ export interface Connection {
   /**
    * The next bytes, one at least, good until the next call; undefined once the other side has ended. One at a time. Unsubscribing takes
    * nothing away: what came meanwhile is the next read's. `into` is where they may be put in place of memory of the connection's own, no
-   * more than it holds; one that does so answers when it is full. Fails with VFIO_E_LINK, over TLS with VFIO_E_UNTRUSTED.
+   * more than it holds; one that does so answers when it is full, and says before that how much of it is, as it comes. Fails with VFIO_E_LINK, over TLS with VFIO_E_UNTRUSTED.
    */
-  read(into?: Uint8Array): Call<Uint8Array | undefined>;
+  read(into?: Uint8Array, came?: (bytes: number) => void): Call<Uint8Array | undefined>;
   /** All parts, one after the other; answers when there is room for more, and the bytes are the caller's again. One at a time. Fails as `read`. */
   write(parts: readonly Uint8Array[]): Call<void>;
   /** *Now.* What was written still arrives, where it can. Idempotent. */

@@ -5,16 +5,16 @@
  * them: bit 31 is x^0.
  */
 export class CrcCombiner {
-  #length = 0;
-  #shift = one;
+  private length = 0;
+  private shift = one;
 
   /** @param length of the second piece, bytes. Pieces of one length in a row cost least. */
   combine(first: number, second: number, length: number): number {
-    if (length !== this.#length) {
-      this.#length = length;
-      this.#shift = powerOfX8(length);
+    if (length !== this.length) {
+      this.length = length;
+      this.shift = powerOfX8(length);
     }
-    return (times(first, this.#shift) ^ second) >>> 0;
+    return (times(first, this.shift) ^ second) >>> 0;
   }
 }
 

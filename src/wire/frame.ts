@@ -79,10 +79,15 @@ export class HeaderRoom {
 }
 
 /** @param room what is there is overwritten */
-export function encodeHeader({ type, device, payload, crc = crc32(payload) }: Frame, sequence: number, { bytes, view, checked } = new HeaderRoom()): Uint8Array {
+export function encodeHeader({ type, device, payload, crc = crc32(payload) }: Frame, sequence: number, room = new HeaderRoom()): Uint8Array {
+  return writeHeader(room, sequence, type, device, payload.length, crc);
+}
+
+/** The same in numbers: there is one for every chunk. */
+export function writeHeader({ bytes, view, checked }: HeaderRoom, sequence: number, type: FrameType, device: number, length: number, crc: number): Uint8Array {
   const { number, least, most } = frames[type];
-  if (payload.length < least || payload.length > most) throw streamError(`a frame ${type} cannot carry ${payload.length} bytes`);
-  view.setUint32(0, payload.length, true);
+  if (length < least || length > most) throw streamError(`a frame ${type} cannot carry ${length} bytes`);
+  view.setUint32(0, length, true);
   view.setUint16(4, number, true);
   view.setUint16(6, device, true);
   view.setUint32(8, sequence, true);
@@ -104,9 +109,9 @@ export function readHeader({ view, checked }: HeaderRoom, sequence: number): Hea
   return { type, device: view.getUint16(6, true), length, payloadCrc: view.getUint32(12, true) };
 }
 
-/** Throws VFIO_E_STREAM where the payload is not the one that the header was made for. */
-export function checkPayload({ type, payloadCrc }: Header, payload: Uint8Array, sequence: number): void {
-  if (crc32(payload) !== payloadCrc) throw streamError(`the payload of frame ${sequence} (${type}) has a wrong checksum`);
+/** Throws VFIO_E_STREAM where the payload, of this checksum, is not the one that the header was made for. */
+export function checkPayload({ type, payloadCrc }: Header, crc: number, sequence: number): void {
+  if (crc !== payloadCrc) throw streamError(`the payload of frame ${sequence} (${type}) has a wrong checksum`);
 }
 
 /** The next sequence number: it wraps after 2^32 frames. */

@@ -2,7 +2,7 @@ import { string, type } from 'io-ts';
 import { decodeOrThrow } from '../codec.js';
 import type { CheckedFrame } from './frame-decoder.js';
 import { decodeHello, decodeWelcome, type Hello, type Welcome } from './hello.js';
-import { encodeHeader, HeaderRoom, mostTextBytes, nextSequence, streamError, type Frame } from './frame.js';
+import { encodeHeader, HeaderRoom, mostTextBytes, nextSequence, streamError, writeHeader, type Frame } from './frame.js';
 
 /** Why a side gives a migration up, in its own words. */
 export interface AbortReason {
@@ -30,12 +30,11 @@ export type MessageType = Message['type'];
 
 const nothing = new Uint8Array(0);
 
-function frameOf(message: Message): Frame {
+function frameOf(message: Exclude<Message, { readonly type: 'data' }>): Frame {
   switch (message.type) {
     case 'hello': return { type: 'hello', device: 0, payload: textBytes(message.hello) };
     case 'welcome': return { type: 'welcome', device: 0, payload: textBytes(message.welcome) };
     case 'abort': return { type: 'abort', device: 0, payload: textBytes(shortened(message.reason)) };
-    case 'data': return { type: 'data', device: message.device, payload: message.bytes, crc: message.crc };
     case 'credit': {
       const payload = new Uint8Array(4);
       new DataView(payload.buffer).setUint32(0, message.bytes, true);
@@ -67,14 +66,16 @@ export function messageOf({ type, device, payload, crc }: CheckedFrame): Message
 
 /** The messages of one direction, as the bytes to be written: a header, and the payload as it is. */
 export class MessageEncoder {
-  readonly #header = new HeaderRoom();
-  #sequence = 0;
+  private readonly header = new HeaderRoom();
+  private sequence = 0;
 
   /** The header is written anew by the next call. */
   encode(message: Message): readonly Uint8Array[] {
+    const { sequence } = this;
+    this.sequence = nextSequence(sequence);
+    if (message.type === 'data') return [writeHeader(this.header, sequence, 'data', message.device, message.bytes.length, message.crc), message.bytes];
     const frame = frameOf(message);
-    const header = encodeHeader(frame, this.#sequence, this.#header);
-    this.#sequence = nextSequence(this.#sequence);
+    const header = encodeHeader(frame, sequence, this.header);
     return frame.payload.length === 0 ? [header] : [header, frame.payload];
   }
 }

@@ -14,10 +14,12 @@ const POLLOUT = 4;
 /** struct sockaddr_storage. */
 const addressBytes = 128;
 /** One behind the other in one buffer: struct msghdr, iovecs, two pollfds, timespec, sockaddr, a length. */
-const at = { message: 0, vectors: 64, poll: 1024, timeout: 1088, address: 1152, length: 1408 } as const;
+const at = { message: 0, vectors: 64, poll: 1024, timeout: 1088, address: 1152, length: 1408, small: 2048 } as const;
 const msghdr = { iov: 16, iovlen: 24 } as const;
 /** One message carries a header and a payload; of more parts these go first. */
 const mostVectors = 16;
+/** A part that is no longer, as the header of a frame, is copied: that costs less than to ask where it is. */
+const mostSmall = 64;
 
 /** The calls of a stream over koffi. */
 export function bindStreams(koffi: Koffi): StreamCalls {
@@ -34,6 +36,12 @@ export function bindStreams(koffi: Koffi): StreamCalls {
   const ppoll = libc.func('int ppoll(int64_t, int64_t, int64_t, int64_t)') as (fds: number, count: number, timeout: number, mask: number) => number;
 
   const { view, base, write64, addressOf, result } = argumentsFor(koffi);
+  const memory = new Uint8Array(view.buffer);
+  const copied = (part: Uint8Array, place: number): number => {
+    const to = at.small + place * mostSmall;
+    memory.set(part, to);
+    return base + to;
+  };
 
   return {
     streamSocket: (family) => result(socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)),
@@ -59,13 +67,13 @@ export function bindStreams(koffi: Koffi): StreamCalls {
     send(fd, parts, sent) {
       let skip = sent;
       let count = 0;
-      for (const part of parts) {
+      for (let n = 0; n < parts.length && count < mostVectors; n += 1) {
+        const part = parts[n] as Uint8Array;
         if (skip >= part.length) {
           skip -= part.length;
           continue;
         }
-        if (count === mostVectors) break;
-        write64(at.vectors + count * 16, addressOf(part) + skip);
+        write64(at.vectors + count * 16, (part.length > mostSmall ? addressOf(part) : copied(part, count)) + skip);
         write64(at.vectors + count * 16 + 8, part.length - skip);
         skip = 0;
         count += 1;

@@ -71,6 +71,7 @@ export class Cell<T extends object | string | number | bigint | boolean> {
   /** Who subscribes from within a delivery has had this value as its first, and is not in the copy. */
   #deliver(value: T): void {
     this.#current = value;
+    if (this.#subscribers.size === 0) return;
     for (const subscriber of [...this.#subscribers]) subscriber.next(value);
   }
 }

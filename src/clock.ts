@@ -44,30 +44,27 @@ class Stalls {
       this.#timer = setInterval(() => this.#tick(), stallTickMs);
       this.#timer.unref();
     }
-    const watch = { sinceNs: nowNs, longestNs: 0n };
+    const watch = new OneWatch(this, nowNs);
     this.#watches.add(watch);
-    return {
-      longestNs: () => this.#see(watch, process.hrtime.bigint()),
-      stop: () => this.#forget(watch),
-    };
+    return watch;
   }
 
   #tick(): void {
     const nowNs = process.hrtime.bigint();
-    for (const watch of this.#watches) this.#see(watch, nowNs);
+    for (const watch of this.#watches) this.see(watch, nowNs);
     this.#lastNs = nowNs;
   }
 
   /** A gap that is still going on counts too: the answer to a timed-out call may be delivered in the very turn that ends the
    *  stall, before the next tick. */
-  #see(watch: OneWatch, nowNs: bigint): bigint {
-    const fromNs = watch.sinceNs > this.#lastNs ? watch.sinceNs : this.#lastNs;
+  see(watch: OneWatch, nowNs: bigint): bigint {
+    const fromNs = watch.beganNs > this.#lastNs ? watch.beganNs : this.#lastNs;
     const lateNs = nowNs - fromNs - stallTickNs;
-    if (lateNs > watch.longestNs) watch.longestNs = lateNs;
-    return watch.longestNs;
+    if (lateNs > watch.gapNs) watch.gapNs = lateNs;
+    return watch.gapNs;
   }
 
-  #forget(watch: OneWatch): void {
+  forget(watch: OneWatch): void {
     this.#watches.delete(watch);
     if (this.#watches.size > 0) return;
     clearInterval(this.#timer);
@@ -75,9 +72,23 @@ class Stalls {
   }
 }
 
-interface OneWatch {
-  readonly sinceNs: bigint;
-  longestNs: bigint;
+class OneWatch implements StallWatch {
+  readonly #stalls: Stalls;
+  readonly beganNs: bigint;
+  gapNs = 0n;
+
+  constructor(stalls: Stalls, beganNs: bigint) {
+    this.#stalls = stalls;
+    this.beganNs = beganNs;
+  }
+
+  longestNs(): bigint {
+    return this.#stalls.see(this, process.hrtime.bigint());
+  }
+
+  stop(): void {
+    this.#stalls.forget(this);
+  }
 }
 
 const stalls = new Stalls();

@@ -1,9 +1,8 @@
 import { map } from 'rxjs';
 import { Cell } from '../cell.js';
 import { VfioError } from '../errors.js';
-import { directCall, disregard, type Asker, type Leave } from './call.js';
+import { ask, directCall, disregard, type Asker, type Leave } from './call.js';
 import type { Call, DevicePort, State, StateReply } from './port.js';
-import { take, type Steps } from './steps.js';
 
 /** device_state as it is known: `going` while a write is outstanding. */
 export interface StateView {
@@ -45,21 +44,19 @@ export interface WriteHooks {
  * is still looked at once more, and a late data_fd is closed.
  */
 export class StateWriter {
-  readonly #port: DevicePort;
-  readonly #hooks: WriteHooks;
-  readonly cell: Cell<StateView>;
-  #claimed = false;
-  #outstanding = false;
+  readonly #place: Place;
 
   constructor(port: DevicePort, initial: State, hooks: WriteHooks) {
-    this.#port = port;
-    this.#hooks = hooks;
-    this.cell = new Cell<StateView>({ state: initial, sinceNs: port.clock.nowNs() });
+    this.#place = { port, hooks, cell: new Cell<StateView>({ state: initial, sinceNs: port.clock.nowNs() }), claimed: false, outstanding: false };
+  }
+
+  get cell(): Cell<StateView> {
+    return this.#place.cell;
   }
 
   /** The driver is being asked, and has not answered. */
   get outstanding(): boolean {
-    return this.#outstanding;
+    return this.#place.outstanding;
   }
 
   /**
@@ -69,125 +66,226 @@ export class StateWriter {
    * @param begun told when the driver is about to be asked
    */
   write(to: State, begun?: () => void): Call<WrittenState> {
-    return this.#one(to, `device_state ${to}`, () => this.#port.setState(to), begun);
+    return this.#one({ to, operation: `device_state ${to}`, call: () => this.#place.port.setState(to), begun });
   }
 
   /** VFIO_DEVICE_RESET: as far as layouts go, a write of RUNNING. `around` is what surrounds the call itself. */
   reset(around = (call: Call<StateReply>): Call<StateReply> => call): Call<WrittenState> {
-    return this.#one('running', 'VFIO_DEVICE_RESET', () => around(this.#port.reset().pipe(map((): StateReply => ({ state: 'running' })))));
+    const call = (): Call<StateReply> => around(this.#place.port.reset().pipe(map((): StateReply => ({ state: 'running' }))));
+    return this.#one({ to: 'running', operation: 'VFIO_DEVICE_RESET', call, begun: undefined });
   }
 
-  #one(to: State, operation: string, call: () => Call<StateReply>, begun?: () => void): Call<WrittenState> {
-    return directCall<WrittenState>((asker) => {
-      const waiting = new Waiting(asker);
-      const leave = take(this.#turn(to, operation, call, () => {
-        waiting.begun();
-        begun?.();
-      }), waiting);
-      return leave === undefined ? undefined : () => waiting.leaves(leave);
-    });
-  }
-
-  /** The place of the one write is held from the subscription on. */
-  *#turn(to: State, operation: string, call: () => Call<StateReply>, begun: () => void): Steps<WrittenState> {
-    if (this.#claimed) {
-      const { going } = this.cell.current;
-      const what = going === undefined ? 'another write of device_state waits for its start' : `the write of ${going} has not returned yet; one at a time`;
-      throw new VfioError('VFIO_E_BUSY', what, { operation, device: this.#port.name, errno: 'EBUSY' });
-    }
-    this.#claimed = true;
-    let started = false;
-    try {
-      const start = this.#hooks.mayStart();
-      if (start !== undefined) yield start;
-      started = true;
-    } finally {
-      if (!started) this.#claimed = false;
-    }
-    begun();
-    return yield* this.#write(to, call);
-  }
-
-  *#write(to: State, call: () => Call<StateReply>): Steps<WrittenState> {
-    const before = this.cell.current;
-    this.#outstanding = true;
-    this.cell.set({ ...before, going: to });
-    let reply: StateReply;
-    try {
-      const prepared = this.#hooks.prepare(to);
-      if (prepared !== undefined) yield prepared;
-      this.#hooks.aboutToAsk?.(to);
-      reply = (yield call()) as StateReply;
-    } catch (error) {
-      return yield* this.#fail(before.state, to, error);
-    }
-    const returnedNs = this.#port.clock.nowNs();
-    yield* this.#settle(reply.state);
-    try {
-      const looked = this.#hooks.lookAgain();
-      if (looked !== undefined) yield looked;
-    } catch (error) {
-      disregard(reply.data?.close());
-      throw error;
-    }
-    return { ...reply, returnedNs };
-  }
-
-  /** A failed combination of arcs may have stopped between two of them: the driver is asked where it is. */
-  *#fail(before: State, to: State, error: unknown): Steps<never> {
-    const explained = yield this.#hooks.explain(error, to);
-    let state = before;
-    try {
-      state = (yield this.#port.getState()) as State;
-    } catch {
-      // As far as anybody knows, it has not moved.
-    }
-    yield* this.#settle(state);
-    // The caller learns of the failure now; the batch is the pipeline's own business.
-    disregard(this.#hooks.lookAgain());
-    throw explained;
-  }
-
-  /** The mappings follow before anybody is told, and before another write may start. */
-  *#settle(state: State): Steps<void> {
-    const adopted = this.#hooks.adopt(state);
-    if (adopted !== undefined) yield adopted;
-    this.#outstanding = false;
-    this.#claimed = false;
-    const { current } = this.cell;
-    this.cell.set({ state, sinceNs: state === current.state ? current.sinceNs : this.#port.clock.nowNs() });
+  #one(wish: Wish): Call<WrittenState> {
+    return directCall<WrittenState>((asker) => new Turn(this.#place, wish, asker).start());
   }
 }
 
-/** Who waits for a write: takes it back until it begins, and leaves it to itself from then on. */
-class Waiting implements Asker<WrittenState> {
+/** What the turns of one device share. */
+interface Place {
+  readonly port: DevicePort;
+  readonly hooks: WriteHooks;
+  readonly cell: Cell<StateView>;
+  /** A write waits for its start, or is outstanding. */
+  claimed: boolean;
+  outstanding: boolean;
+}
+
+/** What is wanted of the driver. */
+interface Wish {
+  readonly to: State;
+  readonly operation: string;
+  readonly call: () => Call<StateReply>;
+  readonly begun: (() => void) | undefined;
+}
+
+/** In this order; where `prepare` or `ask` fails, `explain` and `where` come before `adopt`, and nothing after it. */
+type Step = 'start' | 'prepare' | 'ask' | 'explain' | 'where' | 'adopt' | 'look' | 'over';
+
+/**
+ * One write on its way; it is itself who waits for each of its steps. Callbacks and not a generator: a migration writes to each of its
+ * devices several times while none of them runs.
+ */
+class Turn implements Asker<unknown> {
+  readonly #place: Place;
+  readonly #wish: Wish;
   readonly #asker: Asker<WrittenState>;
-  #begun = false;
+  #step: Step = 'start';
+  /** Takes the write back, as long as it has not begun. */
+  #takeBack: Leave | undefined;
+  /** Nobody waits for it any more. */
   #left = false;
+  /** Where the device is: before, then after. */
+  #state: State;
+  #reply: StateReply | undefined;
+  #returnedNs = 0n;
+  /** What the caller gets where it failed. */
+  #failure: { error: unknown } | undefined;
 
-  constructor(asker: Asker<WrittenState>) {
+  constructor(place: Place, wish: Wish, asker: Asker<WrittenState>) {
+    this.#place = place;
+    this.#wish = wish;
     this.#asker = asker;
+    this.#state = place.cell.current.state;
   }
 
-  begun(): void {
-    this.#begun = true;
-  }
-
-  leaves(takeBack: Leave): void {
-    this.#left = true;
-    if (!this.#begun) takeBack();
+  start(): Leave | undefined {
+    if (this.#asker.closed) return undefined;
+    if (this.#place.claimed) {
+      this.#asker.failed(this.#busy());
+      return undefined;
+    }
+    this.#place.claimed = true;
+    this.#take('start');
+    return this.#step === 'over' ? undefined : () => this.#leaves();
   }
 
   get closed(): boolean {
-    return !this.#begun && this.#asker.closed;
+    return this.#step === 'over' || (this.#step === 'start' && this.#asker.closed);
   }
 
-  answered(written: WrittenState): void {
-    if (this.#left || this.#asker.closed) disregard(written.data?.close());
-    else this.#asker.answered(written);
+  answered(answer: unknown): void {
+    switch (this.#step) {
+      case 'start': this.#begin(); return;
+      case 'prepare': this.#take('ask'); return;
+      case 'ask':
+        this.#reply = answer as StateReply;
+        this.#returnedNs = this.#place.port.clock.nowNs();
+        this.#state = this.#reply.state;
+        this.#take('adopt');
+        return;
+      case 'explain':
+        this.#failure = { error: answer };
+        this.#take('where');
+        return;
+      case 'where':
+        this.#state = answer as State;
+        this.#take('adopt');
+        return;
+      case 'adopt': this.#settled(); return;
+      case 'look': this.#done(); return;
+      case 'over': return;
+    }
   }
 
   failed(error: unknown): void {
+    switch (this.#step) {
+      case 'start':
+        this.#giveBack();
+        this.#fail(error);
+        return;
+      case 'prepare':
+      case 'ask':
+        this.#failure = { error };
+        this.#take('explain');
+        return;
+      case 'explain': this.#take('where'); return;
+      // As far as anybody knows, it has not moved.
+      case 'where': this.#take('adopt'); return;
+      case 'adopt': this.#settled(); return;
+      case 'look':
+        disregard(this.#reply?.data?.close());
+        this.#fail(error);
+        return;
+      case 'over': return;
+    }
+  }
+
+  /** The next step, which may be over at once. What is thrown by who makes the call is the call's failure. */
+  #take(step: Step): void {
+    this.#step = step;
+    try {
+      const call = this.#callOf(step);
+      if (call === undefined) {
+        this.answered(undefined);
+        return;
+      }
+      const leave = ask(call, this);
+      if (this.#step === 'start') this.#takeBack = leave;
+    } catch (error) {
+      if (this.#step !== step) throw error;
+      this.failed(error);
+    }
+  }
+
+  #callOf(step: Step): Before {
+    const { hooks, port } = this.#place;
+    const { to, call } = this.#wish;
+    switch (step) {
+      case 'start': return hooks.mayStart();
+      case 'prepare': return hooks.prepare(to);
+      case 'ask':
+        hooks.aboutToAsk?.(to);
+        return call();
+      case 'explain': return hooks.explain(this.#failure?.error, to);
+      // A failed combination of arcs may have stopped between two of them: the driver is asked where it is.
+      case 'where': return port.getState();
+      // The mappings follow before anybody is told, and before another write may start.
+      case 'adopt': return hooks.adopt(this.#state);
+      case 'look': return hooks.lookAgain();
+      case 'over': return undefined;
+    }
+  }
+
+  #begin(): void {
+    if (this.#asker.closed) {
+      this.#giveBack();
+      return;
+    }
+    const { cell } = this.#place;
+    this.#step = 'prepare';
+    this.#wish.begun?.();
+    const { state, sinceNs } = cell.current;
+    this.#state = state;
+    this.#place.outstanding = true;
+    cell.set({ state, sinceNs, going: this.#wish.to });
+    this.#take('prepare');
+  }
+
+  #settled(): void {
+    const { port, cell } = this.#place;
+    const { current } = cell;
+    this.#place.outstanding = false;
+    this.#place.claimed = false;
+    cell.set({ state: this.#state, sinceNs: this.#state === current.state ? current.sinceNs : port.clock.nowNs() });
+    if (this.#failure === undefined) {
+      this.#take('look');
+      return;
+    }
+    // The caller learns of the failure now; the batch is the pipeline's own business.
+    disregard(this.#place.hooks.lookAgain());
+    this.#fail(this.#failure.error);
+  }
+
+  #done(): void {
+    this.#step = 'over';
+    const { state, data } = this.#reply as StateReply;
+    const returnedNs = this.#returnedNs;
+    if (this.#left || this.#asker.closed) disregard(data?.close());
+    else this.#asker.answered(data === undefined ? { state, returnedNs } : { state, data, returnedNs });
+  }
+
+  #fail(error: unknown): void {
+    this.#step = 'over';
     if (!this.#left) this.#asker.failed(error);
+  }
+
+  /** From its beginning on it goes on by itself. */
+  #leaves(): void {
+    this.#left = true;
+    if (this.#step !== 'start') return;
+    this.#giveBack();
+    this.#takeBack?.();
+  }
+
+  #giveBack(): void {
+    this.#step = 'over';
+    this.#place.claimed = false;
+  }
+
+  #busy(): VfioError {
+    const { port, cell } = this.#place;
+    const { going } = cell.current;
+    const what = going === undefined ? 'another write of device_state waits for its start' : `the write of ${going} has not returned yet; one at a time`;
+    return new VfioError('VFIO_E_BUSY', what, { operation: this.#wish.operation, device: port.name, errno: 'EBUSY' });
   }
 }

@@ -30,10 +30,15 @@ export class Layouts {
     return this.#offered.get(region) ?? [];
   }
 
+  /** It is that of this group of states: nothing would go. */
+  follows(saving: boolean): boolean {
+    return saving === this.#saving;
+  }
+
   /** What would go if the region were narrowed to what both groups offer. */
   lostTo(saving: boolean, region: number): readonly Area[] {
     const shape = this.#regions.get(region);
-    if (shape === undefined || saving === this.#saving) return [];
+    if (shape === undefined || this.follows(saving)) return [];
     return subtractAreas(this.offered(region), saving ? shape.savingAreas : shape.areas);
   }
 

@@ -83,7 +83,7 @@ export class SoftwareMigration {
         if (migration.flags !== 0 && !driver.busy && !driver.gone) this.#requireArc(driver.state, to);
         driver.setState(to, done);
       },
-      ({ state, session }) => ({ state, ...(session === undefined ? {} : { data: new SoftwareDataChannel(session, timers, name) }) }),
+      ({ state, session }) => (session === undefined ? { state } : { state, data: new SoftwareDataChannel(session, timers, name) }),
     );
   }
 

@@ -151,6 +151,7 @@ export class StateMachine {
       this.#finish(running, { errno: remap.refusal });
       return;
     }
+    if (lost.length === 0) { goOn(); return; }
     const waits = this.#waitsFor(lost);
     const next = (n: number): void => {
       const wait = waits[n];
@@ -181,6 +182,7 @@ export class StateMachine {
 
   #lostTo(saving: boolean): readonly Revocation[] {
     const { layouts, regions } = this.#around;
+    if (layouts.follows(saving)) return [];
     return [...regions.keys()]
       .map((region) => ({ region, areas: layouts.lostTo(saving, region) }))
       .filter(({ areas }) => areas.length > 0);
@@ -214,7 +216,7 @@ export class StateMachine {
   #walk(path: readonly TargetState[], running: Running): void {
     const [to, ...rest] = path;
     if (to === undefined) {
-      this.#finish(running, { state: this.#state, ...(running.made === undefined ? {} : { session: running.made }) });
+      this.#finish(running, running.made === undefined ? { state: this.#state } : { state: this.#state, session: running.made });
       return;
     }
     const arrive = (): void => {

@@ -31,18 +31,11 @@ export interface TraceEvent {
   readonly fields: Readonly<Record<string, string>>;
 }
 
-/** An event as it was added. Its fields become text when they are read: a write of device_state is not the time for it. */
-interface Added extends Omit<TraceEvent, 'fields'> {
-  readonly fields: Readonly<Record<string, string | number | bigint>>;
-}
-
-const noFields = {};
-
 /** A ring: the oldest events make room. */
 export class Trace {
   readonly #capacity: number;
   readonly #now: () => bigint;
-  #events: Added[] = [];
+  #events: TraceEvent[] = [];
   #seq = 0;
 
   constructor(capacity: number, now: () => bigint) {
@@ -50,14 +43,16 @@ export class Trace {
     this.#now = now;
   }
 
-  add(event: TraceWord, fields: Added['fields'] = noFields): void {
+  add(event: TraceWord, fields: Readonly<Record<string, string | number | bigint>> = {}): void {
     this.#seq += 1;
-    this.#events.push({ seq: this.#seq, atNs: this.#now(), event, fields });
+    const text: Record<string, string> = {};
+    for (const name in fields) text[name] = String(fields[name]);
+    this.#events.push({ seq: this.#seq, atNs: this.#now(), event, fields: text });
     // In halves, so that a long run does not shift the whole array at every event.
     if (this.#events.length >= 2 * this.#capacity) this.#events = this.#events.slice(-this.#capacity);
   }
 
   get events(): readonly TraceEvent[] {
-    return this.#events.slice(-this.#capacity).map((event) => ({ ...event, fields: Object.fromEntries(Object.entries(event.fields).map(([name, value]) => [name, String(value)])) }));
+    return this.#events.slice(-this.#capacity);
   }
 }

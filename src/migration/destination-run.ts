@@ -15,7 +15,7 @@ import { claim } from './claim.js';
 import { Conversation } from './conversation.js';
 import { Course } from './course.js';
 import { deviceKind } from './device-kind.js';
-import { allAtRest, allRun, callOnTheWay, discardAll, onTheWay, requireAllIn, withStranded } from './device-states.js';
+import { allAtRest, allRun, callOnTheWay, discardAll, onTheWay, requireAllIn, withLeft } from './device-states.js';
 import { Handover } from './handover.js';
 import type { JournalEntry } from './journal.js';
 import { Loader } from './loader.js';
@@ -43,6 +43,8 @@ export class DestinationRun {
   #migration = '';
   /** In the order of the hello; none before they are taken: then they are somebody else's, and not touched. */
   #devices: readonly VfioDevice[] = [];
+  /** Those that were told to take state, and are not as they were found: all, or none. */
+  #touched: readonly VfioDevice[] = [];
   #letGo = (): void => undefined;
   /** As they come: where one device fails, the others' are closed all the same. */
   readonly #sessions: ResumingState[] = [];
@@ -127,7 +129,7 @@ export class DestinationRun {
           }));
           return this.#course.write(this.#entry('begun'));
         });
-        const resuming = defer(() => forkJoin(devices.map((device) => resumeState(device, { deadlineMs: this.#course.deadlines.stop }).pipe(onTheWay('destination', 'resuming'), tap((session) => this.#sessions.push(session))))));
+        const resuming = defer(() => forkJoin((this.#touched = devices).map((device) => resumeState(device, { deadlineMs: this.#course.deadlines.stop }).pipe(onTheWay('destination', 'resuming'), tap((session) => this.#sessions.push(session))))));
         const windowBytes = Math.max(1, Math.floor((this.#plan.windowBytes ?? defaultWindowBytes) / devices.length));
         const ready = resuming.pipe(
           tap((sessions) => {
@@ -239,7 +241,7 @@ export class DestinationRun {
     this.#course.enter('roll-back');
     for (const session of this.#sessions) disregard(session.close());
     // A turn later: what is to be said to the source goes first.
-    discardAll(this.#devices, this.#course.deadlines['roll-back']).pipe(observeOn(this.#clock.scheduler)).subscribe({
+    discardAll(this.#touched, this.#course.deadlines['roll-back']).pipe(observeOn(this.#clock.scheduler)).subscribe({
       error: (error: unknown) => this.#discarded(error),
       complete: () => this.#discarded(),
     });
@@ -250,7 +252,7 @@ export class DestinationRun {
     this.#course.tell();
     this.#finish();
     this.#letGo();
-    this.#course.notMoved(withStranded(this.#course.why, this.#devices));
+    this.#course.notMoved(withLeft(this.#course.why, this.#touched));
   }
 
   #doubt(): void {

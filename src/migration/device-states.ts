@@ -1,4 +1,4 @@
-import { catchError, concat, defer, EMPTY, filter, ignoreElements, take, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import { catchError, concat, defer, EMPTY, filter, ignoreElements, merge, take, throwError, timeout, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { timerMs, type Clock } from '../clock.js';
 import { ask, directCall, disregard, type Asker } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
@@ -109,11 +109,15 @@ export function allRun(devices: readonly VfioDevice[], deadlineMs: number): Obse
   return concat(allReach('destination', careful, 'running-p2p', deadlineMs), defer(() => allReach('destination', rest, 'running', deadlineMs)));
 }
 
-/** Gives up what was loaded: a device that still takes state is reset; one that has loaded it stays stopped, the caller's to close. Never fails. */
+/**
+ * Gives up what was loaded, all devices side by side. One that is stopped stays so: it may hold what the source runs, and must not run it. Any
+ * other is reset, for it can reach STOP only by loading a part. Never fails.
+ */
 export function discardAll(devices: readonly VfioDevice[], deadlineMs: number): Observable<never> {
-  return concat(
+  const isOver = ({ currentState: { state } }: VfioDevice): boolean => state === 'stop' || state === 'running';
+  return merge(
     ...devices.map((device) =>
-      concat(atRest(device), defer(() => (device.currentState.state === 'resuming' ? device.reset() : EMPTY))).pipe(
+      concat(atRest(device), defer(() => (isOver(device) ? EMPTY : device.reset()))).pipe(
         timeout({ first: timerMs(deadlineMs), scheduler: device.clock.scheduler }),
         ignoreElements(),
         catchError(() => EMPTY),
@@ -122,10 +126,18 @@ export function discardAll(devices: readonly VfioDevice[], deadlineMs: number): 
   );
 }
 
-/** The reason, and which devices could not be brought back from RESUMING: their state is nobody's, and whoever opens one next finds it there. */
-export function withStranded(why: VfioError, devices: readonly VfioDevice[]): VfioError {
-  const stranded = devices.filter(({ currentState }) => currentState.state === 'resuming').map(({ name, info }) => `${name} (${info.reset ? 'its reset failed' : 'it has no reset'})`);
-  if (stranded.length === 0) return why;
-  const left = `left in RESUMING: ${stranded.join(', ')}. Close it, and have its driver make it anew before anybody opens it: remove and create an mdev, unbind and bind a function`;
-  return new VfioError(why.code, `${saidBy(why).slice(why.operation.length + 2)}; ${left}`, { operation: why.operation, device: why.device, errno: why.errno, cause: why });
+/** The reason, and where the devices were left that are not as they were found: whoever uses one next finds it there. */
+export function withLeft(why: VfioError, devices: readonly VfioDevice[]): VfioError {
+  const byState = new Map<State, string[]>();
+  let stranded = false;
+  for (const { name, info, currentState: { state } } of devices) {
+    if (state === 'running') continue;
+    const loaded = state === 'stop' && info.reset;
+    stranded ||= !loaded;
+    byState.set(state, [...(byState.get(state) ?? []), `${name} (${loaded ? 'reset it before it runs' : info.reset ? 'its reset failed' : 'it has no reset'})`]);
+  }
+  if (byState.size === 0) return why;
+  const left = [...byState].map(([state, names]) => `left in ${state.toUpperCase().replaceAll('-', '_')}: ${names.join(', ')}`).join('; ');
+  const advice = stranded ? '. Close it, and have its driver make it anew before anybody opens it: remove and create an mdev, unbind and bind a function' : '';
+  return new VfioError(why.code, `${saidBy(why).slice(why.operation.length + 2)}; ${left}${advice}`, { operation: why.operation, device: why.device, errno: why.errno, cause: why });
 }

@@ -19,7 +19,7 @@ import type { MigrationEvent, ReceivePlan } from './plan.js';
  * - **Drops** nothing.
  * - **Fails** when the devices are discarded: VFIO_E_PEER (the source gave up), VFIO_E_LINK, VFIO_E_STREAM, VFIO_E_INCOMPATIBLE,
  *   VFIO_E_DEADLINE (names the phase), VFIO_E_JOURNAL, VFIO_E_ABORTED, VFIO_E_BUSY (a migration has the device), VFIO_E_DEVICE_ERROR, and as `resumeState` does. A device that was taking state is
- *   reset; one that has loaded it stays stopped.
+ *   reset; one that has loaded it stays stopped, and the error names it.
  * - **Releases** on unsubscribe: before COMMIT the devices are discarded, unseen.
  *
  * @example

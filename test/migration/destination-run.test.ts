@@ -1,4 +1,4 @@
-import { concatMap, first, map, NEVER, Subject, tap, type Observable } from 'rxjs';
+import { concatMap, first, map, NEVER, of, Subject, tap, throwError, type Observable } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { VfioDevice } from '../../src/devices/device.js';
 import { openDevice } from '../../src/devices/open.js';
@@ -133,12 +133,40 @@ describe('the destination', () => {
     expect(p.destination.map(({ channels }) => channels.open)).toEqual([0, 0]);
   });
 
-  it('given up while one device is loaded and another is not: the one stays stopped, the other is reset', () => {
+  it('given up while one device is loaded and another is not: the one stays stopped, the other is reset, and the error says so', () => {
     const abort = new Subject<void>();
     const { p, last, states } = loadedEarly(({ clock }) => { clock.scheduler.schedule(() => { abort.next(); }); }, abort);
-    expect([last.source, last.destination]).toMatchObject([{ code: 'VFIO_E_PEER' }, { code: 'VFIO_E_ABORTED' }]);
+    expect(last.source).toMatchObject({ code: 'VFIO_E_PEER' });
+    expect(last.destination).toMatchObject({ code: 'VFIO_E_ABORTED', message: 'receive: the caller gave the migration up; left in STOP: to0 (reset it before it runs) [VFIO_E_ABORTED]' });
     expect(states()).toEqual(['running', 'running', 'stop', 'running']);
     expect(p.destination.map(({ channels }) => channels.open)).toEqual([0, 0]);
+  });
+
+  it('says of each device where it was left, and why', () => {
+    const abort = new Subject<void>();
+    const { last, states } = loadedEarly(({ clock, p: { destination } }) => {
+      const [, notLoaded] = destination;
+      if (notLoaded !== undefined) notLoaded.device.reset = () => throwError(() => new Error('no'));
+      clock.scheduler.schedule(() => { abort.next(); });
+    }, abort);
+    expect(states()).toEqual(['running', 'running', 'stop', 'resuming']);
+    expect((last.destination as VfioError).message).toContain('; left in STOP: to0 (reset it before it runs); left in RESUMING: to1 (its reset failed). Close it');
+  });
+
+  it('resets a device that its load has brought to ERROR', () => {
+    const { clock, p, last, hear } = made();
+    const [to] = p.destination;
+    const fail = tap(({ phase }: MigrationEvent) => {
+      if (phase !== 'transfer' || to === undefined) return;
+      to.driver.faults.failArc('stop', 'EIO');
+      to.device.port.getState = () => of('error');
+    });
+    p.receive().pipe(fail).subscribe(hear('destination'));
+    p.migrate().subscribe(hear('source'));
+    clock.flush();
+    expect(last.destination).toMatchObject({ code: 'VFIO_E_IO', message: expect.not.stringContaining('left in') as string });
+    expect(to?.driver.trace.map(({ event }) => event)).toContain('reset');
+    expect(to?.device.currentState.state).toBe('running');
   });
 
   it('is not prepared where somebody has run a device that was loaded before the others', () => {

@@ -110,14 +110,14 @@ export function allRun(devices: readonly VfioDevice[], deadlineMs: number): Obse
 }
 
 /**
- * Gives up what was loaded, all devices side by side. One that is stopped stays so: it may hold what the source runs, and must not run it. Any
- * other is reset, for it can reach STOP only by loading a part. Never fails.
+ * Gives up what was loaded, all devices side by side: those in RESUMING, which could reach STOP only by loading a part, and in ERROR are reset. One
+ * that is stopped stays so: it may hold what the source runs, and must not run it. Any other is somebody else's. Never fails.
  */
 export function discardAll(devices: readonly VfioDevice[], deadlineMs: number): Observable<never> {
-  const isOver = ({ currentState: { state } }: VfioDevice): boolean => state === 'stop' || state === 'running';
+  const isLost = ({ currentState: { state } }: VfioDevice): boolean => state === 'resuming' || state === 'error';
   return merge(
     ...devices.map((device) =>
-      concat(atRest(device), defer(() => (isOver(device) ? EMPTY : device.reset()))).pipe(
+      concat(atRest(device), defer(() => (isLost(device) ? device.reset() : EMPTY))).pipe(
         timeout({ first: timerMs(deadlineMs), scheduler: device.clock.scheduler }),
         ignoreElements(),
         catchError(() => EMPTY),
@@ -131,13 +131,13 @@ export function withLeft(why: VfioError, devices: readonly VfioDevice[]): VfioEr
   const byState = new Map<State, string[]>();
   let stranded = false;
   for (const { name, info, currentState: { state } } of devices) {
-    if (state === 'running') continue;
+    if (state !== 'stop' && state !== 'resuming' && state !== 'error') continue;
     const loaded = state === 'stop' && info.reset;
     stranded ||= !loaded;
     byState.set(state, [...(byState.get(state) ?? []), `${name} (${loaded ? 'reset it before it runs' : info.reset ? 'its reset failed' : 'it has no reset'})`]);
   }
   if (byState.size === 0) return why;
-  const left = [...byState].map(([state, names]) => `left in ${state.toUpperCase().replaceAll('-', '_')}: ${names.join(', ')}`).join('; ');
+  const left = [...byState].map(([state, names]) => `left in ${state.toUpperCase()}: ${names.join(', ')}`).join('; ');
   const advice = stranded ? '. Close it, and have its driver make it anew before anybody opens it: remove and create an mdev, unbind and bind a function' : '';
   return new VfioError(why.code, `${saidBy(why).slice(why.operation.length + 2)}; ${left}${advice}`, { operation: why.operation, device: why.device, errno: why.errno, cause: why });
 }

@@ -1,10 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { lastValueFrom } from 'rxjs';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { fileJournal } from '../../src/migration/file-journal.js';
-import type { JournalEntry } from '../../src/migration/journal.js';
+import type { Journal, JournalEntry } from '../../src/migration/journal.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-journal-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -47,6 +47,55 @@ describe('a journal in a file', () => {
       writeFileSync(path, Buffer.concat([after.subarray(0, end), before.subarray(end)]));
       expect(await read(path)).toMatchObject(entry('begun'));
     }
+  });
+
+  it('keeps each entry, however long those before it were', async () => {
+    const path = fresh();
+    for (const count of [1, 2000, 1, 1, 5000, 3000, 1, 1, 1]) {
+      const long = { ...entry('begun'), devices: Array.from({ length: count }, (_, n) => `vf${n}`) };
+      await write(path, long);
+      expect(await read(path)).toEqual(expect.objectContaining(long));
+      const after = readFileSync(path);
+      expect([after.length, after.at(-1), after.at(after.length / 2 - 1)]).toEqual([128 * 1024, 10, 10]);
+    }
+  });
+
+  it('takes nothing for granted between two entries: another may have written, or taken the file away', async () => {
+    const path = fresh();
+    const [mine, other] = [fileJournal(path), fileJournal(path)];
+    const writes = (journal: Journal, one: JournalEntry) => lastValueFrom(journal.write(one), { defaultValue: undefined });
+    await writes(mine, entry('begun'));
+    await writes(other, { ...entry('begun'), migration: 'n' });
+    await writes(other, { ...entry('decided'), migration: 'n' });
+    await writes(mine, entry('decided'));
+    expect(await read(path)).toMatchObject(entry('decided'));
+    // Torn, it would have left the other's.
+    const torn = readFileSync(path);
+    torn.fill(0, torn.lastIndexOf('"migration":"m"'), torn.lastIndexOf('"migration":"m"') + 1);
+    writeFileSync(path, torn);
+    expect(await read(path)).toMatchObject({ migration: 'n', record: 'decided' });
+    rmSync(path);
+    await writes(mine, entry('moved'));
+    expect(await read(path)).toMatchObject(entry('moved'));
+  });
+
+  it('closes what it opens, whatever comes of it', async () => {
+    const path = fresh();
+    // The folder that is listed has one, too, which is gone when it is looked at.
+    const open = () => readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`) === path;
+      } catch {
+        return false;
+      }
+    });
+    await write(path, entry('begun'));
+    await write(path, entry('decided'));
+    fileJournal(path).read().subscribe().unsubscribe();
+    await read(path);
+    truncateSync(path, 10);
+    await expect(write(path, entry('moved'))).rejects.toMatchObject({ code: 'VFIO_E_JOURNAL' });
+    await vi.waitFor(() => expect(open()).toEqual([]));
   });
 
   it('that holds nothing whole, or something else, is a typed error', async () => {

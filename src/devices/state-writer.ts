@@ -148,6 +148,10 @@ class Turn implements Asker<unknown> {
       case 'start': this.#begin(); return;
       case 'prepare': this.#take('ask'); return;
       case 'ask':
+        if (answer === undefined) {
+          this.failed(new VfioError('VFIO_E_PROTOCOL', 'the port has not said where the device is', { operation: this.#wish.operation, device: this.#place.port.name }));
+          return;
+        }
         this.#reply = answer as StateReply;
         this.#returnedNs = this.#place.port.clock.nowNs();
         this.#state = this.#reply.state;

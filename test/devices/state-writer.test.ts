@@ -1,5 +1,6 @@
 import { concat, EMPTY, map, NEVER, Observable, of, Subject, tap, throwError, timer } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import { directCall } from '../../src/devices/call.js';
 import type { DataChannel, DevicePort, StateReply } from '../../src/devices/port.js';
 import { softwareDevice } from '../../src/devices/software/software-device.js';
 import { StateWriter, type StateView, type WriteHooks } from '../../src/devices/state-writer.js';
@@ -52,6 +53,17 @@ describe('StateWriter', () => {
       const silent = writerOn(t, { setState, getState: () => throwError(() => errnoError('ENODEV', 'get')) });
       t.expect(silent.write('stop')).toBe('#', undefined, failed);
       t.expect(silent.cell.values.pipe(text)).toBe('r', { r: 'running' });
+    });
+  });
+
+  it('fails, and is free again, where the port throws or says nothing', () => {
+    marbles((t) => {
+      const thrown = new Error('thrown');
+      const calls = [directCall<StateReply>(() => { throw thrown; }), EMPTY, of<StateReply>({ state: 'stop' })];
+      const writer = writerOn(t, { setState: () => calls.shift() ?? NEVER });
+      t.expect(writer.write('stop')).toBe('#', undefined, thrown);
+      t.expect(writer.write('stop'), '-^').toBe('-#', undefined, { code: 'VFIO_E_PROTOCOL', operation: 'device_state stop' });
+      t.expect(writer.write('stop').pipe(map(({ state }) => state)), '--^').toBe('--<stop,|>');
     });
   });
 

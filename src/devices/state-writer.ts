@@ -98,6 +98,10 @@ interface Wish {
   readonly begun: (() => void) | undefined;
 }
 
+type Early = { readonly answer: unknown } | { readonly error: unknown };
+
+const nothing: Early = { answer: undefined };
+
 /** In this order; where `prepare` or `ask` fails, `explain` and `where` come before `adopt`, and nothing after it. */
 type Step = 'start' | 'prepare' | 'ask' | 'explain' | 'where' | 'adopt' | 'look' | 'over';
 
@@ -110,6 +114,9 @@ class Turn implements Asker<unknown> {
   readonly #wish: Wish;
   readonly #asker: Asker<WrittenState>;
   #step: Step = 'start';
+  /** What a call has brought before it returned. */
+  #asking = false;
+  #early: Early | undefined;
   /** Takes the write back, as long as it has not begun. */
   #takeBack: Leave | undefined;
   /** Nobody waits for it any more. */
@@ -144,12 +151,22 @@ class Turn implements Asker<unknown> {
   }
 
   answered(answer: unknown): void {
+    if (this.#asking) this.#early = { answer };
+    else this.#answered(answer);
+  }
+
+  failed(error: unknown): void {
+    if (this.#asking) this.#early = { error };
+    else this.#failedWith(error);
+  }
+
+  #answered(answer: unknown): void {
     switch (this.#step) {
       case 'start': this.#begin(); return;
       case 'prepare': this.#take('ask'); return;
       case 'ask':
         if (answer === undefined) {
-          this.failed(new VfioError('VFIO_E_PROTOCOL', 'the port has not said where the device is', { operation: this.#wish.operation, device: this.#place.port.name }));
+          this.#failedWith(new VfioError('VFIO_E_PROTOCOL', 'the port has not said where the device is', { operation: this.#wish.operation, device: this.#place.port.name }));
           return;
         }
         this.#reply = answer as StateReply;
@@ -171,7 +188,7 @@ class Turn implements Asker<unknown> {
     }
   }
 
-  failed(error: unknown): void {
+  #failedWith(error: unknown): void {
     switch (this.#step) {
       case 'start':
         this.#giveBack();
@@ -194,21 +211,24 @@ class Turn implements Asker<unknown> {
     }
   }
 
-  /** The next step, which may be over at once. What is thrown by who makes the call is the call's failure. */
+  /** The next step. One that is over at once goes on when whoever made it so has returned: a batch ends before what waits for it. What is thrown is a failure. */
   #take(step: Step): void {
     this.#step = step;
+    this.#early = undefined;
+    this.#asking = true;
     try {
       const call = this.#callOf(step);
-      if (call === undefined) {
-        this.answered(undefined);
-        return;
-      }
-      const leave = ask(call, this);
-      if (this.#step === 'start') this.#takeBack = leave;
+      if (call === undefined) this.#early = nothing;
+      else if (step === 'start') this.#takeBack = ask(call, this);
+      else ask(call, this);
     } catch (error) {
-      if (this.#step !== step) throw error;
-      this.failed(error);
+      this.#early = { error };
     }
+    this.#asking = false;
+    const early: Early | undefined = this.#early;
+    if (early === undefined) return;
+    if ('error' in early) this.#failedWith(early.error);
+    else this.#answered(early.answer);
   }
 
   #callOf(step: Step): Before {

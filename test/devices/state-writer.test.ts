@@ -94,6 +94,16 @@ describe('the hooks', () => {
     });
   });
 
+  it('a batch that ends at once has returned before the caller hears of it', () => {
+    marbles((t) => {
+      const order: string[] = [];
+      const lookAgain = () => new Observable<never>((subscriber) => { subscriber.complete(); order.push('armed'); });
+      const writer = writerOn(t, { setState: (to) => of<StateReply>({ state: to }) }, { lookAgain });
+      writer.write('stop').subscribe({ next: () => { order.push('heard'); }, error: (error: unknown) => { throw error; } });
+      t.atEnd(() => expect(order).toEqual(['armed', 'heard']));
+    });
+  });
+
   it('who leaves before the start takes the write back', () => {
     marbles((t) => {
       const asked: string[] = [];

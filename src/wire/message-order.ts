@@ -5,12 +5,12 @@ import type { Message, MessageType } from './message.js';
  * What may come when: the grammar of one direction, checked before anybody acts on a message.
  *
  * ```
- * source       hello  (data | end)*  switch-over  (data | end)*  commit
+ * source       hello  data*  switch-over  (data | end)*  commit
  * destination  welcome  credit*  switch-over-ok  credit*  prepared  confirmed
  * ```
  *
- * An abort may come at any time, never-ran from the destination in place of any answer. A connection that is about a migration
- * already decided (its hello says `resolve`) carries the last words only.
+ * A device that runs is never at its end. An abort may come at any time, never-ran from the destination in place of any answer. A
+ * connection that is about a migration already decided (its hello says `resolve`) carries the last words only.
  */
 export class MessageOrder {
   readonly #from: 'source' | 'destination';
@@ -46,6 +46,7 @@ export class MessageOrder {
     if (type === 'abort') return true;
     if (type === 'commit') return !this.#came.has('commit') && (this.#resolving || (this.#came.has('switch-over') && this.#ended.size === this.#devices));
     if (this.#resolving) return false;
+    if (type === 'end' && !this.#came.has('switch-over')) return false;
     if (type === 'data' || type === 'end') return !this.#ended.has(message.device);
     return type === 'switch-over' && !this.#came.has(type);
   }

@@ -34,13 +34,13 @@ const resolvePauseMs = 1000;
 
 /** The source's side. Emits the exit code, and ends. */
 export function migrateCommand(options: Options, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
-  return tried(options, withDevices(options.devices.map(parseDevice), (devices) => {
+  return tried(options, withDevices(options.devices.map(parseDevice), (devices, broken) => {
     digests(devices, screen);
     const events = migrate({
       devices: devices.map(({ device, name }) => ({ source: device, destination: name })),
       transport: connectTo(options.address, options),
       journal: fileJournal(options.journal),
-      abort: interrupt,
+      abort: merge(interrupt, broken),
       ...deadlinesOf(options),
       ...(options.downtimeLimitMs === undefined ? {} : { downtimeLimitMs: options.downtimeLimitMs }),
       ...(options.noPeerToPeer === undefined ? {} : { noPeerToPeer: options.noPeerToPeer }),
@@ -51,12 +51,12 @@ export function migrateCommand(options: Options, screen: Screen, interrupt: Obse
 
 /** The destination's side. */
 export function receiveCommand(options: Options, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
-  return tried(options, withDevices(options.devices.map(parseDevice), (devices) => {
+  return tried(options, withDevices(options.devices.map(parseDevice), (devices, broken) => {
     const events = receive({
       devices: devices.map(({ device, name }) => ({ name, destination: device })),
       transport: listening(options, screen),
       journal: fileJournal(options.journal),
-      abort: interrupt,
+      abort: merge(interrupt, broken),
       ...deadlinesOf(options),
     });
     const hold = (heard: boolean): Observable<unknown> => {
@@ -67,7 +67,7 @@ export function receiveCommand(options: Options, screen: Screen, interrupt: Obse
         return EMPTY;
       }
       say(screen, { holding: true }, 'the devices run here until the interrupt (Ctrl-C)');
-      return interrupt.pipe(take(1), tap(() => closing(devices, screen)));
+      return merge(interrupt.pipe(take(1), tap(() => closing(devices, screen))), broken.pipe(catchError(() => of(undefined)))).pipe(take(1));
     };
     return ended(events, screen, interrupt, hold);
   }), options.address);
@@ -122,19 +122,22 @@ function ended(events: Observable<MigrationEvent>, screen: Screen, interrupt: Ob
     shown(screen),
     concatMap((event) => {
       if (!isLast(event)) return [];
-      const resolution = event.phase === 'moved' ? of<Resolution>('moved') : resolved(event, screen, interrupt);
+      const resolution = event.phase === 'moved' ? of<Resolution>('moved') : resolved(event, screen, interrupt, heard);
       return resolution.pipe(concatMap((one) => (one === 'moved' ? concat(then(heard).pipe(ignoreElements()), of(exitCodes.moved)) : of(one === 'in-doubt' ? exitCodes.inDoubt : exitCodes.failed))));
     }),
   ));
 }
 
-/** Asks until there is an answer. The interrupt gives up what can be given up: this process is the one that would have run the devices. A second one ends it. */
-function resolved(event: InDoubt, screen: Screen, interrupt: Observable<unknown>): Observable<Resolution | 'in-doubt'> {
+/**
+ * Asks until there is an answer. The interrupt, also one that was `heard` before, gives up what can be given up: this process is the one that
+ * would have run the devices. A further one ends it.
+ */
+function resolved(event: InDoubt, screen: Screen, interrupt: Observable<unknown>, heard: boolean): Observable<Resolution | 'in-doubt'> {
   const asked = event.resolve().pipe(
     retry({ delay: (error: unknown) => (VfioError.is(error) ? timer(resolvePauseMs) : throwError(() => error)) }),
     concatMap((resolution) => told(resolution, screen).pipe(map(() => resolution))),
   );
-  const interrupted = interrupt.pipe(take(1), share());
+  const interrupted = heard ? of(undefined) : interrupt.pipe(take(1), share());
   const leave = interrupted.pipe(concatMap(() => merge(givenUp(event, screen), interrupt.pipe(map(() => 'in-doubt' as const))).pipe(take(1))));
   return merge(asked.pipe(takeUntil(interrupted)), leave).pipe(take(1));
 }

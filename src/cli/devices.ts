@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { merge, Observable } from 'rxjs';
+import { merge, Observable, ReplaySubject } from 'rxjs';
 import type { VfioDevice } from '../devices/device.js';
 import { withDevice, type DeviceAddress } from '../devices/open.js';
 import { softwareDevice, type SoftwareDevice } from '../devices/software/software-device.js';
@@ -56,17 +56,34 @@ export interface OpenedDevice extends NamedDevice {
   readonly device: VfioDevice;
 }
 
-/** Opens all of them, serves what their drivers demand while `body` lives, and closes them when it ends. */
-export function withDevices<T>(named: readonly NamedDevice[], body: (devices: readonly OpenedDevice[]) => Observable<T>): Observable<T> {
+/**
+ * Opens all of them, serves what their drivers demand while `body` lives, and closes them when it ends. Where one can be served no longer
+ * `broken` fails with the reason; `body` goes on until it has said what it ends with, and then this fails.
+ */
+export function withDevices<T>(named: readonly NamedDevice[], body: (devices: readonly OpenedDevice[], broken: Observable<never>) => Observable<T>): Observable<T> {
   const open = ([first, ...rest]: readonly NamedDevice[], opened: readonly OpenedDevice[]): Observable<T> =>
-    first === undefined ? served(opened, body(opened)) : withDevice(first.address, (device) => open(rest, [...opened, { ...first, device }]));
+    first === undefined ? served(opened, (broken) => body(opened, broken)) : withDevice(first.address, (device) => open(rest, [...opened, { ...first, device }]));
   return open(named, []);
 }
 
-function served<T>(devices: readonly OpenedDevice[], body: Observable<T>): Observable<T> {
+function served<T>(devices: readonly OpenedDevice[], body: (broken: Observable<never>) => Observable<T>): Observable<T> {
   return new Observable<T>((subscriber) => {
-    const serving = merge(...devices.map(({ device }) => remapIrq(device).pipe(remapRegions(device)))).subscribe({ error: (error: unknown) => subscriber.error(error) });
-    subscriber.add(body.subscribe(subscriber));
+    const broken = new ReplaySubject<never>(1);
+    let why: { readonly error: unknown } | undefined;
+    const serving = merge(...devices.map(({ device }) => remapIrq(device).pipe(remapRegions(device)))).subscribe({
+      error: (error: unknown) => {
+        why = { error };
+        broken.error(error);
+      },
+    });
+    subscriber.add(body(broken).subscribe({
+      next: (value) => subscriber.next(value),
+      error: (error: unknown) => subscriber.error(error),
+      complete: () => {
+        if (why === undefined) subscriber.complete();
+        else subscriber.error(why.error);
+      },
+    }));
     subscriber.add(serving);
   });
 }

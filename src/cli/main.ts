@@ -3,7 +3,7 @@ import { CommanderError } from 'commander';
 import { finalize, fromEvent, merge, share, Subject } from 'rxjs';
 import { VfioError } from '../errors.js';
 import { exitCodes } from './commands.js';
-import { codeWhenLost } from './exit-code.js';
+import { codeOfFailure } from './exit-code.js';
 import { workOf } from './program.js';
 import { screenOf } from './screen.js';
 import { jsonLine } from './show.js';
@@ -11,11 +11,13 @@ import { jsonLine } from './show.js';
 /** Whoever read what is said has gone (`vfio-rx watch ... | head`), or the disk that took it is full: as good as Ctrl-C. */
 const unread = new Subject<void>();
 let lost = false;
+/** What the command has said that it ends with. */
+let told: number | undefined;
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE' && !lost) {
     lost = true;
     process.stderr.write(`what is said cannot be written: ${error.message}\n`);
-    process.exitCode = codeWhenLost(process.argv.slice(2), Number(process.exitCode ?? exitCodes.failed));
+    process.exitCode = codeOfFailure(process.argv.slice(2), told);
   }
   unread.next();
 });
@@ -29,13 +31,14 @@ function main(args: readonly string[]): void {
   work.pipe(finalize(letGo)).subscribe({
     next: (code) => {
       letGo();
-      process.exitCode = lost ? codeWhenLost(args, code) : code;
+      told = code;
+      process.exitCode = lost ? codeOfFailure(args, code) : code;
     },
     error: (error: unknown) => {
       if (!VfioError.is(error)) throw error;
       if (args.includes('--json')) process.stdout.write(jsonLine({ error }));
       process.stderr.write(`${error.message}\n`);
-      process.exitCode = exitCodes.failed;
+      process.exitCode = codeOfFailure(args, told);
     },
   });
 }

@@ -80,7 +80,7 @@ export class DestinationRun {
       concatMap((connection) => concat(this.#course.inPhase('check', () => this.#greet(connection)), moved, stopped)),
     );
     const fail = (error: unknown): void => this.#fail(error);
-    this.#work.add((this.#plan.abort ?? NEVER).pipe(take(1)).subscribe({ next: () => this.abort(), error: fail }));
+    this.#work.add((this.#plan.abort ?? NEVER).pipe(take(1)).subscribe({ next: () => this.abort(), error: (error: unknown) => this.#giveUp(this.#course.typed(error)) }));
     // It may have been given up already.
     if (!this.#work.closed) this.#work.add(work.subscribe({ error: fail, complete: () => this.#handover.post('loaded') }));
   }

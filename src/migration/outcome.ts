@@ -47,9 +47,10 @@ export class Outcome {
       phase: 'in-doubt', decision: 'source', ...at, resolve: (transport) => this.#resolve(ask(transport)),
       ...(giveUp === undefined ? {} : { giveUp: () => this.#resolve(giveUp) }),
     };
+    // First those that tried before: whoever is told may try anew at once.
+    this.#resolutions.next(new VfioError('VFIO_E_IN_DOUBT', 'still in doubt: try again', { operation: 'resolve', cause: at.because }));
     this.#out.next(event);
     this.#out.complete();
-    this.#resolutions.next(new VfioError('VFIO_E_IN_DOUBT', 'still in doubt: try again', { operation: 'resolve', cause: at.because }));
   }
 
   /** One attempt at a time; what is known is not asked again. */

@@ -25,7 +25,7 @@ export interface MigrationPlan {
   /** Says after each round of PRE_COPY whether there is another one: one verdict for each report. */
   readonly policy?: OperatorFunction<RoundReport, RoundVerdict>;
   readonly deadlines?: Partial<Deadlines>;
-  /** Its first value aborts in order: events until the source runs again, then VFIO_E_ABORTED. Unsubscribing does the same, unseen. */
+  /** Its first value aborts in order: events until the source runs again, then VFIO_E_ABORTED. Where it fails, that is the reason. Unsubscribing does the same, unseen. */
   readonly abort?: Observable<unknown>;
   /** The same, as a signal. */
   readonly signal?: AbortSignal | undefined;
@@ -44,7 +44,7 @@ export interface ReceivePlan {
   /** Keeps what was promised; `fileJournal(path)`. */
   readonly journal: Journal;
   readonly deadlines?: Partial<Deadlines>;
-  /** Its first value gives up: before COMMIT the devices are discarded. Unsubscribing does the same, unseen. */
+  /** Its first value gives up: before COMMIT the devices are discarded. Where it fails, that is the reason. Unsubscribing does the same, unseen. */
   readonly abort?: Observable<unknown>;
   /** The same, as a signal. */
   readonly signal?: AbortSignal | undefined;

@@ -66,7 +66,7 @@ export class SourceRun {
       course.inPhase('prepare', () => NEVER),
     );
     const fail = (error: unknown): void => this.#fail(error);
-    this.#work.add((this.#plan.abort ?? NEVER).pipe(take(1)).subscribe({ next: () => this.abort(), error: fail }));
+    this.#work.add((this.#plan.abort ?? NEVER).pipe(take(1)).subscribe({ next: () => this.abort(), error: (error: unknown) => this.#giveUp(this.#course.typed(error)) }));
     // It may have been given up already.
     if (!this.#work.closed) this.#work.add(work.subscribe({ error: fail }));
   }

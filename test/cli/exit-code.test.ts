@@ -1,12 +1,12 @@
 import { expect, it } from 'vitest';
 import { exitCodes } from '../../src/cli/commands.js';
-import { codeWhenLost } from '../../src/cli/exit-code.js';
+import { codeOfFailure } from '../../src/cli/exit-code.js';
 
-it.each(['migrate', 'receive', 'resolve'])('what %s ends with says where the devices are: lost output changes nothing of it', (command) => {
-  for (const code of Object.values(exitCodes)) expect(codeWhenLost([command, '--json'], code)).toBe(code);
+it.each(['migrate', 'receive', 'resolve'])('what %s has said that it ends with says where the devices are: a failure after that changes nothing of it', (command) => {
+  for (const code of Object.values(exitCodes)) expect(codeOfFailure([command, '--json'], code)).toBe(code);
+  expect(codeOfFailure([command, '--json'], undefined)).toBe(exitCodes.failed);
 });
 
-it('any other command whose output is lost has failed', () => {
-  expect(codeWhenLost(['list'], 0)).toBe(exitCodes.failed);
-  expect(codeWhenLost([], 0)).toBe(exitCodes.failed);
+it('any other command that fails at any time has failed', () => {
+  for (const args of [['list'], []]) expect([undefined, 0].map((told) => codeOfFailure(args, told))).toEqual([exitCodes.failed, exitCodes.failed]);
 });

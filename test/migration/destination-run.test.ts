@@ -67,6 +67,19 @@ describe('the destination', () => {
     }
   });
 
+  it.each(['transfer', 'commit'] as const)('is given up in phase %s where what would abort it fails: it promises that it never ran, and the source runs', (at) => {
+    const { clock, p, last, hear, states } = made();
+    const broken = new Subject<never>();
+    // In another turn: `prepared` has been said then.
+    const breaks = tap(({ phase }: MigrationEvent) => { if (phase === at) clock.scheduler.schedule(() => { broken.error(new VfioError('VFIO_E_IO', 'a region cannot be asked for', { operation: 'region' })); }); });
+    p.receive({ abort: broken }).pipe(breaks).subscribe(hear('destination'));
+    p.migrate().subscribe(hear('source'));
+    clock.flush();
+    expect([last.destination, last.source]).toMatchObject([{ code: 'VFIO_E_IO' }, { code: 'VFIO_E_PEER' }]);
+    expect(states()[0]).toBe('running');
+    expect(p.destinationJournal.entries.at(-1)?.record).toBe(at === 'transfer' ? 'begun' : 'discarded');
+  });
+
   it('closes every session where one device of several cannot take state', () => {
     const { clock, p, last, hear } = made(3);
     p.destination[2]?.driver.faults.failArc('resuming', 'EIO');

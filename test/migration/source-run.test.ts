@@ -1,4 +1,4 @@
-import { map, of, tap } from 'rxjs';
+import { map, of, Subject, tap } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { VfioError } from '../../src/errors.js';
 import { memoryJournal } from '../../src/migration/journal.js';
@@ -32,6 +32,16 @@ describe('the source', () => {
     clock.flush();
     expect([end.code, states(), wire.connections.open]).toEqual(['VFIO_E_ABORTED', ['running'], 0]);
     expect(p.sourceJournal.entries).toEqual([]);
+  });
+
+  it('is given up where what would abort it fails, and that is the reason', () => {
+    const { clock, p, end, watch, states } = made();
+    const peer = { code: undefined as string | undefined };
+    p.receive().subscribe({ error: (error: unknown) => (peer.code = VfioError.is(error) ? error.code : String(error)) });
+    const broken = new Subject<never>();
+    p.migrate({ abort: broken }).pipe(tap(({ phase }) => { if (phase === 'transfer') broken.error(new VfioError('VFIO_E_IO', 'a region cannot be asked for', { operation: 'region' })); })).subscribe(watch);
+    clock.flush();
+    expect([end.code, peer.code, states()]).toEqual(['VFIO_E_IO', 'VFIO_E_PEER', ['running']]);
   });
 
   it('fails with what its policy throws, and nobody else hears of it', () => {

@@ -59,6 +59,7 @@ export function openDevice(address: DeviceAddress, options: OpenOptions = {}): C
     const clock = options.clock ?? realClock;
     let port: DevicePort | undefined;
     let handedOver = false;
+    const held = options.record?.hold?.();
     const opening = openPort(address, clock, options.way)
       .pipe(
         map((raw) => (port = options.record === undefined ? raw : recordPort(raw, options.record))),
@@ -67,6 +68,7 @@ export function openDevice(address: DeviceAddress, options: OpenOptions = {}): C
       .subscribe({
         next: (device) => {
           handedOver = true;
+          held?.open();
           subscriber.next(device);
         },
         error: (error: unknown) => {

@@ -54,6 +54,20 @@ describe('vfio-rx record', () => {
     expect(readFileSync(before, 'utf8')).toBe('a trace');
   });
 
+  it('leaves it as it is where the device opens and then cannot say what it has', async () => {
+    await said();
+    const before = readFileSync(out, 'utf8');
+    const [header = '', ...lines] = before.split('\n');
+    const broken = join(folder, 'broken.jsonl');
+    writeFileSync(broken, [header, ...lines.slice(0, 2), '{"at":"x"}'].join('\n'));
+    await expect(said({ device: `trace:${broken}` })).rejects.toMatchObject({ name: 'VfioError' });
+    expect(readFileSync(out, 'utf8')).toBe(before);
+    // Where nothing stands there is nothing to lose: then it is kept as far as it came.
+    const fresh = join(folder, 'fresh.jsonl');
+    await expect(said({ device: `trace:${broken}`, out: fresh })).rejects.toMatchObject({ name: 'VfioError' });
+    expect(readTraceFile(fresh).entries.length).toBeGreaterThan(1);
+  });
+
   it('fails where the trace cannot be written, and before it begins where the test is there already', async () => {
     const screen = { write: vi.fn(), json: false };
     await expect(lastValueFrom(recordCommand({ device: 'software', out: join(folder, 'no', 'run.jsonl'), states: ['pre-copy'] }, screen, NEVER))).rejects.toThrow(/write trace: there is no such folder: make it, or name another one \(ENOENT\) \[VFIO_E_ADDRESS\]$/);

@@ -12,6 +12,8 @@ export interface TraceSink {
   write(line: string): boolean;
   /** The device is released, nothing follows. */
   end(): void;
+  /** Called before the first line of a device that is being opened: what the lines would take the place of stays until `open()`; where that never comes, for good. */
+  hold?(): { open(): void };
   /** How much is kept, where `recordPort` is not told. */
   readonly recording?: RecordingOptions;
 }

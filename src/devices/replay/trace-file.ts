@@ -27,8 +27,8 @@ export interface TraceFileOptions extends RecordingOptions {
 const operation = 'write trace';
 
 /**
- * A file for a recording: made, or written over, with the first line, so that a device that does not open leaves what is there. It never blocks
- * the loop: lines wait in memory while the disk writes, in a buffer that is bounded.
+ * A file for a recording: made with the first line, and written over when the device is open, so that one that does not open leaves what is
+ * there. It never blocks the loop: lines wait in memory while the disk writes, in a buffer that is bounded.
  */
 export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...recording }: TraceFileOptions = {}): TraceFile {
   const closed = new ReplaySubject<TraceFileReport>(1);
@@ -38,6 +38,10 @@ export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...reco
   let dropped = 0;
   let fd: number | undefined;
   let opened = false;
+  /** The device is being opened: nothing is written over before it is. */
+  let held = false;
+  /** There is something that would be. */
+  let standing = false;
   let busy = false;
   let ended = false;
   let error: unknown;
@@ -53,13 +57,21 @@ export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...reco
   };
   const proceed = (): void => {
     if (busy) return;
-    if (waiting.length > 0 && !opened) {
-      opened = true;
+    if (held && standing) {
+      if (!ended) return;
+      waiting = [];
+      lines = dropped;
+      report();
+    } else if (waiting.length > 0 && !opened) {
       busy = true;
-      open(path, 'w', (failed, descriptor) => {
+      open(path, held ? 'wx' : 'w', (failed, descriptor) => {
         busy = false;
-        if (failed === null) fd = descriptor;
-        else fail(failed);
+        if (failed?.code === 'EEXIST') standing = true;
+        else {
+          opened = true;
+          if (failed === null) fd = descriptor;
+          else fail(failed);
+        }
         proceed();
       });
     } else if (waiting.length > 0 && fd !== undefined) {
@@ -102,6 +114,15 @@ export function traceFile(path: string, { maxPendingBytes = 4 * 2 ** 20, ...reco
       if (ended) return;
       ended = true;
       proceed();
+    },
+    hold() {
+      held = true;
+      return {
+        open() {
+          held = false;
+          proceed();
+        },
+      };
     },
     closed: closed.asObservable(),
     recording,

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, stat, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { firstValueFrom } from 'rxjs';
@@ -28,6 +28,36 @@ describe('traceFile', () => {
     file.end();
     expect(await firstValueFrom(file.closed)).toEqual({ path, lines: 0, dropped: 0 });
     expect(readFileSync(path, 'utf8')).toBe('a trace');
+  });
+
+  it.each([
+    ['opens', true, 'first\nsecond\n', 2],
+    ['does not open', false, 'a trace', 0],
+  ] as const)('writes nothing over while a device is being opened that %s', async (_, opens, then, lines) => {
+    const path = join(folder, `held-${lines}.jsonl`);
+    writeFileSync(path, 'a trace');
+    const file = traceFile(path);
+    const held = file.hold?.();
+    file.write('first');
+    await new Promise((turn) => stat(path, turn));
+    expect(readFileSync(path, 'utf8')).toBe('a trace');
+    if (opens) {
+      held?.open();
+      file.write('second');
+    }
+    file.end();
+    expect(await firstValueFrom(file.closed)).toEqual({ path, lines, dropped: 0 });
+    expect(readFileSync(path, 'utf8')).toBe(then);
+  });
+
+  it('keeps what is recorded of a device that does not open where there was nothing before', async () => {
+    const path = join(folder, 'new.jsonl');
+    const file = traceFile(path);
+    file.hold?.();
+    file.write('first');
+    file.end();
+    expect(await firstValueFrom(file.closed)).toEqual({ path, lines: 1, dropped: 0 });
+    expect(readFileSync(path, 'utf8')).toBe('first\n');
   });
 
   it('does not wait for the disk: it drops what finds no room, says so, and goes on when there is some', async () => {

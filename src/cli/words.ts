@@ -4,6 +4,7 @@ import type { MigrationEvent } from '../migration/plan.js';
 export function headline(event: MigrationEvent): string {
   if (event.phase === 'moved') return `moved: nothing ran for ${(Number(event.downtimeNs) / 1e6).toFixed(1)} ms`;
   if (event.phase === 'in-doubt') return `in doubt, the ${event.decision} holds the decision: ${event.because.message}`;
+  if (event.atOnce !== undefined) return `${event.phase}: ${event.atOnce} devices are stopped at once, the others follow in groups`;
   if (event.round === undefined) return event.phase;
   const { round, rate, expectedDowntimeMs } = event.round;
   return `${event.phase}, round ${round}: ${size(rate)}/s, about ${expectedDowntimeMs.toFixed(1)} ms to go when stopped`;

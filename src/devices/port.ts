@@ -143,6 +143,8 @@ export interface PortTraits {
   readonly syncAccess: boolean;
   /** The granularity of map and unmap, bytes. */
   readonly pageSize: number;
+  /** Of ports whose calls hold threads: how many calls about device_state may be blocked in this process at once; further ones wait for their turn. */
+  readonly maxBlockedThreads?: number;
 }
 
 /** One interrupt: index as in VFIO_DEVICE_GET_IRQ_INFO, vector from 0 (default). */

@@ -1,6 +1,8 @@
 import { concatMap, defer, EMPTY, ignoreElements, take, timer, type Observable, type Subscriber } from 'rxjs';
 import { timerMs, type Clock } from '../clock.js';
+import type { VfioDevice } from '../devices/device.js';
 import { VfioError } from '../errors.js';
+import { atOnce } from './at-once.js';
 import type { RoundReport } from './fit-downtime.js';
 import { within, type Side } from './device-states.js';
 import type { Journal, JournalEntry } from './journal.js';
@@ -17,6 +19,7 @@ export interface CourseParts {
   readonly deadlines: Partial<Deadlines> | undefined;
   readonly journal: Journal;
   readonly progress: () => readonly DeviceProgress[];
+  readonly devices: readonly VfioDevice[];
 }
 
 /** The way of one side through a migration: the phase that it is in, the first thing that failed, and what it tells and writes down. */
@@ -84,7 +87,8 @@ export class Course {
 
   tell(round?: RoundReport): void {
     this.#toldNs = this.#parts.clock.nowNs();
-    this.#outcome.tell({ phase: this.#phase, ...this.#now(), ...(round === undefined ? {} : { round }) });
+    const most = this.#phase === 'check' ? atOnce(this.#parts.devices) : undefined;
+    this.#outcome.tell({ phase: this.#phase, ...this.#now(), ...(round === undefined ? {} : { round }), ...(most === undefined ? {} : { atOnce: most }) });
   }
 
   /** Bytes have moved: that is told now and then. */

@@ -58,7 +58,7 @@ export class DestinationRun {
     if (first === undefined) throw new VfioError('VFIO_E_RANGE', 'one device at least has to be there to be loaded', { operation });
     this.#plan = plan;
     this.#clock = first.destination.clock;
-    this.#course = new Course({ side: 'destination', clock: this.#clock, deadlines: plan.deadlines, journal: plan.journal, progress: () => this.#progress() }, out);
+    this.#course = new Course({ side: 'destination', clock: this.#clock, deadlines: plan.deadlines, journal: plan.journal, progress: () => this.#progress(), devices: plan.devices.map(({ destination }) => destination) }, out);
     this.#talk = new Conversation(this.#clock, { hear: (message) => this.#hear(message), lost: (error) => this.#lost(error), fail: (error) => this.#fail(error) });
   }
 

@@ -69,6 +69,8 @@ export interface MigrationProgress {
   readonly devices: readonly DeviceProgress[];
   /** The end of a round of PRE_COPY. */
   readonly round?: RoundReport;
+  /** In `check`, where not all devices can be stopped at once: so many can, the others follow as threads come free. Each blocked call of a kernel device holds one. */
+  readonly atOnce?: number;
 }
 
 /** The destination runs, the source does not. The last value. */

@@ -52,7 +52,7 @@ export class SourceRun {
     this.#name = name;
     this.#clock = first.source.clock;
     this.#devices = plan.devices.map(({ source }) => source);
-    this.#course = new Course({ side: 'source', clock: this.#clock, deadlines: plan.deadlines, journal: plan.journal, progress: () => this.#progress() }, out);
+    this.#course = new Course({ side: 'source', clock: this.#clock, deadlines: plan.deadlines, journal: plan.journal, progress: () => this.#progress(), devices: this.#devices }, out);
     this.#talk = new Conversation(this.#clock, { hear: (message) => this.#hear(message), lost: (error) => this.#lost(error), fail: (error) => this.#fail(error) });
   }
 

@@ -7,6 +7,7 @@ describe('words', () => {
   it('say what goes on', () => {
     const at = { atNs: 0n, devices: [] };
     expect(headline({ ...at, phase: 'check' })).toBe('check');
+    expect(headline({ ...at, phase: 'check', atOnce: 48 })).toBe('check: 48 devices are stopped at once, the others follow in groups');
     expect(headline({ ...at, phase: 'moved', downtimeNs: 12_345_678n })).toBe('moved: nothing ran for 12.3 ms');
     const because = new VfioError('VFIO_E_LINK', 'cut', { operation: 'commit' });
     expect(headline({ ...at, phase: 'in-doubt', decision: 'source', because, resolve: () => EMPTY })).toBe('in doubt, the source holds the decision: commit: cut [VFIO_E_LINK]');

@@ -27,7 +27,7 @@ import type { OpenedDevice } from './opened-device.js';
 export interface KernelParts {
   readonly calls: Syscalls;
   readonly reactor: Reactor;
-  readonly pool: Pick<LanePool, 'lane'>;
+  readonly pool: Pick<LanePool, 'lane'> & Partial<Pick<LanePool, 'maxBlockedThreads'>>;
   readonly clock: Clock;
 }
 
@@ -66,7 +66,8 @@ export class KernelPort implements DevicePort {
     const { name, fd } = opened;
     this.name = name;
     this.clock = parts.clock;
-    this.traits = { remapInOneTurn: true, syncAccess: true, pageSize: parts.calls.binding.pageSize };
+    const { maxBlockedThreads } = parts.pool;
+    this.traits = { remapInOneTurn: true, syncAccess: true, pageSize: parts.calls.binding.pageSize, ...(maxBlockedThreads === undefined ? {} : { maxBlockedThreads }) };
     this.released = this.#reports.asObservable();
     this.#parts = parts;
     this.#fd = fd;

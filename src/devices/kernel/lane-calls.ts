@@ -66,8 +66,13 @@ export class LaneCalls {
   }
 
   #lane(name: string): Lane {
-    const lane = this.#lanes.get(name) ?? this.#pool.lane(`${this.#prefix}:${name}`);
+    const lane = this.#lanes.get(name) ?? this.#pool.lane(`${this.#prefix}:${name}`, { patient: isPatient(name) });
     this.#lanes.set(name, lane);
     return lane;
   }
+}
+
+/** device_state and its data: a remap that one of them waits for is served by the others. */
+function isPatient(lane: string): boolean {
+  return lane === 'state' || lane.startsWith('data:');
 }

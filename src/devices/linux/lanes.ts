@@ -10,6 +10,8 @@ import { linuxSyscalls, type Syscalls } from './syscalls.js';
 export interface LaneLimits {
   /** Threads, hence calls that can be blocked at once (64). Each costs about 8 MiB, and 40 ms to start. Beyond: `VFIO_E_LIMIT`. */
   readonly maxThreads?: number;
+  /** Threads of them that patient lanes may have (48): further calls of theirs wait, so that the others find a thread. */
+  readonly maxBlockedThreads?: number;
   /** Calls that wait in one lane behind its running one (64). Beyond: `VFIO_E_LIMIT`. */
   readonly maxQueued?: number;
   /** How long an idle thread waits for work before it ends, milliseconds (10,000). */
@@ -21,7 +23,7 @@ export interface LaneCounters {
   /** Threads in a call, and threads waiting for work. */
   readonly running: number;
   readonly idle: number;
-  /** Calls waiting behind another one of their lane. */
+  /** Calls waiting behind another one of their lane, or for a patient lane's turn. */
   readonly queued: number;
   /** The most threads there ever were at once, and all that were ever started. */
   readonly peak: number;
@@ -54,7 +56,15 @@ interface Job {
   readonly subscriber: Subscriber<LaneResult>;
 }
 
+/** How a lane is. */
+export interface LaneTraits {
+  /** Its calls may block for long, as device_state does, and nothing that one of them needs to return waits for another: they take turns beyond `maxBlockedThreads`. */
+  readonly patient?: boolean;
+}
+
 interface LaneState {
+  readonly name: string;
+  readonly patient: boolean;
   thread: LaneThread | undefined;
   readonly queue: Job[];
 }
@@ -68,6 +78,7 @@ interface LaneState {
  * up `process.exit()`: see `exitNow`.
  */
 export class LanePool {
+  readonly maxBlockedThreads: number;
   readonly #maxThreads: number;
   readonly #maxQueued: number;
   readonly #idleMs: number;
@@ -76,6 +87,9 @@ export class LanePool {
   readonly #reactor: Reactor;
   readonly #lanes = new Map<string, LaneState>();
   readonly #running = new Set<LaneThread>();
+  /** Patient lanes that have a thread, and those that wait for one, first come first. */
+  readonly #blocked = new Set<LaneState>();
+  readonly #turns = new Set<LaneState>();
   readonly #idle: { readonly thread: LaneThread; readonly timer: NodeJS.Timeout }[] = [];
   readonly #ended = new AsyncSubject<void>();
   #wake: { readonly eventfd: Eventfd; readonly slot: ReactorSlot } | undefined;
@@ -89,6 +103,7 @@ export class LanePool {
   /** Opens nothing. `parts` replaces what a test wants to break. */
   constructor(limits: LaneLimits = {}, parts: { readonly calls?: Syscalls; readonly reactor?: Reactor; readonly workerUrl?: URL } = {}) {
     this.#maxThreads = limits.maxThreads ?? 64;
+    this.maxBlockedThreads = Math.min(limits.maxBlockedThreads ?? 48, this.#maxThreads);
     this.#maxQueued = limits.maxQueued ?? 64;
     this.#idleMs = limits.idleMs ?? 10_000;
     this.#given = parts.calls;
@@ -106,12 +121,12 @@ export class LanePool {
   }
 
   /** The lane of this name, e.g. `state:0000:00:04.0`. It exists while it has calls. */
-  lane(name: string): Lane {
+  lane(name: string, { patient = false }: LaneTraits = {}): Lane {
     return {
       name,
       submit: (request) =>
         new Observable((subscriber) => {
-          this.#accept(name, { request, subscriber });
+          this.#accept(name, patient, { request, subscriber });
           return () => {
             this.#withdraw(name, subscriber);
           };
@@ -131,6 +146,7 @@ export class LanePool {
       thread.end();
     }
     this.#drop([...this.#lanes.values()].flatMap((lane) => lane.queue.splice(0)));
+    this.#takeTurns();
     this.#releaseIfEnded();
   }
 
@@ -139,17 +155,21 @@ export class LanePool {
     for (const { request, subscriber } of waiting) subscriber.error(closedError(request));
   }
 
-  #accept(name: string, job: Job): void {
+  #accept(name: string, patient: boolean, job: Job): void {
     const { request, subscriber } = job;
     try {
       if (this.#closed) throw closedError(request);
       laneBytes(request);
-      const lane = this.#lanes.get(name) ?? { thread: undefined, queue: [] };
-      if (lane.thread === undefined) {
-        this.#begin(name, lane, this.#take(request), job);
+      const lane = this.#lanes.get(name) ?? { name, patient, thread: undefined, queue: [] };
+      const mayBegin = !lane.patient || this.#blocked.size < this.maxBlockedThreads;
+      if (lane.thread === undefined && !this.#turns.has(lane) && mayBegin) {
+        this.#begin(lane, this.#take(request), job);
       } else if (lane.queue.length < this.#maxQueued) {
         lane.queue.push({ ...job, request: detached(request) });
         this.#queued++;
+        if (lane.thread !== undefined) return;
+        this.#lanes.set(name, lane);
+        this.#turns.add(lane);
       } else {
         throw this.#refuse(request, `${String(this.#maxQueued)} calls wait in lane ${name} already`);
       }
@@ -166,25 +186,26 @@ export class LanePool {
     this.#queued--;
   }
 
-  #begin(name: string, lane: LaneState, thread: LaneThread, job: Job): void {
+  #begin(lane: LaneState, thread: LaneThread, job: Job): void {
     lane.thread = thread;
-    this.#lanes.set(name, lane);
+    this.#lanes.set(lane.name, lane);
     this.#running.add(thread);
+    if (lane.patient) this.#blocked.add(lane);
     try {
       this.#listen();
       thread.start(job.request, (outcome) => {
-        this.#finish(name, lane, thread, job, outcome);
+        this.#finish(lane, thread, job, outcome);
       });
     } catch (error) {
-      this.#next(name, lane, thread);
+      this.#next(lane, thread);
       throw error;
     }
   }
 
-  #finish(name: string, lane: LaneState, thread: LaneThread, job: Job, outcome: LaneResult | VfioError): void {
+  #finish(lane: LaneState, thread: LaneThread, job: Job, outcome: LaneResult | VfioError): void {
     // The lane goes on before anybody is told: a subscriber may submit to it at once.
-    if (thread.dead) this.#replace(name, lane, thread);
-    else this.#next(name, lane, thread);
+    if (thread.dead) this.#replace(lane, thread);
+    else this.#next(lane, thread);
     const { request, subscriber } = job;
     if (outcome instanceof VfioError) {
       subscriber.error(outcome);
@@ -197,40 +218,67 @@ export class LanePool {
   }
 
   /** The thread is free: the lane's next call takes it, else it rests. */
-  #next(name: string, lane: LaneState, thread: LaneThread): void {
+  #next(lane: LaneState, thread: LaneThread): void {
     const job = lane.queue.shift();
     if (job === undefined) {
-      lane.thread = undefined;
-      this.#lanes.delete(name);
       this.#running.delete(thread);
       this.#rest(thread);
-      this.#listen();
+      this.#leave(lane);
       return;
     }
     this.#queued--;
     try {
-      this.#begin(name, lane, thread, job);
+      this.#begin(lane, thread, job);
     } catch (error) {
       job.subscriber.error(error);
     }
   }
 
+  /** The lane has nothing to do: another one has its turn. */
+  #leave(lane: LaneState): void {
+    lane.thread = undefined;
+    this.#lanes.delete(lane.name);
+    this.#blocked.delete(lane);
+    this.#takeTurns();
+    this.#listen();
+  }
+
+  /** Lanes that waited begin, as far as there are threads for such as they. */
+  #takeTurns(): void {
+    for (const lane of this.#turns) {
+      if (lane.queue.length > 0 && this.#blocked.size >= this.maxBlockedThreads) return;
+      this.#turns.delete(lane);
+      const job = lane.queue.shift();
+      if (job === undefined) {
+        this.#lanes.delete(lane.name);
+        continue;
+      }
+      this.#queued--;
+      try {
+        this.#begin(lane, this.#take(job.request), job);
+      } catch (error) {
+        if (lane.thread === undefined && lane.queue.length > 0) this.#turns.add(lane);
+        else if (lane.thread === undefined && this.#lanes.get(lane.name) === lane) this.#lanes.delete(lane.name);
+        job.subscriber.error(error);
+      }
+    }
+  }
+
   /** The thread died in a call: the calls behind it get another one. */
-  #replace(name: string, lane: LaneState, dead: LaneThread): void {
+  #replace(lane: LaneState, dead: LaneThread): void {
     this.#running.delete(dead);
     lane.thread = undefined;
     const job = lane.queue.shift();
     if (job === undefined) {
-      this.#lanes.delete(name);
-      this.#listen();
+      this.#leave(lane);
       return;
     }
     this.#queued--;
     try {
-      this.#begin(name, lane, this.#take(job.request), job);
+      this.#begin(lane, this.#take(job.request), job);
     } catch (error) {
       job.subscriber.error(error);
-      this.#replace(name, lane, dead);
+      this.#replace(lane, dead);
     }
   }
 

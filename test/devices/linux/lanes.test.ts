@@ -264,6 +264,45 @@ describe('limits and failures', () => {
     await results[1];
   });
 
+  test('patient lanes take turns beyond their share of the threads, and any other finds one meanwhile', async () => {
+    const made = pool({ maxThreads: 3, maxBlockedThreads: 2 });
+    const devices = [blocker(), blocker(), blocker(), blocker(), blocker()];
+    const returned: number[] = [];
+    const blocked = (n: number): Promise<unknown> => {
+      const lane = made.lane(`state:${n}`, { patient: true });
+      return firstValueFrom(lane.submit(devices[n]?.request ?? zeros)).then(() => returned.push(n), () => returned.push(-n));
+    };
+    const results = devices.map((_, n) => blocked(n));
+    expect(made.counters).toMatchObject({ running: 2, queued: 3, refused: 0 });
+    expect(await run(made, 'dma', { op: 'write', fd: devices[4]?.fd ?? -1, bytes: new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]) })).toMatchObject({ value: 8 });
+    // One that waits is withdrawn: it has no turn.
+    made.lane('state:3').withdraw();
+    await results[3];
+    devices[1]?.release();
+    devices[2]?.release();
+    await results[2];
+    devices[0]?.release();
+    await Promise.all(results);
+    expect(returned.slice(0, 3)).toEqual([-3, 1, 2]);
+    expect(returned.slice(3).sort()).toEqual([0, 4]);
+    expect(made.counters).toMatchObject({ running: 0, queued: 0, refused: 0, peak: 3 });
+    // Nothing is left over: it all goes once more.
+    for (const one of devices) one.release();
+    await Promise.all(devices.map((_, n) => blocked(n)));
+    expect(returned).toHaveLength(10);
+  });
+
+  test('a pool that is closed withdraws what waits for its turn', async () => {
+    const made = pool({ maxBlockedThreads: 1 });
+    const one = blocker();
+    const running = firstValueFrom(made.lane('state:0', { patient: true }).submit(one.request));
+    const waiting = expect(firstValueFrom(made.lane('state:1', { patient: true }).submit(one.request))).rejects.toMatchObject({ code: 'VFIO_E_CLOSED' });
+    made.close();
+    await waiting;
+    one.release();
+    expect((await running).value).toBe(8);
+  });
+
   test.each([
     ['a file that is not there', new URL('./children/none.mjs', import.meta.url)],
     ['a thread that fails at its start', new URL('./children/broken-worker.mjs', import.meta.url)],

@@ -2,7 +2,7 @@ import { concatMap, defer, EMPTY, filter, map, merge, Observable, race, Subject,
 import { timerMs, type Clock } from '../clock.js';
 import { VfioError } from '../errors.js';
 import type { Connection, Transport } from '../transport/transport.js';
-import { formatVersions, type Hello, type Welcome } from '../wire/hello.js';
+import { formatVersions, requireAnswer, type Hello, type Welcome } from '../wire/hello.js';
 import { MessageOrder } from '../wire/message-order.js';
 import type { Message, MessageType } from '../wire/message.js';
 import { Link } from './link.js';
@@ -48,7 +48,10 @@ export class Conversation {
           return EMPTY;
         }));
       }),
-      map(({ welcome }) => welcome),
+      map(({ welcome }) => {
+        requireAnswer(welcome, { versions: [...formatVersions], migration });
+        return welcome;
+      }),
     );
   }
 

@@ -5,7 +5,7 @@ import { VfioError } from '../errors.js';
 import type { Connection, Transport } from '../transport/transport.js';
 import { destinationAfterRestart, destinationStep, type DestinationAct, type DestinationEvent, type DestinationPhase } from '../wire/handover-destination.js';
 import { sourceAfterRestart, sourceStep, type SourceAct, type SourceEvent, type SourcePhase } from '../wire/handover-source.js';
-import { commonVersion, formatVersions, incompatible } from '../wire/hello.js';
+import { commonVersion, formatVersions, incompatible, requireAnswer } from '../wire/hello.js';
 import { MessageOrder } from '../wire/message-order.js';
 import type { Message } from '../wire/message.js';
 import { Handover } from './handover.js';
@@ -100,7 +100,10 @@ class Resolver {
       else this.#record({ ...entry, record: 'moved' }, () => this.#end('moved'));
     });
     const hear = (message: Message): void => {
-      if (message.type === 'welcome') handover.post('connected');
+      if (message.type === 'welcome') {
+        requireAnswer(message.welcome, { versions: [...formatVersions], migration: entry.migration });
+        handover.post('connected');
+      }
       else if (message.type === 'confirmed' && handover.phase === 'moved') this.#end('moved');
       else if (message.type === 'confirmed' || message.type === 'never-ran') {
         const before = handover.phase;

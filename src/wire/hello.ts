@@ -1,7 +1,7 @@
 import { array, boolean, failure, identity, intersection, literal, partial, string, success, tuple, type, Type, union, type TypeOf } from 'io-ts';
 import { decodeOrThrow } from '../codec.js';
 import { VfioError } from '../errors.js';
-import { streamError } from './frame.js';
+import { mostDataBytes, streamError } from './frame.js';
 
 /** The versions of the format that this library speaks, oldest and newest. The frame itself, and the hello's first four fields, are the same in all of them. */
 export const formatVersions = [1, 1] as const;
@@ -72,8 +72,14 @@ export function decodeHello(value: unknown): Hello {
 export function decodeWelcome(value: unknown): Welcome {
   const welcome = decodeOrThrow(welcomeCodec, value, 'VFIO_E_STREAM', 'welcome');
   const { windowBytes, chunkBytes } = welcome;
-  if (chunkBytes < 1 || windowBytes < chunkBytes || windowBytes > mostWindowBytes) throw streamError(`a window of ${windowBytes} bytes in chunks of ${chunkBytes} is none`);
+  if (chunkBytes < 1 || chunkBytes > mostDataBytes || windowBytes < chunkBytes || windowBytes > mostWindowBytes) throw streamError(`a window of ${windowBytes} bytes in chunks of ${chunkBytes} is none`);
   return welcome;
+}
+
+/** Throws VFIO_E_INCOMPATIBLE where a welcome is not the answer to this hello. */
+export function requireAnswer({ version, migration }: Welcome, hello: Pick<Hello, 'versions' | 'migration'>): void {
+  if (version < hello.versions[0] || version > hello.versions[1]) throw incompatible(`the other side goes on in version ${version} of the format, where it was offered ${hello.versions.join(' to ')}`);
+  if (migration !== hello.migration) throw incompatible('the other side is about another migration');
 }
 
 /** The newest version that both speak. Throws VFIO_E_INCOMPATIBLE. */

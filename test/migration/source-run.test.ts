@@ -1,4 +1,4 @@
-import { map, of, Subject, tap } from 'rxjs';
+import { concatMap, map, of, Subject, tap } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { VfioError } from '../../src/errors.js';
 import { memoryJournal } from '../../src/migration/journal.js';
@@ -68,6 +68,15 @@ describe('the source', () => {
     clock.flush();
     expect([end.code, states()]).toEqual(['VFIO_E_STREAM', ['running']]);
     expect(p.sourceJournal.entries.map(({ record }) => record)).toEqual(['begun']);
+  });
+
+  it.each([[{ version: 2 }, 'VFIO_E_INCOMPATIBLE'], [{ migration: 'another' }, 'VFIO_E_INCOMPATIBLE'], [{ chunkBytes: 1 << 26, windowBytes: 1 << 26 }, 'VFIO_E_STREAM']] as const)('reads nothing for a destination that answers with %j', (change, code) => {
+    const { clock, p, end, watch, states } = made();
+    const answer: Message = { type: 'welcome', welcome: { version: 1, migration: 'm', windowBytes: 64, chunkBytes: 64, ...change } };
+    p.transport.listening.open(clock).pipe(concatMap((connection) => connection.write(new MessageEncoder().encode(answer)))).subscribe({ error: (error: unknown) => { throw error; } });
+    p.migrate().subscribe(watch);
+    clock.flush();
+    expect([end.code, states(), p.source.map(({ channels }) => channels.made)]).toEqual([code, ['running'], [0]]);
   });
 
   it('decides nothing where somebody else has one of its devices go', () => {

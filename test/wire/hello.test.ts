@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { commonVersion, decodeHello, decodeWelcome, mostDevices, mostWindowBytes, requireSameKind, type DeviceKind } from '../../src/wire/hello.js';
+import { commonVersion, decodeHello, decodeWelcome, mostDevices, mostWindowBytes, requireAnswer, requireSameKind, type DeviceKind } from '../../src/wire/hello.js';
+import { mostDataBytes } from '../../src/wire/frame.js';
 
 const kind: DeviceKind = { destination: 'vf0', generation: 2, pci: true, irqs: 6, regions: [[0, 4096], [7, 256]], ids: [0x1af4, 0x1000, 1] };
 const hello = { protocol: 'vfio-rx migration', versions: [1, 1], migration: 'm', purpose: 'migrate', devices: [kind] };
@@ -18,8 +19,16 @@ describe('a welcome', () => {
   const welcome = { version: 1, migration: 'm', windowBytes: 4096, chunkBytes: 1024 };
   it('is taken as it is', () => expect(decodeWelcome(welcome)).toEqual(welcome));
 
-  it.each([{ chunkBytes: 0 }, { windowBytes: 1023 }, { windowBytes: mostWindowBytes + 1 }])('is refused with %o', (change) => {
+  it.each([{ chunkBytes: 0 }, { chunkBytes: mostDataBytes + 1, windowBytes: mostWindowBytes }, { windowBytes: 1023 }, { windowBytes: mostWindowBytes + 1 }])('is refused with %o', (change) => {
     expect(() => decodeWelcome({ ...welcome, ...change })).toThrow('[VFIO_E_STREAM]');
+  });
+});
+
+describe('the answer to a hello', () => {
+  const welcome = { version: 2, migration: 'm', windowBytes: 1, chunkBytes: 1 };
+  it('is in a version that was offered, and about the same migration', () => {
+    expect(() => requireAnswer(welcome, { versions: [1, 2], migration: 'm' })).not.toThrow();
+    for (const [versions, migration] of [[[1, 1], 'm'], [[3, 4], 'm'], [[1, 2], 'n']] as const) expect(() => requireAnswer(welcome, { versions: [...versions], migration })).toThrow('[VFIO_E_INCOMPATIBLE]');
   });
 });
 

@@ -5,11 +5,11 @@ import { migrate } from '../migration/migrate.js';
 import type { Deadlines, InDoubt, MigrationEvent, Resolution } from '../migration/plan.js';
 import { receive } from '../migration/receive.js';
 import { resolve } from '../migration/resolve.js';
-import { connectTo, listenAt } from '../transport/socket-transport.js';
 import type { TlsOptions } from '../transport/tls.js';
 import type { Transport } from '../transport/transport.js';
 import { parseDevice, withDevices, type OpenedDevice } from './devices.js';
 import { isLast, say, shown, type Screen } from './show.js';
+import { transportAt, transportTo } from './transports.js';
 import { tryFile } from './write-text.js';
 
 /** What the process ends with. */
@@ -34,11 +34,12 @@ const resolvePauseMs = 1000;
 
 /** The source's side. Emits the exit code, and ends. */
 export function migrateCommand(options: Options, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
+  const transport = transportTo(options.address, options);
   return tried(options, withDevices(options.devices.map(parseDevice), (devices, broken) => {
     digests(devices, screen);
     const events = migrate({
       devices: devices.map(({ device, name }) => ({ source: device, destination: name })),
-      transport: connectTo(options.address, options),
+      transport,
       journal: fileJournal(options.journal),
       abort: merge(interrupt, broken),
       ...deadlinesOf(options),
@@ -51,10 +52,11 @@ export function migrateCommand(options: Options, screen: Screen, interrupt: Obse
 
 /** The destination's side. */
 export function receiveCommand(options: Options, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
+  const transport = listening(options, screen);
   return tried(options, withDevices(options.devices.map(parseDevice), (devices, broken) => {
     const events = receive({
       devices: devices.map(({ device, name }) => ({ name, destination: device })),
-      transport: listening(options, screen),
+      transport,
       journal: fileJournal(options.journal),
       abort: merge(interrupt, broken),
       ...deadlinesOf(options),
@@ -94,10 +96,10 @@ function deadlinesOf({ patienceMs }: Options): { readonly deadlines?: Partial<De
 
 /** Either side, after its process died. The interrupt leaves it in doubt. */
 export function resolveCommand(options: Omit<Options, 'devices'> & { readonly listen: boolean }, screen: Screen, interrupt: Observable<unknown>): Observable<number> {
+  const transport = options.listen ? listening(options, screen) : transportTo(options.address, options);
   return defer(() => {
     tryJournal(options.journal);
     let left = false;
-    const transport = options.listen ? listening(options, screen) : connectTo(options.address, options);
     const resolved = resolve({ journal: fileJournal(options.journal), transport }).pipe(
       concatMap((resolution) => told(resolution, screen)),
       takeUntil(interrupt.pipe(tap(() => (left = true)))),
@@ -107,7 +109,7 @@ export function resolveCommand(options: Omit<Options, 'devices'> & { readonly li
 }
 
 function listening({ address, tls }: Pick<Options, 'address' | 'tls'>, screen: Screen): Transport {
-  return listenAt(address, {
+  return transportAt(address, {
     listening: (found) => say(screen, { listening: found }, `listening at ${found}`),
     refused: (error) => say(screen, { refused: error }, `turned away: ${error.message}`),
     ...(tls === undefined ? {} : { tls }),

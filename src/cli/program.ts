@@ -2,7 +2,6 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Observable } from 'rxjs';
 import type { State } from '../devices/port.js';
 import { mostDataBytes } from '../devices/replay/recorder.js';
-import { parseAddress } from '../transport/socket-transport.js';
 import { migrateCommand, receiveCommand, resolveCommand } from './commands.js';
 import { conformanceCommand, conformanceRules } from './conformance.js';
 import { parseDevice } from './devices.js';
@@ -13,6 +12,7 @@ import { replayCommand } from './replay.js';
 import { serveCommand } from './serve.js';
 import type { Screen } from './show.js';
 import { tlsOf, withTls, type TlsFlags } from './tls.js';
+import { requireAddress } from './transports.js';
 import { version } from './version.js';
 
 const devices = `
@@ -22,7 +22,7 @@ DEVICE   a PCI address, an mdev uuid, /dev/vfio/devices/vfioN, group:N, unix:PAT
 const renamed = `
          =NAME behind a device names it at the other end`;
 const addresses = `
-ADDRESS  tcp://HOST:PORT or unix:/PATH`;
+ADDRESS  tcp://HOST:PORT, unix:/PATH, or file:/FOLDER (a folder that both sides reach)`;
 const migrationEnds = `
 Ends with 0 (moved), 1 (failed, or not moved), 2 (usage), 3 (in doubt).`;
 
@@ -174,10 +174,10 @@ function state(text: string, before: readonly State[] = []): readonly State[] {
 
 function address(text: string): string {
   try {
-    parseAddress(text);
+    requireAddress(text);
     return text;
   } catch {
-    throw new InvalidArgumentError('It takes tcp://HOST:PORT or unix:/PATH.');
+    throw new InvalidArgumentError('It takes tcp://HOST:PORT, unix:/PATH or file:/FOLDER.');
   }
 }
 

@@ -6,6 +6,7 @@ export { migrate } from './migrate.js';
 export { receive } from './receive.js';
 export { resolve, type ResolvePlan } from './resolve.js';
 export type { Deadlines, DeviceProgress, InDoubt, MigrationEvent, MigrationPlan, MigrationProgress, Moved, Phase, ReceivePlan, Resolution } from './plan.js';
+export { fileTransport, type FileTransport, type FileTransportOptions } from '../transport/file-transport.js';
 export { memoryTransport, type MemoryTransport, type MemoryTransportOptions } from '../transport/memory-transport.js';
 export { connectTo, listenAt, socketTransport, type ConnectOptions, type ListenOptions } from '../transport/socket-transport.js';
 export type { DestinationRecord } from '../wire/handover-destination.js';

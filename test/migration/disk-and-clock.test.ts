@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { firstValueFrom, lastValueFrom, Subject } from 'rxjs';
@@ -11,7 +11,9 @@ import { memoryJournal } from '../../src/migration/journal.js';
 import { migrate } from '../../src/migration/migrate.js';
 import type { Moved } from '../../src/migration/plan.js';
 import { receive } from '../../src/migration/receive.js';
+import { fileTransport } from '../../src/transport/file-transport.js';
 import { memoryTransport } from '../../src/transport/memory-transport.js';
+import type { Transport } from '../../src/transport/transport.js';
 import { contents, fill, small, type Opened } from './pair.js';
 
 /** What the machine itself does to a migration: its disk is full, its clock is set. */
@@ -38,10 +40,9 @@ async function opened(side: string): Promise<readonly Opened[]> {
 }
 
 /** Two devices on each side, in real time; each side's journal where it is said. */
-async function moved(journals: { readonly source?: string; readonly destination?: string } = {}) {
+async function moved(journals: { readonly source?: string; readonly destination?: string } = {}, transport: { readonly connecting: Transport; readonly listening: Transport } = memoryTransport()) {
   const [source, destination] = [await opened('vf'), await opened('to')];
   source.forEach(fill);
-  const transport = memoryTransport();
   const journal = (path: string | undefined) => (path === undefined ? memoryJournal() : fileJournal(path));
   // A receiver waits for its source as long as it takes: for one that never comes, until it is told.
   const abort = new Subject<void>();
@@ -68,6 +69,24 @@ describe('a disk that is full', () => {
     expect(source.map(({ device }) => device.currentState.state)).toEqual(['running', 'running']);
     expect(destination.map(contents)).not.toEqual(source.map(contents));
     expect(existsSync(path)).toBe(false);
+  });
+});
+
+describe('a migration through files', () => {
+  it('moves devices whole, and leaves no file', async () => {
+    const at = mkdtempSync(join(folder, 'through-'));
+    const { source, destination, ends } = await moved({}, fileTransport(at, { segmentBytes: 4096 }));
+    expect(ends).toMatchObject([{ status: 'fulfilled', value: { phase: 'moved' } }, { status: 'fulfilled', value: { phase: 'moved' } }]);
+    expect(destination.map(contents)).toEqual(source.map(contents));
+    await vi.waitFor(() => { expect(readdirSync(at)).toEqual([]); }, { timeout: 30_000 });
+  });
+
+  it('ends with the source running where their disk is full', async (ctx) => {
+    if (process.getuid?.() !== 0) ctx.skip('only root may mount a file system that is full');
+    const { source, destination, ends } = await moved({}, fileTransport(fileSystem(16)));
+    expect(ends).toMatchObject([{ status: 'rejected', reason: { code: 'VFIO_E_LINK', message: expect.stringContaining('ENOSPC') as string } }, { status: 'rejected' }]);
+    expect(source.map(({ device }) => device.currentState.state)).toEqual(['running', 'running']);
+    expect(destination.map(contents)).not.toEqual(source.map(contents));
   });
 });
 

@@ -1,11 +1,11 @@
-import { EMPTY, map, NEVER, Subject, tap, type Observable, type OperatorFunction } from 'rxjs';
+import { EMPTY, first, map, NEVER, Subject, tap, type Observable, type OperatorFunction } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { SoftwareDeviceOptions } from '../../src/devices/software/options.js';
-import type { InDoubt, MigrationEvent, Resolution } from '../../src/migration/plan.js';
+import type { InDoubt, MigrationEvent, Moved, Resolution } from '../../src/migration/plan.js';
 import type { RoundReport, RoundVerdict } from '../../src/migration/fit-downtime.js';
 import type { MemoryTransportOptions } from '../../src/transport/memory-transport.js';
 import { virtualClock, type VirtualClock } from '../support/virtual-clock.js';
-import { contents, pair, type Opened, type Pair } from './pair.js';
+import { contents, opened, pair, type Opened, type Pair } from './pair.js';
 
 interface Watched {
   readonly events: readonly MigrationEvent[];
@@ -98,6 +98,22 @@ describe('a migration', () => {
     expect(source.phases.at(-1)).toBe('moved');
   });
 
+  it('measures how long nothing ran: from the request to stop until the confirmation, and at the destination from the last byte', () => {
+    const { clock, p } = make(2, {}, { latencyMs: 3 });
+    for (const { driver } of [...p.source, ...p.destination]) driver.faults.arcLatencyUs = 2000;
+    let stoppedNs = 0n;
+    p.source[0]?.device.state.pipe(first(({ going }) => going === 'stop-copy')).subscribe({ next: () => (stoppedNs = clock.nowNs()), error: (error: unknown) => { throw error; } });
+    const destination = watch(p.receive());
+    const source = watch(p.migrate());
+    clock.flush();
+    const at = ({ events }: Watched, phase: string): bigint => events.find((event) => event.phase === phase)?.atNs ?? 0n;
+    const downtimeNs = ({ events }: Watched): bigint => (events.at(-1) as Moved).downtimeNs;
+    expect(stoppedNs).toBeGreaterThan(0n);
+    // The confirmation is what `release` begins with; the last byte was 3 ms on its way.
+    expect(downtimeNs(source)).toBe(at(source, 'release') - stoppedNs);
+    expect(downtimeNs(destination)).toBe(at(destination, 'moved') - at(source, 'prepare') - 3_000_000n);
+  });
+
   it('ends where its policy gives up, completes, or says nothing', () => {
     const policies: readonly (readonly [OperatorFunction<RoundReport, RoundVerdict>, string])[] = [[map(() => 'give-up'), 'VFIO_E_ABORTED'], [() => EMPTY, 'VFIO_E_ABORTED'], [() => NEVER, 'VFIO_E_DEADLINE']];
     for (const [policy, code] of policies) {
@@ -167,6 +183,28 @@ describe('what fails before the decision ends with the source running', () => {
     clock.flush();
     expectRolledBack(p, source, 'VFIO_E_PEER');
     expect(source.error).toMatchObject({ message: expect.stringContaining('VFIO_E_INCOMPATIBLE') as string });
+  });
+
+  it('a destination whose device is of another kind: nothing was asked of either', () => {
+    const { clock, p } = make(2);
+    const [other] = opened(clock, 1, { regions: [{ index: 0, size: 0x2000 }] }, 'other', () => { clock.flush(); });
+    const destination = watch(p.receive({ devices: [p.destination[0], other].map((one, n) => ({ name: `d${n}`, destination: (one as Opened).device })) }));
+    const source = watch(p.migrate());
+    clock.flush();
+    expectRolledBack(p, source, 'VFIO_E_PEER');
+    expect(source.error).toMatchObject({ message: expect.stringMatching(/d1.*the regions differ.*VFIO_E_INCOMPATIBLE/) as string });
+    expect(destination.error).toMatchObject({ code: 'VFIO_E_INCOMPATIBLE' });
+    expect([...p.source, ...p.destination].flatMap(({ driver }) => driver.trace.filter(({ event }) => event === 'state'))).toEqual([]);
+  });
+
+  it('a source that names a device twice', () => {
+    const { clock, p } = make(2);
+    const destination = watch(p.receive());
+    const source = watch(p.migrate({ devices: p.source.map(({ device }) => ({ source: device, destination: 'd0' })) }));
+    clock.flush();
+    expectRolledBack(p, source, 'VFIO_E_PEER');
+    expect(destination.error).toMatchObject({ code: 'VFIO_E_INCOMPATIBLE', message: expect.stringContaining('twice') as string });
+    expect(p.destination[0]?.driver.trace.filter(({ event }) => event === 'state')).toEqual([]);
   });
 
   it('a peer that stalls: the phase is named', () => {

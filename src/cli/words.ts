@@ -7,7 +7,8 @@ export function headline(event: MigrationEvent): string {
   if (event.atOnce !== undefined) return `${event.phase}: ${event.atOnce} devices are stopped at once, the others follow in groups`;
   if (event.round === undefined) return event.phase;
   const { round, rate, expectedDowntimeMs } = event.round;
-  return `${event.phase}, round ${round}: ${size(rate)}/s, about ${expectedDowntimeMs.toFixed(1)} ms to go when stopped`;
+  const toGo = Number.isFinite(expectedDowntimeMs) ? `about ${expectedDowntimeMs.toFixed(1)} ms to go when stopped` : 'how long to go when stopped is not known yet';
+  return `${event.phase}, round ${round}: ${size(rate)}/s, ${toGo}`;
 }
 
 /** A number of bytes in words. */

@@ -13,7 +13,7 @@ export interface RoundReport {
   readonly sentBytes: bigint;
   /** Bytes a second, over all rounds; 0 where it is not known. */
   readonly rate: number;
-  /** How long it would take to move what there is, ms. */
+  /** How long it would take to move what there is, ms; Infinity where there is something, and the rate is not known. */
   readonly expectedDowntimeMs: number;
 }
 

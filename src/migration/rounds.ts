@@ -78,5 +78,5 @@ function reportOf(savers: readonly Saver[], round: number, beganNs: bigint, atNs
   const sent = sentBytes(savers);
   const tookMs = Number(atNs - beganNs) / 1e6;
   const rate = tookMs > 0 ? (Number(sent) * 1000) / tookMs : 0;
-  return { round, atNs, initialBytes, dirtyBytes: left - initialBytes, sentBytes: sent, rate, expectedDowntimeMs: rate === 0 ? 0 : (Number(left) * 1000) / rate };
+  return { round, atNs, initialBytes, dirtyBytes: left - initialBytes, sentBytes: sent, rate, expectedDowntimeMs: left === 0n ? 0 : (Number(left) * 1000) / rate };
 }

@@ -9,6 +9,9 @@ describe('words', () => {
     expect(headline({ ...at, phase: 'check' })).toBe('check');
     expect(headline({ ...at, phase: 'check', atOnce: 48 })).toBe('check: 48 devices are stopped at once, the others follow in groups');
     expect(headline({ ...at, phase: 'moved', downtimeNs: 12_345_678n })).toBe('moved: nothing ran for 12.3 ms');
+    const round = { round: 2, atNs: 0n, initialBytes: 0n, dirtyBytes: 9n, sentBytes: 9n, rate: 2048, expectedDowntimeMs: 4.44 };
+    expect(headline({ ...at, phase: 'pre-copy', round })).toBe('pre-copy, round 2: 2.0 KiB/s, about 4.4 ms to go when stopped');
+    expect(headline({ ...at, phase: 'pre-copy', round: { ...round, rate: 0, expectedDowntimeMs: Infinity } })).toBe('pre-copy, round 2: 0 B/s, how long to go when stopped is not known yet');
     const because = new VfioError('VFIO_E_LINK', 'cut', { operation: 'commit' });
     expect(headline({ ...at, phase: 'in-doubt', decision: 'source', because, resolve: () => EMPTY })).toBe('in doubt, the source holds the decision: commit: cut [VFIO_E_LINK]');
   });

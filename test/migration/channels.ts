@@ -6,6 +6,8 @@ import type { Alter } from '../support/devices.js';
 export interface Channels {
   made: number;
   open: number;
+  /** Called whenever one of them is asked what there is to read, before it answers. */
+  asked?: () => void;
 }
 
 /** A port that counts its data_fds. */
@@ -18,7 +20,10 @@ export function countedChannels(counts: Channels): Alter {
       direction: data.direction,
       read: (maxBytes) => data.read(maxBytes),
       write: (bytes) => data.write(bytes),
-      precopy: () => data.precopy(),
+      precopy: () => defer(() => {
+        counts.asked?.();
+        return data.precopy();
+      }),
       close: () =>
         defer(() => {
           if (open) counts.open -= 1;

@@ -80,6 +80,17 @@ describe('the destination', () => {
     expect(p.destinationJournal.entries.at(-1)?.record).toBe(at === 'transfer' ? 'begun' : 'discarded');
   });
 
+  it('takes no journal in which it stands prepared: what it promised then is not over', () => {
+    const { clock, p, last, hear, states } = made();
+    const before = { migration: 'before', devices: ['to0'], side: 'destination', record: 'prepared' } as const;
+    p.destinationJournal.write(before).subscribe({ error: (error: unknown) => { throw error; } });
+    p.receive().subscribe(hear('destination'));
+    p.migrate().subscribe(hear('source'));
+    clock.flush();
+    expect([last.destination, last.source]).toMatchObject([{ code: 'VFIO_E_JOURNAL', message: expect.stringContaining('before stands there as prepared') as string }, { code: 'VFIO_E_PEER' }]);
+    expect([states(), p.destinationJournal.entries]).toEqual([['running', 'running'], [before]]);
+  });
+
   it('closes every session where one device of several cannot take state', () => {
     const { clock, p, last, hear } = made(3);
     p.destination[2]?.driver.faults.failArc('resuming', 'EIO');

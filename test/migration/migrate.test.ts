@@ -98,6 +98,39 @@ describe('a migration', () => {
     expect(source.phases.at(-1)).toBe('moved');
   });
 
+  it('stops no device that has initial data, nor one that has it anew (REINIT), and reports what there is and how long it would take', () => {
+    const { clock, p } = make(2, {}, { latencyMs: 1, capacityBytes: 64 });
+    const [, one] = p.source;
+    let asked = 0;
+    // When the first round has been through: it would have fitted.
+    if (one !== undefined) one.channels.asked = () => { if ((asked += 1) === 2) one.driver.preCopy.reinit(0x1000); };
+    watch(p.receive({ windowBytes: 0x400 }));
+    const source = watch(p.migrate({ downtimeLimitMs: 1e6 }));
+    clock.flush();
+    expect(source.phases.at(-1)).toBe('moved');
+    const reports = source.events.flatMap((event) => ('round' in event ? [{ ...event.round, remaining: event.devices.map(({ remaining }) => remaining) }] : []));
+    expect(reports.map(({ round, initialBytes, dirtyBytes, remaining }) => [round, initialBytes, dirtyBytes, remaining])).toEqual([[1, 0x1000n, 0n, [0n, 0x1000n]], [2, 0n, 0n, [0n, 0n]]]);
+    const beganNs = source.events.find(({ phase }) => phase === 'pre-copy')?.atNs ?? 0n;
+    for (const { atNs, sentBytes, rate, expectedDowntimeMs, initialBytes } of reports) {
+      expect(rate).toBeCloseTo(Number(sentBytes) / (Number(atNs - beganNs) / 1e9), 3);
+      expect(expectedDowntimeMs).toBeCloseTo((Number(initialBytes) * 1000) / rate, 3);
+    }
+  });
+
+  it('does not take a rate that is not known for one that fits', () => {
+    const { clock, p } = make(1, {}, { latencyMs: 1 });
+    const [one] = p.source;
+    let asked = 0;
+    // It was quiet, and nothing else was to be sent: nobody knows how long this takes.
+    if (one !== undefined) one.channels.asked = () => { if ((asked += 1) === 2) one.driver.preCopy.dirty(0x1000); };
+    watch(p.receive());
+    const source = watch(p.migrate());
+    clock.flush();
+    const reports = source.events.flatMap((event) => ('round' in event ? [event.round] : []));
+    expect(reports.map(({ dirtyBytes, rate, expectedDowntimeMs }) => [dirtyBytes, rate, expectedDowntimeMs])).toEqual([[0x1000n, 0, Infinity], [0n, 0, 0]]);
+    expect(source.phases.at(-1)).toBe('moved');
+  });
+
   it('measures how long nothing ran: from the request to stop until the confirmation, and at the destination from the last byte', () => {
     const { clock, p } = make(2, {}, { latencyMs: 3 });
     for (const { driver } of [...p.source, ...p.destination]) driver.faults.arcLatencyUs = 2000;

@@ -17,7 +17,7 @@ export class LiveTable {
 
   draw(event: MigrationEvent): void {
     const rows = [
-      { done: 0, all: 0, payload: { text: headline(event) }, format: '{text}' },
+      { done: 0, all: 0, payload: { text: `${headline(event)}${flow(event)}` }, format: '{text}' },
       ...event.devices.map(({ device, state, bytes, remaining }) => ({
         done: Number(bytes),
         all: Number(bytes + remaining),
@@ -36,4 +36,9 @@ export class LiveTable {
   stop(): void {
     if (this.#rows.splice(0).length > 0) this.#bars.stop();
   }
+}
+
+/** How fast, where no round says it. */
+function flow(event: MigrationEvent): string {
+  return 'rate' in event && event.rate > 0 && event.round === undefined ? `, ${size(event.rate)}/s` : '';
 }

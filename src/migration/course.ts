@@ -7,7 +7,7 @@ import type { RoundReport } from './fit-downtime.js';
 import { within, type Side } from './device-states.js';
 import type { Journal, JournalEntry } from './journal.js';
 import { Outcome, type WaysOut } from './outcome.js';
-import { defaultDeadlines, type Deadlines, type DeviceProgress, type MigrationEvent, type Phase } from './plan.js';
+import { defaultDeadlines, type Deadlines, type DeviceProgress, type MigrationEvent, type MigrationProgress, type Phase } from './plan.js';
 
 /** How often progress is told while bytes flow, ns. */
 const progressNs = 200_000_000n;
@@ -31,6 +31,7 @@ export class Course {
   #phase: Phase = 'check';
   #failure: VfioError | undefined;
   #toldNs = 0n;
+  #flowsSinceNs: bigint | undefined;
 
   constructor(parts: CourseParts, out: Subscriber<MigrationEvent>) {
     this.#parts = parts;
@@ -86,9 +87,19 @@ export class Course {
   // ── what is told ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   tell(round?: RoundReport): void {
-    this.#toldNs = this.#parts.clock.nowNs();
+    const now = this.#now();
+    const rate = this.#rate(now);
+    this.#toldNs = now.atNs;
     const most = this.#phase === 'check' ? atOnce(this.#parts.devices) : undefined;
-    this.#outcome.tell({ phase: this.#phase, ...this.#now(), ...(round === undefined ? {} : { round }), ...(most === undefined ? {} : { atOnce: most }) });
+    this.#outcome.tell({ phase: this.#phase, ...now, rate, ...(round === undefined ? {} : { round }), ...(most === undefined ? {} : { atOnce: most }) });
+  }
+
+  /** What flows, flows since the event before the first that knew of it. */
+  #rate({ atNs, devices }: Pick<MigrationProgress, 'atNs' | 'devices'>): number {
+    const bytes = devices.reduce((sum, device) => sum + device.bytes, 0n);
+    if (bytes > 0n) this.#flowsSinceNs ??= this.#toldNs;
+    const tookNs = this.#flowsSinceNs === undefined ? 0n : atNs - this.#flowsSinceNs;
+    return tookNs > 0n ? (Number(bytes) * 1e9) / Number(tookNs) : 0;
   }
 
   /** Bytes have moved: that is told now and then. */

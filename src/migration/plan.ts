@@ -67,6 +67,8 @@ export interface MigrationProgress {
   readonly phase: Phase;
   readonly atNs: bigint;
   readonly devices: readonly DeviceProgress[];
+  /** Bytes a second of all devices, since the first ones; 0 where there are none yet. */
+  readonly rate: number;
   /** The end of a round of PRE_COPY. */
   readonly round?: RoundReport;
   /** In `check`, where not all devices can be stopped at once: so many can, the others follow as threads come free. Each blocked call of a kernel device holds one. */

@@ -5,7 +5,7 @@ import type { MigrationEvent } from '../../src/migration/plan.js';
 import { terminal } from './terminal.js';
 
 const devices = [{ device: 'vf0', state: 'stop-copy', bytes: 1024n, remaining: 0n }] as const;
-const transfer: MigrationEvent = { phase: 'transfer', atNs: 1n, devices };
+const transfer: MigrationEvent = { phase: 'transfer', atNs: 1n, devices, rate: 0 };
 const moved: MigrationEvent = { phase: 'moved', atNs: 2n, devices, downtimeNs: 1_000_000n };
 
 describe('what a command shows', () => {
@@ -20,7 +20,7 @@ describe('what a command shows', () => {
     const { stream, written: drawn } = terminal();
     const screen = { write: (text: string) => written.push(text), json: true, terminal: stream };
     of(transfer, transfer).pipe(shown(screen)).subscribe();
-    expect(written).toEqual(Array(2).fill('{"phase":"transfer","atNs":1,"devices":[{"device":"vf0","state":"stop-copy","bytes":1024,"remaining":0}]}\n'));
+    expect(written).toEqual(Array(2).fill('{"phase":"transfer","atNs":1,"devices":[{"device":"vf0","state":"stop-copy","bytes":1024,"remaining":0}],"rate":0}\n'));
     expect(drawn()).toBe('');
   });
 

@@ -5,7 +5,7 @@ import { VfioError } from '../../src/errors.js';
 
 describe('words', () => {
   it('say what goes on', () => {
-    const at = { atNs: 0n, devices: [] };
+    const at = { atNs: 0n, devices: [], rate: 0 };
     expect(headline({ ...at, phase: 'check' })).toBe('check');
     expect(headline({ ...at, phase: 'check', atOnce: 48 })).toBe('check: 48 devices are stopped at once, the others follow in groups');
     expect(headline({ ...at, phase: 'moved', downtimeNs: 12_345_678n })).toBe('moved: nothing ran for 12.3 ms');

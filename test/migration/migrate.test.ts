@@ -131,6 +131,23 @@ describe('a migration', () => {
     expect(source.phases.at(-1)).toBe('moved');
   });
 
+  it('tells of bytes that flow a few times a second, and how fast, on both sides', () => {
+    // 1 KiB, and the credit for more, on its way at a time.
+    const { clock, p } = make(1, { migration: 1 }, { latencyMs: 100 });
+    const destination = watch(p.receive({ windowBytes: 0x400 }));
+    const source = watch(p.migrate());
+    clock.flush();
+    expect(source.phases.at(-1)).toBe('moved');
+    for (const { events } of [source, destination]) {
+      const flowing = events.flatMap((event) => (event.phase === 'transfer' && 'rate' in event ? [event] : []));
+      expect(flowing.length).toBeGreaterThan(1);
+      for (const [n, { atNs }] of flowing.entries()) if (n > 0) expect(atNs - (flowing[n - 1]?.atNs ?? 0n)).toBeGreaterThanOrEqual(200_000_000n);
+      const [first, last] = [flowing[0], flowing.at(-1)];
+      expect(first?.rate).toBe(0);
+      expect(last?.rate).toBeCloseTo(Number(last?.devices[0]?.bytes) / (Number((last?.atNs ?? 0n) - (first?.atNs ?? 0n)) / 1e9), 3);
+    }
+  });
+
   it('measures how long nothing ran: from the request to stop until the confirmation, and at the destination from the last byte', () => {
     const { clock, p } = make(2, {}, { latencyMs: 3 });
     for (const { driver } of [...p.source, ...p.destination]) driver.faults.arcLatencyUs = 2000;

@@ -13,6 +13,7 @@ import { softwareSource } from '../support/devices.js';
 import { nothingUnhandled } from '../support/unhandled.js';
 import { virtualClock } from '../support/virtual-clock.js';
 import { contents, pair, small } from './pair.js';
+import { watchedWire } from './watched-wire.js';
 
 nothingUnhandled();
 
@@ -234,6 +235,21 @@ describe('the destination', () => {
     expect(p.destination.map(contents)).toEqual(p.source.map(contents));
     // The one that ran was left alone.
     expect(p.destination[0]?.driver.trace.filter(({ event, fields }) => event === 'state' && fields['from'] === 'running').map(({ fields }) => fields['to'])).toEqual(['resuming']);
+  });
+
+  it.each(['fails', 'is left'] as const)('has no connection after an attempt that %s', (how) => {
+    const { clock, p, said, note, source, destination } = inDoubt();
+    for (const [side, event, transport, other] of [['source', source, p.transport.connecting, p.transport.listening], ['destination', destination, p.transport.listening, p.transport.connecting]] as const) {
+      const wire = watchedWire(transport, {});
+      // Somebody who says nothing.
+      other.open(clock).subscribe({ error: (error: unknown) => { throw error; } });
+      const attempt = event.resolve(wire).subscribe(note);
+      clock.advanceMs(1);
+      expect([side, wire.connections.open]).toEqual([side, 1]);
+      if (how === 'is left') attempt.unsubscribe();
+      clock.flush();
+      expect([side, said.splice(0), wire.connections.open]).toEqual([side, how === 'fails' ? [side === 'source' ? 'VFIO_E_DEADLINE' : 'VFIO_E_IN_DOUBT'] : [], 0]);
+    }
   });
 
   it('resolves once at a time, a source that came and says nothing has its time, and what is known is answered at once', () => {

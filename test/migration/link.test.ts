@@ -1,8 +1,10 @@
 import { NEVER, of, Subject, type Observable } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import { VfioError } from '../../src/errors.js';
 import { Link } from '../../src/migration/link.js';
 import type { Connection } from '../../src/transport/transport.js';
 import { FrameDecoder } from '../../src/wire/frame-decoder.js';
+import { MessageEncoder, type Message } from '../../src/wire/message.js';
 import { MessageOrder } from '../../src/wire/message-order.js';
 
 describe('a link', () => {
@@ -30,5 +32,19 @@ describe('a link', () => {
     room.complete();
     expect(heard).toEqual(numbers);
     expect(closedAfter).toBe(numbers.length);
+  });
+
+  it('hears nothing that must not come now, nor anything after it', () => {
+    const encoder = new MessageEncoder();
+    const heard: string[] = [];
+    const messages: readonly Message[] = [
+      { type: 'hello', hello: { protocol: 'vfio-rx migration', versions: [1, 1], migration: 'm', purpose: 'resolve', devices: [] } },
+      { type: 'switch-over' },
+      { type: 'commit' },
+    ];
+    const bytes = Buffer.concat(messages.flatMap((message) => encoder.encode(message).map((part) => Buffer.from(part))));
+    const connection: Connection = { name: 'peer', read: () => (heard.length === 0 ? of(bytes) : NEVER), write: () => NEVER, close: () => undefined };
+    new Link(connection, new MessageOrder('source')).messages.subscribe({ next: ({ type }) => heard.push(type), error: (error: unknown) => heard.push(VfioError.is(error) ? error.code : String(error)) });
+    expect(heard).toEqual(['hello', 'VFIO_E_STREAM']);
   });
 });

@@ -226,6 +226,31 @@ describe('what fails before the decision ends with the source running', () => {
     expect(destination.error).toMatchObject({ code: 'VFIO_E_IO', device: 'to2' });
   });
 
+  it.each([1, 2, 3])('%i of three devices that fail, at any arc of either side: the error names one of them, the arc and the side', (k) => {
+    for (const arc of ['pre-copy', 'pre-copy-p2p', 'stop-copy'] as const) {
+      const { clock, p } = make(3);
+      const destination = watch(p.receive());
+      for (const { driver } of p.source.slice(3 - k)) driver.faults.failArc(arc, 'EIO');
+      const source = watch(p.migrate());
+      clock.flush();
+      expectRolledBack(p, source, 'VFIO_E_IO');
+      expect(source.error).toMatchObject({ device: `vf${3 - k}`, operation: `device_state ${arc} at the source` });
+      expect(destination.error).toMatchObject({ code: 'VFIO_E_PEER', message: expect.stringContaining(`device_state ${arc} at the source`) as string });
+      expect([...p.source, ...p.destination].map(({ channels }) => channels.open)).toEqual([0, 0, 0, 0, 0, 0]);
+    }
+    for (const arc of ['resuming', 'stop'] as const) {
+      const { clock, p } = make(3);
+      const destination = watch(p.receive().pipe(tap(({ phase }) => { if (phase === 'transfer') for (const { driver } of p.destination.slice(3 - k)) driver.faults.failArc('stop', 'EIO'); })));
+      if (arc === 'resuming') for (const { driver } of p.destination.slice(3 - k)) driver.faults.failArc(arc, 'EIO');
+      const source = watch(p.migrate());
+      clock.flush();
+      expectRolledBack(p, source, 'VFIO_E_PEER');
+      expect(destination.error).toMatchObject({ code: 'VFIO_E_IO', device: `to${3 - k}`, operation: `device_state ${arc} at the destination` });
+      expect(source.error).toMatchObject({ message: expect.stringContaining(`to${3 - k}: device_state ${arc} at the destination`) as string });
+      expect([...p.source, ...p.destination].map(({ channels }) => channels.open)).toEqual([0, 0, 0, 0, 0, 0]);
+    }
+  });
+
   it('a destination of another kind, or without the device', () => {
     const { clock, p } = make(1);
     watch(p.receive({ devices: [{ name: 'x', destination: (p.destination[0] as Opened).device }] }));
@@ -314,6 +339,27 @@ describe('what is lost after the decision is in doubt', () => {
     const { p, source, destination } = cutAt('commit', 'destination');
     expectRolledBack(p, source, 'VFIO_E_LINK');
     expect(destination.events.at(-1)).toMatchObject({ phase: 'in-doubt' });
+  });
+
+  it.each([1, 2, 3])('%i of three devices that cannot be started: given back where none has left STOP, in doubt where one has', (k) => {
+    for (const arc of ['running-p2p', 'running'] as const) {
+      const { clock, p } = make(3);
+      const fail = tap(({ phase }: MigrationEvent) => { if (phase === 'commit') for (const { driver } of p.destination.slice(3 - k)) driver.faults.failArc(arc, 'EIO'); });
+      const destination = watch(p.receive().pipe(fail));
+      const source = watch(p.migrate());
+      clock.flush();
+      if (arc === 'running-p2p' && k === 3) {
+        expectRolledBack(p, source, 'VFIO_E_PEER');
+        expect(destination.error).toMatchObject({ code: 'VFIO_E_IO', operation: 'device_state running-p2p at the destination' });
+        continue;
+      }
+      expect(destination.events.at(-1)).toMatchObject({ phase: 'in-doubt', because: { code: 'VFIO_E_IO', operation: `device_state ${arc} at the destination`, device: `to${3 - k}` } });
+      expect([source.events.at(-1)?.phase, states(p.source)]).toEqual(['in-doubt', ['stop-copy', 'stop-copy', 'stop-copy']]);
+      // What failed once works the next time.
+      const said = [resolved(destination), resolved(source)];
+      clock.flush();
+      expect([said, states(p.destination)]).toEqual([[['moved'], ['moved']], ['running', 'running', 'running']]);
+    }
   });
 
   it('a destination that cannot run gives the devices back', () => {

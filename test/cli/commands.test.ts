@@ -75,6 +75,24 @@ function cutAt(record: JournalEntry['record'], to: Transport) {
 
 const plain = { regions: [{ index: 0, size: 0x1000 }], remap: false, mailbox: false } as const;
 
+it.each(['pre-copy', 'transfer', 'prepare'])('an interrupt of the source in phase %s: it runs again, and says so', async (phase) => {
+  const interrupt = new Subject<void>();
+  const said: string[] = [];
+  const write = (line: string): void => {
+    said.push(line.trimEnd());
+    if (line.includes(`"phase":"${phase}"`)) interrupt.next();
+  };
+  runs += 1;
+  await using destination = await firstValueFrom(openDevice(softwareDevice({ ...plain, name: 'to' })));
+  let listening: (address: string) => void = () => undefined;
+  const listens = new Promise<string>((done) => (listening = done));
+  const received = expect(lastValueFrom(receive({ devices: [{ name: 'd', destination }], transport: listenAt('tcp://127.0.0.1:0', { listening }), journal: memoryJournal() }))).rejects.toMatchObject({ code: 'VFIO_E_PEER' });
+  const sent = lastValueFrom(migrateCommand({ devices: ['software:vf?bytes=4096=d'], address: await listens, journal: join(folder, `${runs}-from`) }, { write, json: true }, interrupt));
+  await expect(sent).rejects.toMatchObject({ code: 'VFIO_E_ABORTED' });
+  expect(JSON.parse(said.at(-1) ?? '')).toMatchObject({ phase: 'roll-back', devices: [{ device: 'vf', state: 'running' }] });
+  await received;
+});
+
 it('an interrupt that the source hears when it has decided ends it, in doubt, where that is what becomes of it', async () => {
   const interrupt = new Subject<void>();
   const said: string[] = [];

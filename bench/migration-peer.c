@@ -5,7 +5,7 @@
  *   migration-peer unix|tcp MIB CPU      sends from where it runs to a child of its own on CPU; prints MiB per second
  *
  * As the library does: frames of 1 MiB, checksums of header and payload, the order of the frames, a window of credit of 16 MiB that is
- * given back in lumps of 4, the same room in the kernel's socket, and the number and checksum of all bytes at the end, which the receiver answers. The device fills a
+ * given back in lumps of 8, the same room in the kernel's socket, and the number and checksum of all bytes at the end, which the receiver answers. The device fills a
  * buffer with zeros for each read, and takes what is written without a look, as the software device does.
  *
  * crc32 is that of the system's zlib; its prototypes stand here, so that no headers need to be installed.

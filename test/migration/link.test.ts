@@ -44,7 +44,25 @@ describe('a link', () => {
     ];
     const bytes = Buffer.concat(messages.flatMap((message) => encoder.encode(message).map((part) => Buffer.from(part))));
     const connection: Connection = { name: 'peer', read: () => (heard.length === 0 ? of(bytes) : NEVER), write: () => NEVER, close: () => undefined };
-    new Link(connection, new MessageOrder('source')).messages.subscribe({ next: ({ type }) => heard.push(type), error: (error: unknown) => heard.push(VfioError.is(error) ? error.code : String(error)) });
+    new Link(connection, new MessageOrder('source')).listen({ heard: ({ type }) => heard.push(type), failed: (error) => heard.push(VfioError.is(error) ? error.code : String(error)) });
     expect(heard).toEqual(['hello', 'VFIO_E_STREAM']);
+  });
+
+  it('says what has queued up before what is said when a write is answered', () => {
+    const room = new Subject<void>();
+    const answers: Observable<void>[] = [room];
+    const decoder = new FrameDecoder();
+    const heard: number[] = [];
+    const write: Connection['write'] = (parts) => {
+      for (const part of parts) decoder.push(part, ({ payload }) => heard.push(new DataView(payload.buffer).getUint32(0, true)));
+      return answers.pop() ?? of(undefined);
+    };
+    const link = new Link({ name: 'one that waits at first', read: () => NEVER, write, close: () => undefined }, new MessageOrder('source'));
+    const credit = (bytes: number): Message => ({ type: 'credit', device: 0, bytes });
+    link.post(credit(1), { closed: false, answered: () => link.say(credit(3)), failed: () => undefined });
+    link.say(credit(2));
+    room.next();
+    room.complete();
+    expect(heard).toEqual([1, 2, 3]);
   });
 });

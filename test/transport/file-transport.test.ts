@@ -2,13 +2,13 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { firstValueFrom, lastValueFrom, map, toArray } from 'rxjs';
+import { firstValueFrom, lastValueFrom } from 'rxjs';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { realClock } from '../../src/clock.js';
-import { pull } from '../../src/migration/pull.js';
 import { fileTransport, type FileTransportOptions } from '../../src/transport/file-transport.js';
 import type { Connection } from '../../src/transport/transport.js';
 import { virtualClock } from '../support/virtual-clock.js';
+import { everything } from './pulled.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'vfio-rx-files-'));
 const mounted: string[] = [];
@@ -24,7 +24,6 @@ async function connected(at: string, options: FileTransportOptions = {}): Promis
   return Promise.all([firstValueFrom(connecting.open(realClock)), firstValueFrom(listening.open(realClock))]);
 }
 
-const everything = (connection: Connection): Promise<Buffer> => lastValueFrom(pull(() => connection.read()).pipe(map((bytes) => Buffer.from(bytes)), toArray(), map((parts) => Buffer.concat(parts))));
 const say = (connection: Connection, ...parts: readonly string[]): Promise<void> => lastValueFrom(connection.write(parts.map((one) => Buffer.from(one))), { defaultValue: undefined });
 const isEmpty = (at: string) => vi.waitFor(() => { expect(readdirSync(at)).toEqual([]); }, { timeout: 30_000 });
 

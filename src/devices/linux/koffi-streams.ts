@@ -19,7 +19,7 @@ const msghdr = { iov: 16, iovlen: 24 } as const;
 /** One message carries a header and a payload; of more parts these go first. */
 const mostVectors = 16;
 /** A part that is no longer, as the header of a frame, is copied: that costs less than to ask where it is. */
-const mostSmall = 64;
+const smallBytes = 64;
 
 /** The calls of a stream over koffi. */
 export function bindStreams(koffi: Koffi): StreamCalls {
@@ -38,7 +38,7 @@ export function bindStreams(koffi: Koffi): StreamCalls {
   const { view, base, write64, addressOf, result } = argumentsFor(koffi);
   const memory = new Uint8Array(view.buffer);
   const copied = (part: Uint8Array, place: number): number => {
-    const to = at.small + place * mostSmall;
+    const to = at.small + place * smallBytes;
     memory.set(part, to);
     return base + to;
   };
@@ -73,7 +73,7 @@ export function bindStreams(koffi: Koffi): StreamCalls {
           skip -= part.length;
           continue;
         }
-        write64(at.vectors + count * 16, (part.length > mostSmall ? addressOf(part) : copied(part, count)) + skip);
+        write64(at.vectors + count * 16, (part.length > smallBytes ? addressOf(part) : copied(part, count)) + skip);
         write64(at.vectors + count * 16 + 8, part.length - skip);
         skip = 0;
         count += 1;

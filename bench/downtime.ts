@@ -2,8 +2,8 @@
  * What orchestration adds to the downtime: from the last byte that a source's device says in STOP_COPY until RUNNING is requested of the
  * destination's last device. Two processes, a UNIX socket, one migration after the other. Started pinned by run.ts; prints one line of JSON.
  *
- *   downtime.ts send PEER DEVICES COUNT memory|disk CPU     the source; it starts the other side on CPU
- *   downtime.ts receive FOLDER DEVICES COUNT memory|disk    the destination
+ *   downtime.ts send PEER DEVICES COUNT memory|disk SLOW CPU    the source; it starts the other side on CPU
+ *   downtime.ts receive FOLDER DEVICES COUNT memory|disk SLOW   the destination, of whose devices so many (the first ones) take 10 ms for each arc
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { join } from 'node:path';
@@ -23,14 +23,23 @@ interface Way {
   readonly count: number;
   /** Where the decision is written down. */
   readonly journals: string;
+  /** How many of the destination's devices are slow. */
+  readonly slow: number;
 }
 
 const warmUp = 10;
+const slowArcUs = 10_000;
 
 const names = (side: string, devices: number): readonly string[] => Array.from({ length: devices }, (_, n) => `${side}${n}`);
 const openAll = (addresses: readonly PortSource[]): Promise<readonly VfioDevice[]> => Promise.all(addresses.map((address) => firstValueFrom(openDevice(address))));
 const small = (name: string) => softwareDevice({ name, regions: [{ index: 0, size: 0x1000 }], remap: false });
 const journalAt = ({ folder, journals }: Way, file: string): Journal => (journals === 'disk' ? fileJournal(join(folder, file)) : memoryJournal());
+
+function slowOne(name: string): PortSource {
+  const software = small(name);
+  software.driver.faults.arcLatencyUs = slowArcUs;
+  return software;
+}
 
 /** A software device whose every byte is noted. */
 function noting(name: string, noted: () => void): PortSource {
@@ -52,8 +61,8 @@ function noting(name: string, noted: () => void): PortSource {
 }
 
 async function send(way: Way, peer: string, cpu: string): Promise<void> {
-  const { folder, devices, count, journals } = way;
-  const other = new OtherSide(peer, cpu, 'downtime.js', 'receive', folder, String(devices), String(count), journals);
+  const { folder, devices, count, journals, slow } = way;
+  const other = new OtherSide(peer, cpu, 'downtime.js', 'receive', folder, String(devices), String(count), journals, String(slow));
   const times: number[] = [];
   for (let n = -warmUp; n < count; n += 1) {
     let lastNs = 0n;
@@ -77,7 +86,7 @@ async function take(way: Way): Promise<void> {
     if (lane === 'state' && label === 'running' && phase === 'begin') ranNs = atNs;
   });
   for (let n = -warmUp; n < way.count; n += 1) {
-    const destinations = await openAll(names('to', way.devices).map(small));
+    const destinations = await openAll(names('to', way.devices).map((name, place) => (place < way.slow ? slowOne(name) : small(name))));
     const devices = destinations.map((destination) => ({ name: destination.name, destination }));
     const transport = listenAt(`unix:${join(way.folder, String(n))}`, { listening: (listening) => say({ listening }) });
     await lastValueFrom(receive({ devices, transport, journal: journalAt(way, 'to.journal') }));
@@ -86,8 +95,8 @@ async function take(way: Way): Promise<void> {
   }
 }
 
-const [mode, first = '', devices = '1', count = '200', journals = 'memory', cpu = '0'] = process.argv.slice(2);
-const way = { devices: Number(devices), count: Number(count), journals };
+const [mode, first = '', devices = '1', count = '200', journals = 'memory', slow = '0', cpu = '0'] = process.argv.slice(2);
+const way = { devices: Number(devices), count: Number(count), journals, slow: Number(slow) };
 if (mode === 'send') await send({ ...way, folder: ownFolder() }, first, cpu);
 else if (mode === 'receive') await take({ ...way, folder: first });
 else throw new Error(`unknown mode ${String(mode)}`);

@@ -64,16 +64,20 @@ const memoryLines = (name: string): readonly Line[] => [
   { name: `  memory of ${name}, destination`, figure: 'destinationMib', unit: 'MiB', aim: 64 },
 ];
 
-const migration = (name: string, kind: 'unix' | 'tcp'): Measurement => ({
+/** @param before so many GiB that the same process has moved */
+const migration = (name: string, kind: 'unix' | 'tcp', before: number): Measurement => ({
   group: 'migration',
   c: { program: 'migration-peer', args: [kind, '1024', 'OTHER_CPU'] },
-  ours: { program: 'node', args: ['migration.js', 'send', 'PEER', kind, '1024', 'OTHER_CPU'] },
-  lines: [{ name: `1 GiB of state, ${name}`, figure: 'mibPerSecond', unit: 'MiB/s', aim: 0.8, byCpu: 'mibPerCpuSecond' }, ...memoryLines('1 GiB')],
+  ours: { program: 'node', args: ['migration.js', 'send', 'PEER', kind, '1024', String(before), 'OTHER_CPU'] },
+  lines: [
+    { name: before === 0 ? `1 GiB of state, ${name}` : `  ${name}, after ${before} GiB`, figure: 'mibPerSecond', unit: 'MiB/s', aim: 0.8, byCpu: 'mibPerCpuSecond' },
+    ...(before === 0 ? memoryLines('1 GiB') : []),
+  ],
 });
 
-const downtime = (name: string, devices: string, journals: 'memory' | 'disk'): Measurement => ({
+const downtime = (name: string, devices: string, journals: 'memory' | 'disk', slow = '0'): Measurement => ({
   group: 'migration',
-  ours: { program: 'node', args: ['downtime.js', 'send', 'PEER', devices, '100', journals, 'OTHER_CPU'] },
+  ours: { program: 'node', args: ['downtime.js', 'send', 'PEER', devices, '100', journals, slow, 'OTHER_CPU'] },
   lines: [
     { name: `downtime added, ${name}, p50`, figure: 'p50Ns', unit: 'us' },
     { name: `downtime added, ${name}, p99`, figure: 'p99Ns', unit: 'us' },
@@ -96,17 +100,22 @@ export const measurements: readonly Measurement[] = [
   deliveries('  with an operator, 1,024', 'flood', '1024'),
   remap('remap of 1 region', '1', '10000'),
   remap('remap of 64 regions', '64', '1000'),
-  migration('UNIX socket', 'unix'),
-  migration('TCP', 'tcp'),
+  migration('UNIX socket', 'unix', 0),
+  migration('UNIX socket', 'unix', 4),
+  migration('TCP', 'tcp', 0),
+  migration('TCP', 'tcp', 4),
   {
     group: 'migration',
-    ours: { program: 'node', args: ['migration.js', 'send', 'PEER', 'tcp', '256', 'OTHER_CPU'] },
+    ours: { program: 'node', args: ['migration.js', 'send', 'PEER', 'tcp', '256', '0', 'OTHER_CPU'] },
     lines: memoryLines('256 MiB'),
   },
   downtime('1 device', '1', 'memory'),
   downtime('8 devices', '8', 'memory'),
   downtime('64 devices', '64', 'memory'),
   downtime('1, journals on disk', '1', 'disk'),
+  downtime('1, 10 ms an arc', '1', 'memory', '1'),
+  downtime('64, one of them 10 ms', '64', 'memory', '1'),
+  downtime('64, 10 ms an arc', '64', 'memory', '64'),
   user('vfio-user, reads, serial', 'reads', ['1', '60000'], { figure: 'perSecond', unit: 'per second', aim: 0.5, byCpu: 'perCpuSecond' }),
   user('vfio-user, reads, 64 outstanding', 'reads', ['64', '200000'], { figure: 'perSecond', unit: 'per second', aim: 0.8, byCpu: 'perCpuSecond' }),
   user('vfio-user, register to irq', 'irqs', ['20000'], { figure: 'p50Ns', unit: 'us' }),

@@ -2,8 +2,8 @@
  * Device state from one process to another: how fast, and in how much memory. The device is a software device whose state is made as it
  * is read, and forgotten as it is loaded, so that all memory is the migration's. Started pinned by run.ts; prints one line of JSON.
  *
- *   migration.ts send PEER unix|tcp MIB CPU     the source; it starts the other side on CPU
- *   migration.ts receive ADDRESS                the destination
+ *   migration.ts send PEER unix|tcp MIB BEFORE CPU    the source; it starts the other side on CPU; so many others come before the one that is measured
+ *   migration.ts receive ADDRESS COUNT                the destination
  */
 import { join } from 'node:path';
 import { getHeapStatistics } from 'node:v8';
@@ -38,11 +38,11 @@ async function watched(events: Observable<MigrationEvent>, told: (event: Migrati
   return { residentMib: residentMib('VmHWM') - idleMib, externalMib: (peak - before) / mib, cpuSeconds: (user + system) / 1e6 };
 }
 
-async function send(peer: string, kind: string, size: number, cpu: string): Promise<void> {
+/** One migration; what it took. */
+async function sendOnce(destination: OtherSide, size: number): Promise<object> {
   const software = softwareDevice({ name: 'from', remap: false });
   software.driver.preCopy.initialBytes = size * mib;
   const source = await firstValueFrom(openDevice(software));
-  const destination = new OtherSide(peer, cpu, 'migration.js', 'receive', kind === 'unix' ? `unix:${join(ownFolder(), 'socket')}` : 'tcp://127.0.0.1:0');
   const { listening } = await destination.says<{ readonly listening: string }>();
   const reached = new Map<string, bigint>();
   const plan = { devices: [{ source, destination: 'to' }], transport: connectTo(listening), journal: memoryJournal() };
@@ -50,23 +50,31 @@ async function send(peer: string, kind: string, size: number, cpu: string): Prom
     if (!reached.has(phase)) reached.set(phase, atNs);
   });
   const there = await destination.says<Memory>();
+  await source.close();
   // From the first byte that could be sent until the other side had everything, and had loaded it.
   const seconds = Number((reached.get('commit') ?? 0n) - (reached.get('pre-copy') ?? 0n)) / 1e9;
-  say({
+  return {
     mibPerSecond: Math.round(size / seconds), mibPerCpuSecond: Math.round(size / (here.cpuSeconds + there.cpuSeconds)),
     sourceMib: here.residentMib, sourceExternalMib: here.externalMib, destinationMib: there.residentMib, destinationExternalMib: there.externalMib,
-  });
-  await source.close();
+  };
 }
 
-async function take(address: string): Promise<void> {
-  const destination = await firstValueFrom(openDevice(softwareDevice({ name: 'to', remap: false })));
-  const transport = listenAt(address, { listening: (listening) => say({ listening }) });
-  say(await watched(receive({ devices: [{ name: 'to', destination }], transport, journal: memoryJournal() }), () => undefined));
-  await destination.close();
+async function send(peer: string, kind: string, size: number, before: number, cpu: string): Promise<void> {
+  const destination = new OtherSide(peer, cpu, 'migration.js', 'receive', kind === 'unix' ? `unix:${join(ownFolder(), 'socket')}` : 'tcp://127.0.0.1:0', String(before + 1));
+  for (let n = 0; n < before; n += 1) await sendOnce(destination, size);
+  say(await sendOnce(destination, size));
+}
+
+async function take(address: string, count: number): Promise<void> {
+  for (let n = 0; n < count; n += 1) {
+    const destination = await firstValueFrom(openDevice(softwareDevice({ name: 'to', remap: false })));
+    const transport = listenAt(address, { listening: (listening) => say({ listening }) });
+    say(await watched(receive({ devices: [{ name: 'to', destination }], transport, journal: memoryJournal() }), () => undefined));
+    await destination.close();
+  }
 }
 
 const [mode, ...args] = process.argv.slice(2);
-if (mode === 'send') await send(args[0] ?? '', args[1] ?? 'unix', Number(args[2]), args[3] ?? '0');
-else if (mode === 'receive') await take(args[0] ?? '');
+if (mode === 'send') await send(args[0] ?? '', args[1] ?? 'unix', Number(args[2]), Number(args[3]), args[4] ?? '0');
+else if (mode === 'receive') await take(args[0] ?? '', Number(args[1]));
 else throw new Error(`unknown mode ${String(mode)}`);

@@ -44,6 +44,21 @@ describe.each(['tcp://127.0.0.1:0', 'tcp://[::1]:0', 'tcp://localhost:0', `unix:
     b.close();
   });
 
+  it('tells who reads how much has come, once each time it would wait', async () => {
+    const [a, b] = await connected(address);
+    const told: number[] = [];
+    const reading = firstValueFrom(b.read(new Uint8Array(9), (bytes) => told.push(bytes)));
+    for (const part of ['one', 'two']) {
+      await lastValueFrom(a.write([Buffer.from(part)]));
+      await turns();
+    }
+    expect(told).toEqual([3, 6]);
+    await lastValueFrom(a.write([Buffer.from('end')]));
+    expect([text(await reading), told]).toEqual(['onetwoend', [3, 6]]);
+    a.close();
+    b.close();
+  });
+
   it('has what came for a read that was given up, and what came before the end', async () => {
     const [a, b] = await connected(address);
     const given = b.read(new Uint8Array(100)).subscribe();

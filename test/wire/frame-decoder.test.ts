@@ -92,6 +92,32 @@ describe('a migration stream', () => {
     expect(payloads[1]?.buffer).toBe(into?.buffer);
   });
 
+  it('reads what has come for its checksum before all is there, and finds a bit that is wrong in any part of it', () => {
+    const largeBytes = Uint8Array.from({ length: 20_000 }, (_, n) => n & 0xff);
+    const bytes = encoded([data(0, ...largeBytes), { type: 'commit' }]);
+    const heard = (wrong: number | undefined): unknown => {
+      const decoder = new FrameDecoder();
+      const payloads: Buffer[] = [];
+      const rest = bytes.slice(headerBytes, headerBytes + 20_000);
+      if (wrong !== undefined) rest[wrong] = (rest[wrong] ?? 0) ^ 1;
+      try {
+        decoder.push(bytes.slice(0, headerBytes), () => undefined);
+        const room = decoder.room ?? new Uint8Array();
+        for (const [from, to] of [[0, 7000], [7000, 7001], [7001, 19_999], [19_999, 20_000]] as const) {
+          room.set(rest.subarray(from, to), from);
+          if (to < 20_000) decoder.came(to);
+        }
+        decoder.push(room, ({ payload }) => payloads.push(Buffer.from(payload)));
+        decoder.push(bytes.subarray(headerBytes + 20_000), ({ type }) => payloads.push(Buffer.from(type)));
+      } catch (error) {
+        return error;
+      }
+      return payloads;
+    };
+    expect(heard(undefined)).toEqual([Buffer.from(largeBytes), Buffer.from('commit')]);
+    for (const wrong of [0, 7000, 19_998, 19_999]) expect(heard(wrong)).toMatchObject(stream);
+  });
+
   it('makes no room for what a header may not announce', () => {
     const header = encodeHeader({ type: 'data', device: 0, payload: new Uint8Array(mostDataBytes) }, 0);
     const before = process.memoryUsage().arrayBuffers;

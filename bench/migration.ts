@@ -44,15 +44,22 @@ async function sendOnce(destination: OtherSide, size: number): Promise<object> {
   software.driver.preCopy.initialBytes = size * mib;
   const source = await firstValueFrom(openDevice(software));
   const { listening } = await destination.says<{ readonly listening: string }>();
-  const reached = new Map<string, bigint>();
+  // From the first byte that could be read until the other side had everything, and had loaded it.
+  let [beganNs, preparedNs] = [0n, 0n];
+  const watching = source.state.subscribe({
+    next: ({ state, sinceNs }) => {
+      if (state === 'pre-copy') beganNs = sinceNs;
+    },
+    error: (error: unknown) => { throw error; },
+  });
   const plan = { devices: [{ source, destination: 'to' }], transport: connectTo(listening), journal: memoryJournal() };
   const here = await watched(migrate(plan), ({ phase, atNs }) => {
-    if (!reached.has(phase)) reached.set(phase, atNs);
+    if (phase === 'commit') preparedNs = atNs;
   });
   const there = await destination.says<Memory>();
+  watching.unsubscribe();
   await source.close();
-  // From the first byte that could be sent until the other side had everything, and had loaded it.
-  const seconds = Number((reached.get('commit') ?? 0n) - (reached.get('pre-copy') ?? 0n)) / 1e9;
+  const seconds = Number(preparedNs - beganNs) / 1e9;
   return {
     mibPerSecond: Math.round(size / seconds), mibPerCpuSecond: Math.round(size / (here.cpuSeconds + there.cpuSeconds)),
     sourceMib: here.residentMib, sourceExternalMib: here.externalMib, destinationMib: there.residentMib, destinationExternalMib: there.externalMib,

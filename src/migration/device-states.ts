@@ -59,6 +59,13 @@ class OnTheWay<T> implements Asker<T> {
   }
 }
 
+/** Says of a failure of this device's state, as it is read or written, on which side it happened. */
+export function atSide(error: unknown, side: Side, { name }: Pick<VfioDevice, 'name'>): unknown {
+  if (!VfioError.is(error) || error.device !== name) return error;
+  const { code, device, errno } = error;
+  return new VfioError(code, saidBy(error), { operation: `state at the ${side}`, device, errno, cause: error });
+}
+
 /** The message without the device that every message begins with, and what it ends with. */
 function saidBy({ message, device }: VfioError): string {
   return (device !== undefined && message.startsWith(`${device}: `) ? message.slice(device.length + 2) : message).replace(/(?: \(\w+\))? \[VFIO_E_\w+\]$/, '');

@@ -3,6 +3,7 @@ import type { Call } from '../devices/port.js';
 import type { ResumingState } from '../streams/resume-state.js';
 import { Window } from '../wire/credit.js';
 import { Tally } from '../wire/tally.js';
+import { atSide } from './device-states.js';
 import type { Link } from './link.js';
 
 /** Moves the state of one device from the link to its session. What waits for the device is bounded by the credit that was given. */
@@ -88,7 +89,7 @@ export class Loader {
     failed: (error) => {
       const asker = this.asker;
       this.asker = undefined;
-      asker?.failed(error);
+      asker?.failed(atSide(error, 'destination', { name: this.resuming.device }));
     },
   };
 }

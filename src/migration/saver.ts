@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { ignoreElements, type Observable } from 'rxjs';
+import { catchError, ignoreElements, throwError, type Observable } from 'rxjs';
 import { ask, directCall, type Asker, type Leave } from '../devices/call.js';
 import type { VfioDevice } from '../devices/device.js';
 import type { Call, Chunk, PrecopyInfo } from '../devices/port.js';
@@ -8,6 +8,7 @@ import type { SavedState } from '../streams/saved-state.js';
 import { Credit } from '../wire/credit.js';
 import type { Welcome } from '../wire/hello.js';
 import { Tally } from '../wire/tally.js';
+import { atSide } from './device-states.js';
 import type { Link } from './link.js';
 
 /** As long as chunks go on. */
@@ -78,12 +79,16 @@ export class Saver {
 
   /** All that there is now: until the device is quiet. Then it is asked what has come meanwhile. */
   round(): Observable<never> {
-    return steps(() => this.roundSteps()).pipe(ignoreElements());
+    return this.atSource(() => this.roundSteps());
   }
 
   /** All that is left of a device that is stopped, and the sum of everything. */
   rest(): Observable<never> {
-    return steps(() => this.restSteps()).pipe(ignoreElements());
+    return this.atSource(() => this.restSteps());
+  }
+
+  private atSource(work: () => Steps<void>): Observable<never> {
+    return steps(work).pipe(ignoreElements(), catchError((error: unknown) => throwError(() => atSide(error, 'source', this.device))));
   }
 
   private *roundSteps(): Steps<void> {

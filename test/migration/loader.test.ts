@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { NEVER, of, Subject } from 'rxjs';
 import { expect, it } from 'vitest';
-import { VfioError } from '../../src/errors.js';
+import { errnoError, VfioError } from '../../src/errors.js';
 import { Link } from '../../src/migration/link.js';
 import { Loader } from '../../src/migration/loader.js';
 import type { Connection } from '../../src/transport/transport.js';
@@ -33,13 +33,14 @@ function loading(windowBytes = 64) {
   };
   const loader = new Loader(resuming, 0, new Link(connection, new MessageOrder('source')), windowBytes);
   const ends: string[] = [];
-  loader.load().subscribe({ error: (error: unknown) => ends.push(VfioError.is(error) ? error.code : String(error)), complete: () => ends.push('loaded') });
+  loader.load().subscribe({ error: (error: unknown) => ends.push(VfioError.is(error) ? error.message : String(error)), complete: () => ends.push('loaded') });
   const take = (): void => {
     const next = takes.shift();
     next?.next();
     next?.complete();
   };
-  return { loader, written, said, ends, take };
+  const refuse = (error: unknown): void => takes.shift()?.error(error);
+  return { loader, written, said, ends, take, refuse };
 }
 
 it('writes one piece after the other, and is done when the last is taken, and the sum is that of the source', () => {
@@ -69,4 +70,11 @@ it('takes no more than it gave credit for, and gives it back when the device has
   expect(said).toHaveLength(0);
   take();
   expect(said).toHaveLength(1);
+});
+
+it('says of a device that takes no more which side it is on, and writes nothing after it', () => {
+  const { loader, written, ends, refuse } = loading();
+  for (const chunk of chunks) loader.take(chunk, crc32(chunk));
+  refuse(errnoError('EIO', 'write data_fd', 'to0'));
+  expect([ends, written]).toEqual([[expect.stringMatching(/^to0: state at the destination: write data_fd: .*EIO/)], ['one']]);
 });

@@ -1,8 +1,9 @@
-import { firstValueFrom, NEVER, of, Subject } from 'rxjs';
+import { firstValueFrom, NEVER, of, Subject, throwError } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { openDevice } from '../../src/devices/open.js';
 import type { Chunk } from '../../src/devices/port.js';
 import { softwareDevice } from '../../src/devices/software/software-device.js';
+import { errnoError } from '../../src/errors.js';
 import { Link } from '../../src/migration/link.js';
 import { Saver } from '../../src/migration/saver.js';
 import type { SavedState } from '../../src/streams/saved-state.js';
@@ -86,5 +87,13 @@ describe('a saver', () => {
     for (let n = 0; n < 5; n += 1) answer();
     expect(reads()).toBe(4);
     moving.unsubscribe();
+  });
+
+  it('says of a device that says no more which side it is on', async () => {
+    const { saver } = await saving(3);
+    saver.saved = { ...(saver.saved as SavedState), read: () => throwError(() => errnoError('EIO', 'read data_fd', saver.device.name)) };
+    let failed: unknown;
+    saver.round().subscribe({ error: (error: unknown) => (failed = error) });
+    expect(failed).toMatchObject({ code: 'VFIO_E_IO', errno: 'EIO', device: saver.device.name, operation: 'state at the source', message: expect.stringContaining('read data_fd') as string });
   });
 });

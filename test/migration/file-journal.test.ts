@@ -64,7 +64,8 @@ describe('a journal in a file', () => {
     const path = fresh();
     const [mine, other] = [fileJournal(path), fileJournal(path)];
     const writes = (journal: Journal, one: JournalEntry) => lastValueFrom(journal.write(one), { defaultValue: undefined });
-    await writes(mine, entry('begun'));
+    // Twice: the file is there for the second.
+    for (const record of ['begun', 'decided'] as const) await writes(mine, entry(record));
     await writes(other, { ...entry('begun'), migration: 'n' });
     await writes(other, { ...entry('decided'), migration: 'n' });
     await writes(mine, entry('decided'));

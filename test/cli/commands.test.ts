@@ -42,7 +42,8 @@ it('the destination hears the first interrupt whichever line it has just said: u
   expect(heard.map((line) => JSON.parse(line) as object)).toContainEqual(expect.objectContaining({ phase: 'moved' }));
 });
 
-it.each(['"phase":"release"', '"phase":"moved"'])('an interrupt at %s is not forgotten: what has come is closed at once', async (when) => {
+/** A side that listens, and hears an interrupt at the line that says this. */
+function interruptedAt(when: string) {
   const interrupt = new Subject<void>();
   let listening: () => void = () => undefined;
   const listens = new Promise<void>((done) => (listening = done));
@@ -53,7 +54,11 @@ it.each(['"phase":"release"', '"phase":"moved"'])('an interrupt at %s is not for
     if (line.includes(when)) interrupt.next();
   };
   runs += 1;
-  const address = `unix:${join(folder, `${runs}.sock`)}`;
+  return { interrupt, listens, said, write, address: `unix:${join(folder, `${runs}.sock`)}` };
+}
+
+it.each(['"phase":"release"', '"phase":"moved"'])('an interrupt at %s is not forgotten: what has come is closed at once', async (when) => {
+  const { interrupt, listens, said, write, address } = interruptedAt(when);
   const received = lastValueFrom(receiveCommand({ devices: ['software:to?bytes=4096=d'], address, journal: join(folder, `${runs}-to`) }, { write, json: true }, interrupt));
   await listens;
   const sent = lastValueFrom(migrateCommand({ devices: ['software:vf?bytes=4096=d'], address, journal: join(folder, `${runs}-from`) }, { write: () => undefined, json: true }, NEVER));
@@ -113,17 +118,7 @@ it('an interrupt that the source hears when it has decided ends it, in doubt, wh
 });
 
 it('an interrupt at the very line that says in doubt gives the devices up', async () => {
-  const interrupt = new Subject<void>();
-  let listening: () => void = () => undefined;
-  const listens = new Promise<void>((done) => (listening = done));
-  const said: string[] = [];
-  const write = (line: string): void => {
-    said.push(line.trimEnd());
-    if (line.includes('"listening"')) listening();
-    if (line.includes('"phase":"in-doubt"')) interrupt.next();
-  };
-  runs += 1;
-  const address = `unix:${join(folder, `${runs}.sock`)}`;
+  const { interrupt, listens, said, write, address } = interruptedAt('"phase":"in-doubt"');
   const received = lastValueFrom(receiveCommand({ devices: ['software:to?bytes=4096=d'], address, journal: join(folder, `${runs}-to`) }, { write, json: true }, interrupt));
   await listens;
   await using source = await firstValueFrom(openDevice(softwareDevice({ ...plain, name: 'vf' })));

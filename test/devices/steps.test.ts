@@ -1,6 +1,6 @@
 import { defer, EMPTY, from, map, NEVER, Observable, of, Subject, take, tap, throwError, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
-import { nowCall } from '../../src/devices/call.js';
+import { ask, nowCall, type Leave } from '../../src/devices/call.js';
 import { all, callInTurn, steps } from '../../src/devices/steps.js';
 import { marbles } from '../../src/testing/index.js';
 import { now } from '../support/devices.js';
@@ -47,6 +47,24 @@ describe('steps', () => {
       t.expect(call(false)).toBe('--#', undefined, broken);
       t.expect(steps(function* () { yield EMPTY; throw broken; })).toBe('#', undefined, broken);
     });
+  });
+
+  it('begins nothing more of the steps within it when it is left from within one of them', () => {
+    const did: string[] = [];
+    const first = new Subject<void>();
+    const leaves: (Leave | undefined)[] = [];
+    const inner = steps(function* () {
+      yield nowCall(() => { leaves[0]?.(); });
+      did.push('after');
+      yield nowCall(() => did.push('begun'));
+    });
+    const outer = steps(function* () {
+      yield first;
+      yield inner;
+    });
+    leaves.push(ask(outer, { closed: false, answered: () => did.push('answered'), failed: () => did.push('failed') }));
+    first.complete();
+    expect(did).toEqual([]);
   });
 
   it('ends where it stands when it is unsubscribed: the call is left, `finally` runs, nothing follows', () => {

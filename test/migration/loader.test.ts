@@ -33,14 +33,14 @@ function loading(windowBytes = 64) {
   };
   const loader = new Loader(resuming, 0, new Link(connection, new MessageOrder('source')), windowBytes);
   const ends: string[] = [];
-  loader.load().subscribe({ error: (error: unknown) => ends.push(VfioError.is(error) ? error.message : String(error)), complete: () => ends.push('loaded') });
+  const loads = loader.load().subscribe({ error: (error: unknown) => ends.push(VfioError.is(error) ? error.message : String(error)), complete: () => ends.push('loaded') });
   const take = (): void => {
     const next = takes.shift();
     next?.next();
     next?.complete();
   };
   const refuse = (error: unknown): void => takes.shift()?.error(error);
-  return { loader, written, said, ends, take, refuse };
+  return { loader, written, said, ends, take, refuse, leave: () => loads.unsubscribe(), isAsked: () => takes.some((one) => one.observed) };
 }
 
 it('writes one piece after the other, and is done when the last is taken, and the sum is that of the source', () => {
@@ -77,4 +77,12 @@ it('says of a device that takes no more which side it is on, and writes nothing 
   for (const chunk of chunks) loader.take(chunk, crc32(chunk));
   refuse(errnoError('EIO', 'write data_fd', 'to0'));
   expect([ends, written]).toEqual([[expect.stringMatching(/^to0: state at the destination: write data_fd: .*EIO/)], ['one']]);
+});
+
+it('leaves the write that the device has, and begins no other, when it is left', () => {
+  const { loader, written, ends, leave, isAsked } = loading();
+  for (const chunk of chunks) loader.take(chunk, crc32(chunk));
+  expect(isAsked()).toBe(true);
+  leave();
+  expect([isAsked(), written, ends]).toEqual([false, ['one'], []]);
 });

@@ -43,6 +43,7 @@ async function saving(chunks: number, windowBytes = 64, atOnce = 0) {
     saver, sent,
     reads: () => reads,
     payloads: () => sent.map(([, payload]) => payload?.[0]),
+    refuse: () => answers.shift()?.error(new Error('gone')),
     answer: () => {
       const next = answers.shift();
       next?.next();
@@ -95,5 +96,13 @@ describe('a saver', () => {
     let failed: unknown;
     saver.round().subscribe({ error: (error: unknown) => (failed = error) });
     expect(failed).toMatchObject({ code: 'VFIO_E_IO', errno: 'EIO', device: saver.device.name, operation: 'state at the source', message: expect.stringContaining('read data_fd') as string });
+  });
+
+  it('reads no more when the connection takes no more, and says why', async () => {
+    const { saver, reads, refuse } = await saving(9);
+    const failed: unknown[] = [];
+    saver.rest().subscribe({ error: (error: unknown) => failed.push(error) });
+    refuse();
+    expect([failed, reads()]).toEqual([[expect.objectContaining({ code: 'VFIO_E_LINK' })], 2]);
   });
 });

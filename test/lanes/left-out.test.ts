@@ -23,6 +23,12 @@ describe('what npm run test:quick leaves out', () => {
     expect(all.filter(isLeftOut).length).toBeLessThan(all.length / 3);
   });
 
+  it('has what replaces a module: the files of a quick run share a process', () => {
+    const replacing = all.filter((file) => /^\s*vi\.mock\(/m.test(readFileSync(join(root, file), 'utf8')));
+    expect(replacing.length).toBeGreaterThan(0);
+    expect(replacing.filter((file) => !isLeftOut(file))).toEqual([]);
+  });
+
   it('has what compiles, packs and browses', () => {
     const heavy = all.filter((file) => /from '(esbuild|typescript|playwright-core)'|'npm', \['pack'|chromium\.js'/.test(readFileSync(join(root, file), 'utf8')));
     expect(heavy.length).toBeGreaterThan(3);
